@@ -1,0 +1,1 @@
+"""cleftnet: synaptic cleft detection in volume electron microscopy (Liu & Ji, CleftNet)."""

@@ -1,0 +1,194 @@
+"""Boxes of voxels, and how tiles cover them: pure integer geometry, axes always z y x, no arrays.
+
+Lengths carry their unit in their name (`_vox`, `_nm`). A `Box` is half open, as in Python slices.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cleftnet.errors import InputError
+
+IntZYX = tuple[int, int, int]
+FloatZYX = tuple[float, float, float]
+
+
+def _int_zyx(values: Sequence[int]) -> IntZYX:
+    z, y, x = (int(v) for v in values)
+    return z, y, x
+
+
+@dataclass(frozen=True, order=True)
+class Box:
+    """A half-open box of voxels, `start` inclusive and `stop` exclusive, axes z y x.
+
+    Example:
+        >>> box = Box((0, 768, 0), (20, 1024, 768))
+        >>> box.shape, str(box)
+        ((20, 256, 768), '0:20,768:1024,0:768')
+    """
+
+    start: IntZYX
+    stop: IntZYX
+
+    @classmethod
+    def of(cls, shape: Sequence[int]) -> Box:
+        """Return the box from the origin that has this shape."""
+        return cls((0, 0, 0), _int_zyx(shape))
+
+    @classmethod
+    def at(cls, start: Sequence[int], shape: Sequence[int]) -> Box:
+        """Return the box of this shape that begins at `start`."""
+        z, y, x = start
+        d, h, w = shape
+        return cls((z, y, x), (z + d, y + h, x + w))
+
+    @classmethod
+    def parse(cls, text: str) -> Box:
+        """Read a box as people write it, `z0:z1,y0:y1,x0:x1` in voxels.
+
+        Raises:
+            InputError: when the text is not three ascending ranges.
+
+        Example:
+            >>> Box.parse("0:20,768:1024,0:768").start
+            (0, 768, 0)
+        """
+        try:
+            (z0, z1), (y0, y1), (x0, x1) = ((int(n) for n in part.split(":")) for part in text.split(","))
+        except ValueError:
+            raise InputError(f"region '{text}' is not z0:z1,y0:y1,x0:x1 in voxels; try 0:20,768:1024,0:768") from None
+        box = cls((z0, y0, x0), (z1, y1, x1))
+        if box.empty:
+            raise InputError(f"region '{text}' is empty: every range must ascend, as in 0:20,768:1024,0:768")
+        return box
+
+    def __str__(self) -> str:
+        return ",".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def shape(self) -> IntZYX:
+        """Side lengths in voxels, never negative."""
+        return _int_zyx([max(0, b - a) for a, b in zip(self.start, self.stop, strict=True)])
+
+    @property
+    def voxels(self) -> int:
+        """The number of voxels in the box."""
+        return math.prod(self.shape)
+
+    @property
+    def empty(self) -> bool:
+        """True when the box holds no voxel."""
+        return self.voxels == 0
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """The box as an array index."""
+        z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    def shift(self, by: Sequence[int]) -> Box:
+        """Return the box moved by `by` voxels."""
+        return Box.at([a + d for a, d in zip(self.start, by, strict=True)], self.shape)
+
+    def relative_to(self, origin: Sequence[int]) -> Box:
+        """Return the same box in coordinates that begin at `origin`."""
+        return self.shift([-o for o in origin])
+
+    def intersect(self, other: Box) -> Box:
+        """Return the common part, which may be empty."""
+        return Box(
+            _int_zyx([max(a, b) for a, b in zip(self.start, other.start, strict=True)]),
+            _int_zyx([min(a, b) for a, b in zip(self.stop, other.stop, strict=True)]),
+        )
+
+    def grow(self, by: Sequence[int]) -> Box:
+        """Return the box with `by` voxels more on both sides of each axis."""
+        return Box(
+            _int_zyx([a - g for a, g in zip(self.start, by, strict=True)]),
+            _int_zyx([b + g for b, g in zip(self.stop, by, strict=True)]),
+        )
+
+    def contains(self, other: Box) -> bool:
+        """True when every voxel of `other` lies in this box."""
+        return self.intersect(other) == other
+
+
+@dataclass(frozen=True)
+class Block:
+    """One piece of work: what it reads, and the part of it that it alone writes."""
+
+    read: Box
+    write: Box
+
+
+def _starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Tile starts along one axis: regular steps, the last tile shifted inwards to end at the border."""
+    step = tile - overlap
+    return [*range(0, length - tile, step), length - tile]
+
+
+def _edges(starts: Sequence[int], tile: int, length: int) -> list[tuple[int, int]]:
+    """Where each tile along one axis writes: neighbours meet in the middle of what they share."""
+    cuts = [0, *((b + a + tile) // 2 for a, b in itertools.pairwise(starts)), length]
+    return list(itertools.pairwise(cuts))
+
+
+def tile(box: Box, shape: Sequence[int], overlap: Sequence[int] = (0, 0, 0)) -> Iterator[Block]:
+    """Cover a box with tiles of one shape; the write boxes cover every voxel exactly once.
+
+    Tiles step by `shape - overlap`; the last one on each axis is shifted inwards so that it ends at the border (SPEC §5,
+    inference). Where tiles overlap, each writes up to the middle of the overlap, so that a voxel comes from the
+    tile that saw more of its surroundings.
+
+    Args:
+        box: The region to cover, voxels z y x.
+        shape: The tile's sides in voxels; none may be larger than the box.
+        overlap: Voxels that neighbouring tiles share at least, each below the tile's side.
+
+    Raises:
+        InputError: when a tile is larger than the box or an overlap is not below the tile's side.
+
+    Example:
+        >>> [str(b.write) for b in tile(Box.of((20, 4, 4)), (8, 4, 4))]
+        ['0:8,0:4,0:4', '8:14,0:4,0:4', '14:20,0:4,0:4']
+    """
+    if any(t > n for t, n in zip(shape, box.shape, strict=True)):
+        raise InputError(
+            f"patch {'×'.join(map(str, shape))} is larger than the region {'×'.join(map(str, box.shape))} (z×y×x "
+            f"voxels); use a larger region, or a model trained with a smaller patch"
+        )
+    if any(not 0 <= o < t for o, t in zip(overlap, shape, strict=True)):
+        raise InputError(f"overlap {tuple(overlap)} must lie between 0 and the patch {tuple(shape)} on every axis")
+    axes = []
+    for length, side, shared in zip(box.shape, shape, overlap, strict=True):
+        starts = _starts(length, side, shared)
+        axes.append(list(zip(starts, _edges(starts, side, length), strict=True)))
+    for corner in itertools.product(*axes):
+        read = Box.at([start for start, _ in corner], shape)
+        (z0, z1), (y0, y1), (x0, x1) = (edge for _, edge in corner)
+        write = Box((z0, y0, x0), (z1, y1, x1))
+        yield Block(read.shift(box.start), write.shift(box.start))
+
+
+def nm_to_voxels(lengths_nm: Sequence[float], voxel_size_nm: Sequence[float]) -> IntZYX:
+    """Convert nm to whole voxels along z y x.
+
+    Raises:
+        InputError: when a length is not a whole number of voxels, to a hundredth of a voxel.
+
+    Example:
+        >>> nm_to_voxels((1480, 3644, 3644), (40, 4, 4))
+        (37, 911, 911)
+    """
+    exact = [n / v for n, v in zip(lengths_nm, voxel_size_nm, strict=True)]
+    whole = [round(e) for e in exact]
+    if any(abs(e - w) > 0.01 for e, w in zip(exact, whole, strict=True)):
+        raise InputError(
+            f"offset {tuple(lengths_nm)} nm is not a whole number of voxels of {tuple(voxel_size_nm)} nm (z y x); "
+            f"resample one of the volumes onto the other's grid"
+        )
+    return _int_zyx(whole)

@@ -1,0 +1,1 @@
+"""Networks: attentions, parts, one skeleton, and the table of variants."""

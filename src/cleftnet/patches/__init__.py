@@ -1,0 +1,1 @@
+"""What a network is trained on: patches of raw volume with augmented labels."""

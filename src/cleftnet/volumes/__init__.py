@@ -1,0 +1,1 @@
+"""Volumes in and out: one address names an array, every format becomes the same lazy `Volume`."""

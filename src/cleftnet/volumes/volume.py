@@ -1,0 +1,156 @@
+"""What a volume is: an array on disk or in memory, axes z y x, that reads any Box, and knows its place in nm.
+
+Every format gives the same `Volume`; nothing above this room knows where the voxels come from. Label volumes follow one
+convention inside the house: uint64 ids, `BACKGROUND` is 0, and voxels nobody labelled are `INVALID` or `OUTSIDE`. The
+translation from and to CREMI's own ids is in `cleftnet.volumes.cremi`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cleftnet.errors import InputError
+from cleftnet.geometry import Box, FloatZYX, IntZYX
+
+BACKGROUND = 0
+INVALID = 0xFFFFFFFFFFFFFFFE  # labelled as unknown: left out of every loss and every score
+OUTSIDE = 0xFFFFFFFFFFFFFFFD  # beyond the labelled region: the same treatment
+
+Array = npt.NDArray[Any]
+
+
+class Store(Protocol):
+    """What can back a volume: a NumPy array, an HDF5 dataset, a stack of TIFFs, anything that slices along z y x."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Side lengths in voxels, z y x."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of one voxel."""
+
+    def __getitem__(self, index: tuple[slice, slice, slice], /) -> Any:
+        """Read one box."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A lazily read three-dimensional array with its physical geometry.
+
+    Args:
+        store: What holds the voxels; only the boxes asked for are read.
+        voxel_size: Voxel size in nm, z y x, or None where the format carries none.
+        offset_nm: Position of the first voxel in nm, z y x.
+        address: Where it was opened, for messages.
+
+    Example:
+        >>> vol = Volume(np.zeros((4, 5, 6), np.uint8), voxel_size=(40, 4, 4))
+        >>> vol.shape, vol[Box((0, 0, 0), (1, 2, 3))].shape, vol.voxel_size_nm
+        ((4, 5, 6), (1, 2, 3), (40, 4, 4))
+    """
+
+    store: Store
+    voxel_size: FloatZYX | None = None
+    offset_nm: FloatZYX = (0.0, 0.0, 0.0)
+    address: str = "array"
+
+    def __post_init__(self) -> None:
+        if len(self.store.shape) != 3:
+            raise InputError(
+                f"{self.address} has shape {tuple(self.store.shape)}; expected three axes z y x (one channel)"
+            )
+        if self.voxel_size is not None and not all(v > 0 for v in self.voxel_size):
+            raise InputError(f"{self.address}: voxel size {self.voxel_size} nm must be positive on z y x")
+
+    @property
+    def shape(self) -> IntZYX:
+        """Side lengths in voxels, z y x."""
+        z, y, x = self.store.shape
+        return int(z), int(y), int(x)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of one voxel."""
+        return np.dtype(self.store.dtype)
+
+    @property
+    def box(self) -> Box:
+        """The whole volume as a box in its own voxel coordinates."""
+        return Box.of(self.shape)
+
+    @property
+    def voxel_size_nm(self) -> FloatZYX:
+        """Voxel size in nm, z y x.
+
+        Raises:
+            InputError: when the format carries none and none was given.
+        """
+        if self.voxel_size is None:
+            raise InputError(f"{self.address} carries no voxel size; give it in nm, z,y,x: --voxel-size 40,4,4")
+        return self.voxel_size
+
+    def __getitem__(self, box: Box) -> Array:
+        """Read one box of voxels.
+
+        Raises:
+            InputError: when the box reaches outside the volume.
+        """
+        if not self.box.contains(box):
+            raise InputError(f"region {box} reaches outside {self.address}, which is {self.box}")
+        return np.asarray(self.store[box.slices])
+
+    def read(self) -> Array:
+        """Read the whole volume into memory."""
+        return self[self.box]
+
+    def crop(self, box: Box) -> Volume:
+        """Return the part inside `box` as a volume of its own, still lazy, its offset moved along.
+
+        Raises:
+            InputError: when the box reaches outside the volume.
+        """
+        if not self.box.contains(box) or box.empty:
+            raise InputError(f"region {box} reaches outside {self.address}, which is {self.box}")
+        if box == self.box:
+            return self
+        offset = self.offset_nm
+        if self.voxel_size is not None:
+            z, y, x = (o + s * v for o, s, v in zip(self.offset_nm, box.start, self.voxel_size, strict=True))
+            offset = (z, y, x)
+        return replace(self, store=_Window(self, box), offset_nm=offset, address=f"{self.address}[{box}]")
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The store of a cropped volume: indices shifted into the parent."""
+
+    parent: Volume
+    box: Box
+
+    @property
+    def shape(self) -> IntZYX:
+        return self.box.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.parent.dtype
+
+    def __getitem__(self, index: tuple[slice, slice, slice]) -> Array:
+        starts = [s.start or 0 for s in index]
+        stops = [n if s.stop is None else s.stop for s, n in zip(index, self.shape, strict=True)]
+        return self.parent[Box((starts[0], starts[1], starts[2]), (stops[0], stops[1], stops[2])).shift(self.box.start)]
+
+
+def is_labelled(labels: Array) -> npt.NDArray[np.bool_]:
+    """Return True where somebody labelled the voxel (cleft or background), False on `INVALID` and `OUTSIDE`."""
+    return np.asarray((labels != INVALID) & (labels != OUTSIDE))
+
+
+def is_cleft(labels: Array) -> npt.NDArray[np.bool_]:
+    """Return True on voxels of any cleft: labelled, and not `BACKGROUND`."""
+    return np.asarray((labels != BACKGROUND) & is_labelled(labels))

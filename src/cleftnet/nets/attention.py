@@ -1,0 +1,221 @@
+"""The attentions of the paper: the feature augmentor (Eqs. 3-5), its self-attention twin (Eq. 2), the two gates (Eq. 1).
+
+All of them are called on `b c z y x` features. The attention map, keys × queries, is never formed: at the paper's own
+size it would take 137 GB. `scaled_dot_product_attention` computes the same softmax with memory linear in voxels, provided
+that Q, K and V are contiguous as `b 1 n c`; with a transposed view it silently forms the map on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
+from torch import Tensor, nn
+
+from cleftnet.geometry import IntZYX
+
+QUERY_STD = 0.02  # SPEC §1: Q starts as normal(0, 0.02)
+
+
+def reduced_shape(shape: Sequence[int], max_keys: int | None) -> IntZYX:
+    """Return the largest shape of at most `max_keys` voxels reached by halving the longest axis.
+
+    Example:
+        >>> reduced_shape((8, 256, 256), 2048)
+        (8, 16, 16)
+    """
+    if max_keys is not None and max_keys < 1:
+        raise ValueError(f"max_keys is {max_keys}; expected at least 1, or None for all keys")
+    sides = [int(n) for n in shape]
+    while max_keys is not None and math.prod(sides) > max_keys:
+        longest = sides.index(max(sides))
+        sides[longest] = (sides[longest] + 1) // 2
+    return sides[0], sides[1], sides[2]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, scale: float = 1.0) -> Tensor:
+    """Return V · Softmax(KᵀQ) of Eq. 4 without forming the map.
+
+    Args:
+        query: `b k *query_shape`, or `k *query_shape` shared by the batch.
+        key: `b k *key_shape`.
+        value: `b v *key_shape`.
+        scale: Factor on KᵀQ; the paper has none, hence 1.
+
+    Returns:
+        `b v *query_shape`; the softmax runs over the keys, separately for each query.
+    """
+    batch, shape = key.shape[0], query.shape[-3:]
+    if query.dim() == 4:
+        query = query.unsqueeze(0).expand(batch, -1, -1, -1, -1)
+    # `b c z y x` -> `b 1 n c`, contiguous: see the module's first lines for why.
+    q, k, v = (t.flatten(2).transpose(1, 2).unsqueeze(1).contiguous() for t in (query, key, value))
+    q = q.to(k.dtype)  # under autocast the convolutions give the lower precision, the query parameter does not
+    k_channels, v_channels = k.shape[-1], v.shape[-1]
+    if k_channels != v_channels:  # the kernels want one width; zeros change neither the products nor the sums
+        width = max(k_channels, v_channels)
+        q, k, v = (F.pad(t, (0, width - t.shape[-1])) for t in (q, k, v))
+    z = F.scaled_dot_product_attention(q, k, v, scale=scale)[..., :v_channels]
+    return z.squeeze(1).transpose(1, 2).reshape(batch, v_channels, *shape)
+
+
+def halving(larger: Sequence[int], smaller: Sequence[int]) -> IntZYX:
+    """Return the kernel, 2 or 1 per axis, that takes `larger` to `smaller` by the depth rule `max(1, n // 2)`.
+
+    Raises:
+        ValueError: when an axis is neither kept nor halved.
+    """
+    kernel = [1 if a == b else 2 for a, b in zip(larger, smaller, strict=True)]
+    if any(n // k != m for n, m, k in zip(larger, smaller, kernel, strict=True)):
+        raise ValueError(f"{tuple(larger)} -> {tuple(smaller)} neither keeps nor halves every axis")
+    return kernel[0], kernel[1], kernel[2]
+
+
+def resize(x: Tensor, shape: IntZYX) -> Tensor:
+    """Return `Residual(M)` of Eq. 5: max pooling where an axis shrinks, trilinear interpolation where it grows.
+
+    Exact halves use 2×2×2 max pooling; other smaller sizes adaptive max pooling; equal sizes are the identity (SPEC §1).
+    """
+    present = x.shape[-3:]
+    pooled = tuple(min(a, b) for a, b in zip(present, shape, strict=True))
+    if pooled != tuple(present):
+        try:
+            x = F.max_pool3d(x, halving(present, pooled))
+        except ValueError:
+            x = F.adaptive_max_pool3d(x, pooled)
+    if pooled != tuple(shape):
+        x = F.interpolate(x, size=shape, mode="trilinear", align_corners=False)
+    return x
+
+
+class _Attention(nn.Module):
+    """Keys, values, output and residual, which both attentions share; a subclass says where the query comes from."""
+
+    def __init__(
+        self, channels: int, in_shape: IntZYX, out_shape: IntZYX, k: int, v: int, max_keys: int | None, scale: float
+    ) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape = in_shape, out_shape
+        self.key_shape = reduced_shape(in_shape, max_keys)
+        self.scale = scale
+        self.key = nn.Conv3d(channels, k, 1)
+        self.value = nn.Conv3d(channels, v, 1)
+        self.output = nn.Conv3d(v, channels, 1)
+
+    def augment(self, x: Tensor, query: Tensor) -> Tensor:
+        """Attend from `query` to the keys of `x`, and add the residual (Eqs. 4-5)."""
+        source = x if self.key_shape == self.in_shape else F.adaptive_avg_pool3d(x, self.key_shape)
+        z = attend(query, self.key(source), self.value(source), self.scale)
+        return self.output(z) + resize(x, self.out_shape)  # type: ignore[no-any-return]  # nn.Module calls are Any
+
+
+class FeatureAugmentor(_Attention):
+    """The feature augmentor: learnable queries attend to all voxels of the input (Eqs. 3-5, SPEC §1).
+
+    `N = conv1x1x1(V · Softmax(KᵀQ)) + Residual(M)`, where K and V are 1×1×1 convolutions of the input M and Q is a free
+    parameter shared by all inputs. The sizes of Q decide between down (half), up (double), same, or any other size.
+
+    Args:
+        channels: Channels c of the input and of the output.
+        in_shape: Input size z y x; another size is an error, since Q belongs to one patch size.
+        out_shape: Query size z y x, which is the output size.
+        key_channels: c_k; the paper gives no number, default c.
+        value_channels: c_v; default c.
+        max_keys: None is exact; a number pools the keys to at most so many voxels. Keys carry no position, so that the
+            attended sum is a mean over the input's features, which fewer keys estimate.
+        scale: Factor on KᵀQ, 1 as printed in Eq. 4.
+
+    Example:
+        >>> fa = FeatureAugmentor(4, (2, 8, 8), (1, 4, 4))
+        >>> fa(torch.zeros(1, 4, 2, 8, 8)).shape
+        torch.Size([1, 4, 1, 4, 4])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        in_shape: IntZYX,
+        out_shape: IntZYX,
+        *,
+        key_channels: int | None = None,
+        value_channels: int | None = None,
+        max_keys: int | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        k, v = key_channels or channels, value_channels or channels
+        super().__init__(channels, in_shape, out_shape, k, v, max_keys, scale)
+        self.query = nn.Parameter(torch.empty(k, *out_shape))
+        nn.init.normal_(self.query, std=QUERY_STD)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Augment `b c *in_shape` features into `b c *out_shape`."""
+        return self.augment(x, self.query)
+
+
+class SelfAttention(_Attention):
+    """Eq. 2, for the row "CleftNet w SelfAttn": as the feature augmentor, but the query is computed from the input.
+
+    The query has the target size: a 1×1×1 convolution (same), a strided one (down), a transposed one (up) (SPEC §2).
+
+    Args:
+        channels: Channels of the input and of the output.
+        in_shape: Input size z y x.
+        out_shape: Output size z y x: each axis kept, halved or doubled.
+        max_keys: None is exact; a number pools the keys to at most so many voxels.
+    """
+
+    def __init__(self, channels: int, in_shape: IntZYX, out_shape: IntZYX, *, max_keys: int | None = None) -> None:
+        super().__init__(channels, in_shape, out_shape, channels, channels, max_keys, 1.0)
+        self.query = resampling_convolution(channels, in_shape, out_shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Augment `b c *in_shape` features into `b c *out_shape`."""
+        return self.augment(x, self.query(x))
+
+
+def resampling_convolution(channels: int, in_shape: IntZYX, out_shape: IntZYX) -> nn.Module:
+    """Return the learned resampling between two levels: strided (down), transposed (up), or 1×1×1 (same) convolution."""
+    if math.prod(out_shape) <= math.prod(in_shape):
+        kernel = halving(in_shape, out_shape)
+        return nn.Conv3d(channels, channels, kernel, stride=kernel)
+    kernel = halving(out_shape, in_shape)
+    z, y, x = (o - i * k for o, i, k in zip(out_shape, in_shape, kernel, strict=True))  # 1 where a side is odd
+    return nn.ConvTranspose3d(channels, channels, kernel, stride=kernel, output_padding=(z, y, x))
+
+
+class SpatialGate(nn.Module):
+    """Spatial-wise gate (SWA, Eq. 1): `a = Softmax(Mᵀ q_s)` over voxels; every voxel's features are scaled by its score.
+
+    Args:
+        channels: Channels of the input; the gate holds one weight for each.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(channels))
+        nn.init.normal_(self.query, std=QUERY_STD)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale `b c z y x` features voxel by voxel."""
+        scores = torch.einsum("bczyx,c->bzyx", x, self.query)
+        return x * scores.flatten(1).softmax(1).view_as(scores).unsqueeze(1)
+
+
+class ChannelGate(nn.Module):
+    """Channel-wise gate (CWA, Eq. 1): `a = Softmax(M q_c)` over channels; every channel is scaled by its score.
+
+    Args:
+        shape: Input size z y x; the gate holds one weight for each voxel.
+    """
+
+    def __init__(self, shape: IntZYX) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(shape))
+        nn.init.normal_(self.query, std=QUERY_STD)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale `b c z y x` features channel by channel."""
+        scores = torch.einsum("bczyx,zyx->bc", x, self.query)
+        return x * scores.softmax(1)[:, :, None, None, None]

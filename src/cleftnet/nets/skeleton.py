@@ -1,0 +1,148 @@
+"""The one encoder-decoder that every network of the paper is a row of: a spec names its parts, the skeleton joins them.
+
+Encoder level: block, then the way down. Bottom: block, then the bottom attention. Decoder level: the way up *before* its
+block, because the skip has to meet an upsampled tensor; then the skip, then the block. A 1×1×1 convolution makes one
+logit per head (SPEC §4).
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from torch import Tensor, nn
+
+from cleftnet.errors import InputError, nearest
+from cleftnet.geometry import IntZYX
+from cleftnet.nets.parts import BLOCKS, BOTTOMS, DOWNS, SKIPS, UPS, Site
+
+HEADS = ("segmentation", "boundary")
+
+
+class NetSpec(BaseModel):
+    """Everything that decides a network's parameters: six part names, then widths, patch and the bound on keys.
+
+    Attributes:
+        block: A name in `parts.BLOCKS`.
+        down: A name in `parts.DOWNS`.
+        bottom: A name in `parts.BOTTOMS`.
+        up: A name in `parts.UPS`.
+        skip: A name in `parts.SKIPS`.
+        heads: `("segmentation",)`, or with `"boundary"` where the label augmentor trains a second output.
+        widths: Output channels of the encoder levels, the last one the bottom's.
+        patch: Input size z y x in voxels.
+        max_keys: Bound on the keys of every attention; None is exact.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    block: str = "conv-residual"
+    down: str = "max-pool"
+    bottom: str = "none"
+    up: str = "transposed-conv"
+    skip: str = "concat"
+    heads: tuple[str, ...] = ("segmentation",)
+    widths: tuple[int, ...] = (32, 64, 96, 128, 160)
+    patch: IntZYX = (8, 256, 256)
+    max_keys: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        for field, table in (("block", BLOCKS), ("down", DOWNS), ("bottom", BOTTOMS), ("up", UPS), ("skip", SKIPS)):
+            name = getattr(self, field)
+            if name not in table:
+                raise ValueError(f"unknown {field} '{name}'; {nearest(name, list(table))}")
+        if (self.down == "max-pool-indices") != (self.up == "max-unpool"):
+            raise ValueError("max-unpool needs max-pool-indices on the way down, and only it does")
+        return self
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_are_known(cls, heads: tuple[str, ...]) -> tuple[str, ...]:
+        if heads not in (HEADS[:1], HEADS):
+            raise ValueError(f"heads {heads} must be {HEADS[:1]} or {HEADS}")
+        return heads
+
+    @field_validator("widths")
+    @classmethod
+    def _widths_are_positive(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if len(widths) < 2 or min(widths) < 1:
+            raise ValueError(f"widths {widths} need at least two positive numbers, one per level, the bottom last")
+        return widths
+
+    @field_validator("patch")
+    @classmethod
+    def _patch_is_positive(cls, patch: IntZYX) -> IntZYX:
+        if min(patch) < 1:
+            raise ValueError(f"patch {patch} needs three positive sides z y x")
+        return patch
+
+    @property
+    def shapes(self) -> tuple[IntZYX, ...]:
+        """Feature sizes z y x level by level: each axis is halved, never below 1 (SPEC §1, depth rule)."""
+        shapes = [self.patch]
+        for _ in self.widths[1:]:
+            z, y, x = (max(1, n // 2) for n in shapes[-1])
+            shapes.append((z, y, x))
+        return tuple(shapes)
+
+
+class Network(nn.Module):
+    """An encoder-decoder built from a spec; called on raw in 0-1, returns logits.
+
+    Args:
+        spec: The parts and sizes.
+
+    Example:
+        >>> import torch
+        >>> net = Network(NetSpec(widths=(2, 4), patch=(2, 8, 8), heads=("segmentation", "boundary")))
+        >>> net(torch.zeros(1, 1, 2, 8, 8)).shape
+        torch.Size([1, 2, 2, 8, 8])
+    """
+
+    def __init__(self, spec: NetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        shapes, widths, depth = spec.shapes, spec.widths, len(spec.widths) - 1
+        enters = (1, *widths[:depth])
+        self.encoder = nn.ModuleList(BLOCKS[spec.block](enters[i], widths[i]) for i in range(depth))
+        self.downs = nn.ModuleList(
+            DOWNS[spec.down](Site(widths[i], shapes[i], shapes[i + 1], widths[i], spec.max_keys)) for i in range(depth)
+        )
+        self.bottom_block = BLOCKS[spec.block](enters[depth], widths[depth])
+        self.bottom = BOTTOMS[spec.bottom](
+            Site(widths[depth], shapes[depth], shapes[depth], widths[depth], spec.max_keys)
+        )
+        self.ups, self.skips, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for i in reversed(range(depth)):
+            up = UPS[spec.up](Site(widths[i + 1], shapes[i + 1], shapes[i], widths[i], spec.max_keys))
+            skip = SKIPS[spec.skip](int(up.out_channels), widths[i], shapes[i])  # type: ignore[arg-type]  # an int
+            self.ups.append(up)
+            self.skips.append(skip)
+            self.decoder.append(BLOCKS[spec.block](int(skip.out_channels), widths[i]))  # type: ignore[arg-type]
+        self.head = nn.Conv3d(widths[0], len(spec.heads), 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits `b heads z y x` for raw `b 1 z y x` in 0-1.
+
+        Channel 0 is the segmentation logit, P(cleft) = sigmoid; channel 1, where there is one, is the boundary output
+        before its tanh.
+
+        Raises:
+            InputError: when the input is not of the patch size the network was built for.
+        """
+        if tuple(x.shape[-3:]) != self.spec.patch or x.dim() != 5 or x.shape[1] != 1:
+            raise InputError(
+                f"network input has shape {tuple(x.shape)}; this model takes b×1×{'×'.join(map(str, self.spec.patch))}: "
+                f"its queries belong to that patch size"
+            )
+        kept, memories = [], []
+        for block, down in zip(self.encoder, self.downs, strict=True):
+            x = block(x)
+            kept.append(x)
+            x, memory = down(x)
+            memories.append(memory)
+        x = self.bottom(self.bottom_block(x))
+        for up, skip, block in zip(self.ups, self.skips, self.decoder, strict=True):
+            x = block(skip(up(x, memories.pop()), kept.pop()))
+        return self.head(x)  # type: ignore[no-any-return]  # nn.Module calls are Any

@@ -1,0 +1,62 @@
+"""The paper's nine networks, one row each (SPEC §4): same widths, depth and patch, so that a comparison is fair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from cleftnet.errors import InputError, nearest
+from cleftnet.nets.skeleton import HEADS, NetSpec, Network
+
+ZOO: dict[str, NetSpec] = {
+    "segnet": NetSpec(block="conv-conv", down="max-pool-indices", up="max-unpool", skip="none"),
+    "unet3d": NetSpec(block="conv-conv"),
+    "vnet": NetSpec(down="strided-conv"),
+    "resunet": NetSpec(),
+    "attnunet": NetSpec(skip="gate-concat"),
+    "cleftnet-no-la": NetSpec(down="fa", bottom="fa", up="fa"),
+    "cleftnet-no-fa": NetSpec(heads=HEADS),
+    "cleftnet-selfattn": NetSpec(down="self-attention", bottom="self-attention", up="self-attention", heads=HEADS),
+    "cleftnet": NetSpec(down="fa", bottom="fa", up="fa", heads=HEADS),
+}
+
+
+def spec(name: str, **changes: Any) -> NetSpec:
+    """Return a row of the zoo, with some of its fields changed.
+
+    Raises:
+        InputError: for an unknown name or a value that the spec refuses.
+
+    Example:
+        >>> spec("cleftnet", patch=(8, 96, 96), max_keys=512).bottom
+        'fa'
+    """
+    if name not in ZOO:
+        raise InputError(f"unknown network '{name}'; {nearest(name, list(ZOO))}")
+    try:
+        return NetSpec.model_validate(ZOO[name].model_dump() | changes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"network '{name}', {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def build(name: str, **changes: Any) -> Network:
+    """Build a network of the zoo.
+
+    Args:
+        name: A key of `ZOO`.
+        **changes: Fields of `NetSpec` to change, such as `patch=(8, 256, 256)`, `widths`, `max_keys`.
+
+    Returns:
+        A module that maps raw `b 1 z y x` in 0-1 to logits `b heads z y x`.
+
+    Raises:
+        InputError: for an unknown name or a value that the spec refuses.
+
+    Example:
+        >>> net = build("cleftnet", widths=(4, 8), patch=(4, 16, 16))
+        >>> sum(p.numel() for p in net.parameters()) > 0
+        True
+    """
+    return Network(spec(name, **changes))

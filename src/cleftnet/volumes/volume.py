@@ -154,3 +154,23 @@ def is_labelled(labels: Array) -> npt.NDArray[np.bool_]:
 def is_cleft(labels: Array) -> npt.NDArray[np.bool_]:
     """Return True on voxels of any cleft: labelled, and not `BACKGROUND`."""
     return np.asarray((labels != BACKGROUND) & is_labelled(labels))
+
+
+def intensity(raw: Array) -> npt.NDArray[np.float32]:
+    """Return raw gray values as the networks take them: float32 in 0-1.
+
+    Args:
+        raw: Unsigned integers, divided by the largest value of their type, or floats already in 0-1.
+
+    Raises:
+        InputError: for another type, or floats outside 0-1.
+
+    Example:
+        >>> intensity(np.array([0, 51, 255], np.uint8)).round(3).tolist()
+        [0.0, 0.20000000298023224, 1.0]
+    """
+    if raw.dtype.kind == "u":
+        return raw.astype(np.float32) / np.float32(np.iinfo(raw.dtype).max)
+    if raw.dtype.kind == "f" and (raw.size == 0 or (raw.min() >= 0 and raw.max() <= 1)):
+        return raw.astype(np.float32)
+    raise InputError(f"raw has type {raw.dtype}; expected unsigned integers, or floats between 0 and 1")

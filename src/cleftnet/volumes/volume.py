@@ -47,6 +47,7 @@ class Volume:
         voxel_size: Voxel size in nm, z y x, or None where the format carries none.
         offset_nm: Position of the first voxel in nm, z y x.
         address: Where it was opened, for messages.
+        threshold: Of a probability, the one chosen on validation and stored with it: voxels of at least this count as cleft.
 
     Example:
         >>> vol = Volume(np.zeros((4, 5, 6), np.uint8), voxel_size=(40, 4, 4))
@@ -58,6 +59,7 @@ class Volume:
     voxel_size: FloatZYX | None = None
     offset_nm: FloatZYX = (0.0, 0.0, 0.0)
     address: str = "array"
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.store.shape) != 3:

@@ -1,0 +1,77 @@
+"""Files that appear whole or not at all: written under a temporary name in the same folder, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cleftnet.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path; the file or folder made there becomes `path` when the body succeeds.
+
+    When the body fails, or is interrupted, nothing of it stays, and whatever was at `path` before is untouched. Missing
+    folders above `path` are made.
+
+    Args:
+        path: Where the result shall be.
+        overwrite: Whether a file, or a folder where a folder is written, may already be there.
+
+    Raises:
+        InputError: when `path` exists and `overwrite` is not set, or its folder cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder, "table.csv")) as temporary:
+        ...         _ = temporary.write_text("synapse_id")
+        ...     sorted(p.name for p in Path(folder).iterdir())
+        ['table.csv']
+    """
+    refuse_existing(path, overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {path.parent}: {error.strerror}; choose another output") from None
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"the folder {path.parent} cannot be written to; choose another output")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield temporary
+        _rename(temporary, path)
+    except BaseException:  # an interrupt too: a half-written file must never be taken for a result
+        _remove(temporary)
+        raise
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise `InputError` when `path` exists and may not be replaced; an empty folder counts as not there."""
+    empty_folder = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not overwrite and not empty_folder:
+        raise InputError(f"{path} exists already; add --overwrite or choose another name")
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Put a finished file or folder in its place; only a folder may replace a folder."""
+    if not (path.is_dir() and any(path.iterdir())):
+        temporary.replace(path)
+        return
+    if not temporary.is_dir():
+        raise InputError(f"{path} is a folder, not a file; choose another name")
+    old = temporary.with_suffix(".old")  # folders cannot be swapped in one step, so the old one waits beside
+    path.replace(old)
+    temporary.replace(path)
+    shutil.rmtree(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

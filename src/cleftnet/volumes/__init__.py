@@ -1,1 +1,49 @@
 """Volumes in and out: one address names an array, every format becomes the same lazy `Volume`."""
+
+from cleftnet.volumes.address import Address
+from cleftnet.volumes.cremi import CLEFT_ZERO, write_cremi
+from cleftnet.volumes.hdf5 import create_dataset, new_hdf5
+from cleftnet.volumes.opening import (
+    LABELS,
+    PREDICTION,
+    RAW,
+    NewArrays,
+    create_volumes,
+    list_arrays,
+    open_volume,
+    write_volume,
+)
+from cleftnet.volumes.slabs import Progress, WritableStore
+from cleftnet.volumes.summary import LabelStatistics, label_statistics
+from cleftnet.volumes.validation import Finding, check_cremi, overall
+from cleftnet.volumes.volume import BACKGROUND, INVALID, OUTSIDE, Store, Volume, is_cleft, is_labelled
+
+__all__ = [
+    "BACKGROUND",
+    "CLEFT_ZERO",
+    "INVALID",
+    "LABELS",
+    "OUTSIDE",
+    "PREDICTION",
+    "RAW",
+    "Address",
+    "Finding",
+    "LabelStatistics",
+    "NewArrays",
+    "Progress",
+    "Store",
+    "Volume",
+    "WritableStore",
+    "check_cremi",
+    "create_dataset",
+    "create_volumes",
+    "is_cleft",
+    "is_labelled",
+    "label_statistics",
+    "list_arrays",
+    "new_hdf5",
+    "open_volume",
+    "overall",
+    "write_cremi",
+    "write_volume",
+]

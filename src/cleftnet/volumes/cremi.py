@@ -63,7 +63,7 @@ def to_cremi(ids: Array) -> npt.NDArray[np.uint64]:
 
 
 def _permute(ids: Array, table: dict[int, int]) -> npt.NDArray[np.uint64]:
-    before = np.asarray(ids).astype(np.uint64)
+    before = np.asarray(ids).astype(np.uint64, copy=False)
     after = before.copy()
     for old, new in table.items():
         after[before == np.uint64(old)] = np.uint64(new)
@@ -168,7 +168,6 @@ def write_cremi(
                 np.uint64,
                 voxel_size_nm=clefts.voxel_size_nm,
                 offset_nm=clefts.offset_nm,
-                fill=CREMI_BACKGROUND,
             )
             copy(clefts, target, _ids_for_cremi, progress)
 

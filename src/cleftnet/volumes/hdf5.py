@@ -1,7 +1,8 @@
 """One HDF5 dataset as a lazy store, and new HDF5 files that appear whole or not at all.
 
 Geometry is kept as CREMI keeps it, in two attributes of the dataset: `resolution` and, where it is not zero, `offset`,
-both nm, z y x (SPEC §5). Voxels are taken as they are; CREMI's own label ids are the matter of `cleftnet.volumes.cremi`.
+both nm, z y x (SPEC §5); a probability may have its `threshold`. Voxels are taken as they are; CREMI's own label ids are
+the matter of `cleftnet.volumes.cremi`.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Hdf5Store:
     @property
     def shape(self) -> tuple[int, ...]:
         """Side lengths in voxels, z y x."""
-        return tuple(self._handle.shape)
+        return tuple(self._handle.shape or ())
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -97,7 +98,15 @@ def open_hdf5(path: Path, dataset: str) -> Volume:
             f"{address}: attribute 'resolution' is {voxel_size}; expected three positive lengths in nm, z y x"
         )
     offset_nm = read_lengths(store.attributes, "offset", address) or (0.0, 0.0, 0.0)
-    return Volume(store, voxel_size, offset_nm, address)
+    return Volume(store, voxel_size, offset_nm, address, _threshold(store.attributes, address))
+
+
+def _threshold(attributes: dict[str, Any], address: str) -> float | None:
+    stored = attributes.get("threshold")
+    try:
+        return None if stored is None else float(stored)
+    except (TypeError, ValueError):
+        raise InputError(f"{address}: attribute 'threshold' is {stored}; expected a number between 0 and 1") from None
 
 
 def open_hdf5_file(path: Path) -> h5py.File:
@@ -192,7 +201,7 @@ def create_dataset(
     *,
     voxel_size_nm: FloatZYX | None,
     offset_nm: FloatZYX = (0.0, 0.0, 0.0),
-    fill: int = 0,
+    threshold: float | None = None,
 ) -> WritableStore:
     """Create a dataset that is written box by box, chunked and gzip-compressed.
 
@@ -203,18 +212,18 @@ def create_dataset(
         dtype: The type of one voxel.
         voxel_size_nm: Voxel size, z y x; None leaves the attribute `resolution` out.
         offset_nm: Position of the first voxel, z y x; zero leaves the attribute `offset` out.
-        fill: The value of voxels that nobody writes.
+        threshold: Kept as an attribute beside a probability, see `Volume`; None leaves it out.
     """
     z, y, x = (min(side, chunk) for side, chunk in zip(shape, CHUNK_VOX, strict=True))
     chunks: IntZYX = (z, y, x)
     # level 1: on vnc-l3 raw is no larger than at level 4 (0.96), labels 0.6 % instead of 0.2 %, written in half the time
-    dataset = file.create_dataset(
-        name, tuple(shape), dtype, chunks=chunks, compression="gzip", compression_opts=1, fillvalue=fill
-    )
+    dataset = file.create_dataset(name, tuple(shape), dtype, chunks=chunks, compression="gzip", compression_opts=1)
     if voxel_size_nm is not None:
         dataset.attrs["resolution"] = np.array(voxel_size_nm, np.float64)
     if any(offset_nm):
         dataset.attrs["offset"] = np.array(offset_nm, np.float64)
+    if threshold is not None:
+        dataset.attrs["threshold"] = threshold
     made: WritableStore = dataset
     return made
 

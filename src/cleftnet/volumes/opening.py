@@ -41,6 +41,7 @@ class NewArrays(Protocol):
         *,
         voxel_size_nm: FloatZYX | None,
         offset_nm: FloatZYX = (0.0, 0.0, 0.0),
+        threshold: float | None = None,
     ) -> WritableStore:
         """Create an array whose boxes can be written in any order."""
 
@@ -152,7 +153,9 @@ def write_volume(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Write a volume to a new file of any format, slab by slab, with its voxel size and offset, values as they are.
+    """Write a volume to a new file of any format, slab by slab: values as they are, and voxel size, offset and threshold.
+
+    A TIFF keeps no threshold.
 
     Args:
         volume: What to write.
@@ -172,6 +175,7 @@ def write_volume(
             volume.dtype,
             voxel_size_nm=volume.voxel_size,
             offset_nm=volume.offset_nm,
+            threshold=volume.threshold,
         )
         copy(volume, target, progress=progress)
 
@@ -237,8 +241,11 @@ class _NewHdf5:
         *,
         voxel_size_nm: FloatZYX | None,
         offset_nm: FloatZYX = (0.0, 0.0, 0.0),
+        threshold: float | None = None,
     ) -> WritableStore:
-        return create_dataset(self.file, name, shape, dtype, voxel_size_nm=voxel_size_nm, offset_nm=offset_nm)
+        return create_dataset(
+            self.file, name, shape, dtype, voxel_size_nm=voxel_size_nm, offset_nm=offset_nm, threshold=threshold
+        )
 
 
 @contextmanager

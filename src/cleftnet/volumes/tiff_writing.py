@@ -84,6 +84,7 @@ class NewTiff:
         *,
         voxel_size_nm: FloatZYX | None,
         offset_nm: FloatZYX = (0.0, 0.0, 0.0),
+        threshold: float | None = None,
     ) -> WritableStore:
         """Create the one array that a TIFF holds; bool is stored as uint8.
 
@@ -93,6 +94,7 @@ class NewTiff:
             dtype: The type of one voxel.
             voxel_size_nm: Voxel size, z y x, or None.
             offset_nm: Position of the first voxel, z y x; kept only together with a voxel size.
+            threshold: Not kept.
 
         Raises:
             InputError: when there is an array already.

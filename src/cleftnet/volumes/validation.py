@@ -178,7 +178,7 @@ def _check_geometry(dataset: h5py.Dataset) -> tuple[list[Finding], _Place]:
         )
     else:
         findings.append(Finding("ok", f"{name}: resolution {resolution} nm"))
-    return findings, _Place(name, dataset.shape, resolution, lengths["offset"] or (0.0, 0.0, 0.0))
+    return findings, _Place(name, dataset.shape or (), resolution, lengths["offset"] or (0.0, 0.0, 0.0))
 
 
 def _check_together(raw: _Place, clefts: _Place) -> Iterator[Finding]:

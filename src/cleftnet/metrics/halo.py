@@ -1,0 +1,103 @@
+"""Distances block by block, for volumes larger than memory: exact as far as the halo reaches, and it says where it does not.
+
+A block reads a halo around what it scores. The nearest voxel it cannot see gives every distance a bound: a target found
+within the bound is the nearest one; beyond it, a nearer one may hide outside, and the bound itself is taken, counted as a
+lower bound. The far counts (over 200 nm) are exact in any case, since every halo is wider than that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cleftnet.errors import InputError
+from cleftnet.geometry import Block, Box, FloatZYX, IntZYX, tile
+from cleftnet.metrics.distances import FAR_NM, CremiScore, Distances, nearest_distances
+from cleftnet.metrics.voxels import Floats, Mask
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How to cut a volume that is larger than memory; scoring takes about 12 bytes for each voxel of a block and its halo.
+
+    Args:
+        shape: What one block scores, voxels z y x.
+        halo_nm: How far it sees beyond that, on every side; more than 200 nm.
+
+    Raises:
+        InputError: when the halo is not wider than 200 nm or a side is not positive.
+    """
+
+    shape: IntZYX = (128, 1024, 1024)
+    halo_nm: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if not self.halo_nm > FAR_NM:
+            raise InputError(
+                f"halo of {self.halo_nm:g} nm; expected more than {FAR_NM:g} nm, which far voxels are counted by"
+            )
+        if min(self.shape) < 1:
+            raise InputError(f"block {'×'.join(map(str, self.shape))} (z×y×x voxels); every side must be positive")
+
+    def cover(self, box: Box, voxel_size_nm: FloatZYX) -> Iterator[Block]:
+        """Cover a box with blocks that each score their own part and read the halo around it.
+
+        Example:
+            >>> [str(block.read) for block in Blocks((2, 9, 9), halo_nm=201).cover(Box.of((6, 9, 9)), (100, 50, 50))]
+            ['0:5,0:9,0:9', '0:6,0:9,0:9', '1:6,0:9,0:9']
+        """
+        d, h, w = (min(side, length) for side, length in zip(self.shape, box.shape, strict=True))
+        halo = [math.ceil(self.halo_nm / side) for side in voxel_size_nm]
+        for block in tile(box, (d, h, w)):
+            yield Block(read=block.write.grow(halo).intersect(box), write=block.write)
+
+
+def whole(box: Box) -> list[Block]:
+    """Cover a box with a single block, whose distances are all exact."""
+    return [Block(read=box, write=box)]
+
+
+def score_block(predicted: Mask, true: Mask, block: Block, box: Box, voxel_size_nm: FloatZYX) -> list[CremiScore]:
+    """Return the CREMI score's distances for each section that a block scores.
+
+    Args:
+        predicted: Predicted cleft voxels of the block's read box, invalid ones left out.
+        true: True cleft voxels of the same box, invalid ones left out.
+        block: What the masks cover, and the part of it that is scored.
+        box: The whole region scored: nothing lies beyond its faces.
+        voxel_size_nm: z y x.
+    """
+    of_predicted = _bounded(predicted, true, block, box, voxel_size_nm)
+    of_true = _bounded(true, predicted, block, box, voxel_size_nm)
+    return [CremiScore(p, t) for p, t in zip(of_predicted, of_true, strict=True)]
+
+
+def _bounded(voxels: Mask, targets: Mask, block: Block, box: Box, voxel_size_nm: FloatZYX) -> Iterator[Distances]:
+    scored = block.write.relative_to(block.read.start)
+    if scored.shape != voxels.shape:
+        inside = np.zeros_like(voxels)
+        inside[scored.slices] = voxels[scored.slices]
+        voxels = inside
+    distances = nearest_distances(voxels, targets, voxel_size_nm)
+    for z in range(scored.start[0], scored.stop[0]):
+        if block.read == box:
+            yield Distances.of(distances[z])
+            continue
+        bound = _unseen_nm(z, voxels[z], block.read, box, voxel_size_nm)
+        beyond = int(np.count_nonzero(distances[z] > bound))
+        yield Distances.of(np.minimum(distances[z], bound), lower_bounds=beyond)
+
+
+def _unseen_nm(z: int, section: Mask, read: Box, box: Box, voxel_size_nm: FloatZYX) -> Floats:
+    """Distance from each voxel of a section to the nearest voxel of `box` outside `read`, at least."""
+    y, x = np.nonzero(section)
+    bound = np.full(y.size, np.inf)
+    for axis, place in enumerate((np.full(y.size, z), y, x)):
+        if read.start[axis] > box.start[axis]:
+            np.minimum(bound, (place + 1) * voxel_size_nm[axis], out=bound)
+        if read.stop[axis] < box.stop[axis]:
+            np.minimum(bound, (read.shape[axis] - place) * voxel_size_nm[axis], out=bound)
+    return bound

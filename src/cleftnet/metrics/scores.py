@@ -1,0 +1,217 @@
+"""What an evaluation found, for people and for machines: every number, and a reason wherever there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cleftnet.errors import InputError
+from cleftnet.geometry import FloatZYX
+from cleftnet.metrics.distances import CremiScore
+from cleftnet.metrics.objects import ObjectScores
+from cleftnet.metrics.voxels import Counts, ScoreHistogram
+
+SCORES = (
+    "cremi_score",
+    "adgt",
+    "adf",
+    "f1",
+    "precision",
+    "recall",
+    "auc",
+    "fp_far",
+    "fn_far",
+)  # in the order people read them
+_UNITS = {
+    "cremi_score": "nm",
+    "adgt": "nm",
+    "adf": "nm",
+    "fp_far": "voxels",
+    "fn_far": "voxels",
+    "voxels_scored": "voxels",
+}
+
+
+@dataclass(frozen=True)
+class MaskScores:
+    """Scores of one predicted mask: of a volume, of one section, or at one threshold."""
+
+    counts: Counts
+    distances: CremiScore
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """Return the scores under the names of `evaluate --json`, those that are not defined as None."""
+        return {
+            "cremi_score": self.distances.score,
+            "adgt": self.distances.adgt,
+            "adf": self.distances.adf,
+            "f1": self.counts.f1,
+            "precision": self.counts.precision,
+            "recall": self.counts.recall,
+            "fp_far": self.distances.fp_far,
+            "fn_far": self.distances.fn_far,
+        }
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Scores over a grid of thresholds, with the best by F1 and by CREMI score.
+
+    Args:
+        at: The scores at each threshold of the grid, ascending.
+        best_f1: Threshold and F1 of the best of all thresholds, not only the grid's; None where there is no cleft.
+    """
+
+    at: dict[float, MaskScores]
+    best_f1: tuple[float, float] | None
+
+    @property
+    def best_cremi_score(self) -> tuple[float, float] | None:
+        """Threshold and lowest CREMI score on the grid (the lowest threshold of equals); None where it is nowhere defined."""
+        defined = [(m.distances.score, threshold) for threshold, m in self.at.items() if m.distances.score is not None]
+        score, threshold = min(defined, default=(None, None))
+        return None if score is None or threshold is None else (threshold, score)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the grid as rows, and both best points."""
+        return {
+            "rows": [{"threshold": threshold, **scores.to_json()} for threshold, scores in self.at.items()],
+            "best_f1": self.best_f1 and dict(zip(("threshold", "f1"), self.best_f1, strict=True)),
+            "best_cremi_score": self.best_cremi_score
+            and dict(zip(("threshold", "cremi_score"), self.best_cremi_score, strict=True)),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All scores of one prediction against its truth.
+
+    Args:
+        scores: Over all scored voxels, at the threshold.
+        threshold: Voxels of at least this probability are predicted; None for a mask or labels.
+        auc: Area under the ROC curve; None where undefined.
+        objects: Whole clefts, matched one to one; None where it was not computed.
+        sections: The same scores for each section, by its z in the truth; distances still reach through the whole volume.
+        scored_box: The region scored, in voxels of the truth, as text `z0:z1,y0:y1,x0:x1`.
+        voxel_size_nm: z y x.
+        undefined: For each score that is None, why.
+        warnings: What a reader should know before trusting the numbers.
+        sweep: Scores over a grid of thresholds, where asked for.
+        histogram: Voxels by probability: F1 at any threshold and the precision-recall curve without reading again; not in the
+            JSON. None for a mask or labels.
+    """
+
+    scores: MaskScores
+    threshold: float | None
+    auc: float | None
+    objects: ObjectScores | None
+    sections: dict[int, MaskScores]
+    scored_box: str
+    voxel_size_nm: FloatZYX
+    undefined: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    sweep: Sweep | None = None
+    histogram: ScoreHistogram | None = field(default=None, repr=False)
+
+    @property
+    def cremi_score(self) -> float | None:
+        """(ADGT + ADF) / 2 in nm, lower is better."""
+        return self.scores.distances.score
+
+    @property
+    def f1(self) -> float | None:
+        """Voxel F1, 0 to 1."""
+        return self.scores.counts.f1
+
+    @property
+    def exact(self) -> bool:
+        """False when a block-wise evaluation met distances beyond its halo, so that the CREMI score is a lower bound."""
+        return not (self.scores.distances.of_predicted.lower_bounds or self.scores.distances.of_true.lower_bounds)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values under the names of `cleftnet evaluate --json`."""
+        counts, distances = self.scores.counts, self.scores.distances
+        return {
+            **self.scores.to_json(),
+            "auc": self.auc,
+            "threshold": self.threshold,
+            "voxels_scored": counts.voxels,
+            "objects": None if self.objects is None else _objects_json(self.objects),
+            "voxels_true": counts.true,
+            "voxels_predicted": counts.predicted,
+            **{
+                f"{name}_{statistic}": getattr(part, statistic)
+                for name, part in (("adgt", distances.of_predicted), ("adf", distances.of_true))
+                for statistic in ("std", "max", "median")
+            },
+            "exact": self.exact,
+            "scored_box": self.scored_box,
+            "voxel_size_nm": list(self.voxel_size_nm),
+            "undefined": self.undefined,
+            "warnings": list(self.warnings),
+            "sections": [{"z": z, **scores.to_json()} for z, scores in self.sections.items()],
+            "sweep": self.sweep and self.sweep.to_json(),
+        }
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return a table for people: name, value, and its unit or why there is no value."""
+        values = self.to_json()
+        names = [*SCORES, "threshold", "voxels_scored"]
+        rows = [(name, _text(values[name]), self.undefined.get(name, _UNITS.get(name, ""))) for name in names]
+        if self.objects is None:
+            return [*rows, ("objects", "-", self.undefined.get("objects", ""))]
+        found = f"{self.objects.matched} matched of {self.objects.true} true, {self.objects.predicted} predicted"
+        return [*rows, ("objects f1", _text(self.objects.f1), found)]
+
+
+@dataclass(frozen=True)
+class MeanEvaluation:
+    """Scores averaged over volumes as the CREMI challenge does: the plain mean of each volume's score, large or small."""
+
+    volumes: int
+    scores: dict[str, float | None]
+    undefined: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values under the names of `cleftnet evaluate --json`."""
+        return {**self.scores, "volumes": self.volumes, "undefined": self.undefined}
+
+
+def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:
+    """Average scores over volumes; a score that one of them lacks has no mean, and the reason is kept.
+
+    Raises:
+        InputError: when there is nothing to average.
+    """
+    if not evaluations:
+        raise InputError("no evaluation to average; expected at least one")
+    every = [evaluation.to_json() for evaluation in evaluations]
+    scores: dict[str, float | None] = {}
+    undefined: dict[str, str] = {}
+    for name in SCORES:
+        values = [values[name] for values in every]
+        if None in values:
+            first = values.index(None)
+            undefined[name] = (
+                f"volume {first + 1} of {len(values)}: {evaluations[first].undefined.get(name, 'undefined')}"
+            )
+        scores[name] = None if None in values else sum(values) / len(values)
+    return MeanEvaluation(len(evaluations), scores, undefined)
+
+
+def _objects_json(objects: ObjectScores) -> dict[str, float | int | None]:
+    return {
+        "precision": objects.precision,
+        "recall": objects.recall,
+        "f1": objects.f1,
+        "true": objects.true,
+        "predicted": objects.predicted,
+        "matched": objects.matched,
+    }
+
+
+def _text(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,131 @@
+import itertools
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cleftnet.errors import InputError
+from cleftnet.metrics.objects import Instances, ObjectScores, match_clefts
+from cleftnet.volumes.volume import INVALID, OUTSIDE
+
+
+def row(*ids):
+    return np.array([[ids]], np.uint64)
+
+
+def scores(true, predicted, matched):
+    return ObjectScores(true=true, predicted=predicted, matched=matched)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "expected"),
+    [
+        pytest.param(row(5, 5, 0, 6), row(1, 1, 0, 2), scores(2, 2, 2), id="the same clefts under other ids"),
+        pytest.param(row(5, 5, 5, 6), row(1, 0, 2, 0), scores(2, 2, 1), id="a merge matches once, a false cleft never"),
+        pytest.param(
+            row(5, 0, 6, 0), row(1, 1, 1, 2), scores(2, 2, 1), id="a split matches once, a missed cleft never"
+        ),
+        pytest.param(
+            row(5, 6, 5, 5), row(1, 1, 2, 2), scores(2, 2, 2), id="each cleft takes the partner that is best for all"
+        ),
+        pytest.param(row(5, 6, 0, 0), row(0, 0, 1, 2), scores(2, 2, 0), id="neighbours that share no voxel"),
+        pytest.param(row(0, 0, 0, 0), row(1, 0, 2, 2), scores(2, 0, 0), id="nothing predicted"),
+        pytest.param(row(5, 6, 0, 0), row(0, 0, 0, 0), scores(0, 2, 0), id="nothing true"),
+        pytest.param(row(0, 0), row(0, 0), scores(0, 0, 0), id="neither"),
+    ],
+)
+def test_hand_drawn_matches(predicted, true, expected):
+    assert match_clefts(predicted, true) == expected
+
+
+def test_the_assignment_maximises_shared_voxels_not_matches():
+    """5 shares 3 voxels with 1 and one with 2; 6 shares one with 1. 5-1 keeps 3 voxels; 5-2 and 6-1 would keep only 2."""
+    assert match_clefts(row(5, 5, 5, 5, 6), row(1, 1, 1, 2, 1)).matched == 1
+
+
+def test_precision_recall_and_f1_of_clefts():
+    result = scores(true=4, predicted=3, matched=2)
+    assert (result.precision, result.recall, result.f1) == (2 / 3, 2 / 4, 4 / 7)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [(scores(0, 2, 0), (0.0, None, 0.0)), (scores(2, 0, 0), (None, 0.0, 0.0)), (scores(0, 0, 0), (None, None, None))],
+)
+def test_cleft_scores_that_would_divide_by_zero_are_none(result, expected):
+    assert (result.precision, result.recall, result.f1) == expected
+
+
+def test_voxels_that_touch_at_a_corner_are_one_cleft():
+    touching = np.zeros((2, 2, 2), bool)
+    touching[0, 0, 0] = touching[1, 1, 1] = True
+    assert match_clefts(touching, touching) == scores(1, 1, 1)
+
+
+def test_labels_with_a_single_id_are_a_mask_of_several_clefts():
+    assert match_clefts(row(255, 0, 255).astype(np.uint8), row(1, 0, 2)) == scores(2, 2, 2)
+
+
+def test_pieces_that_share_an_id_are_one_cleft():
+    """Annotators skip sections: cleft 1 is in two pieces and counts once."""
+    assert match_clefts(row(1, 0, 1, 2), row(1, 0, 1, 2)) == scores(2, 2, 2)
+
+
+@pytest.mark.parametrize("unlabelled", [INVALID, OUTSIDE])
+def test_unlabelled_voxels_count_on_neither_side(unlabelled):
+    """5 shares only unlabelled voxels with the truth, and has a voxel left; 6 lies in them wholly and is no cleft at all."""
+    true = row(1, 0, unlabelled, unlabelled, 2)
+    assert match_clefts(row(0, 5, 5, 6, 0), true) == scores(2, 1, 0)
+
+
+def test_an_unlabelled_gap_does_not_split_a_predicted_cleft():
+    predicted = np.array([[[True, True, True]]])
+    assert match_clefts(predicted, row(1, INVALID, 2)) == scores(2, 1, 1)
+
+
+def test_small_predicted_clefts_can_be_left_out_and_a_match_can_ask_for_more_overlap():
+    predicted, true = row(5, 5, 5, 6, 0), row(1, 1, 0, 2, 0)
+    assert match_clefts(predicted, true, min_size_vox=2) == scores(2, 1, 1)
+    assert match_clefts(predicted, true, min_overlap_vox=3) == scores(2, 2, 0)
+
+
+IDS = hnp.arrays(np.uint8, (1, 3, 6), elements=st.integers(0, 4))
+
+
+@settings(max_examples=80, deadline=None)
+@given(IDS, IDS)
+def test_matches_equal_those_of_trying_every_assignment(predicted, true):
+    mine, theirs = np.unique(predicted[predicted > 0]), np.unique(true[true > 0])
+    assume(mine.size != 1 and theirs.size != 1)  # that would be a mask, whose components are the clefts
+    shared = np.array([[np.sum((predicted == p) & (true == t)) for t in theirs] for p in mine]).reshape(
+        mine.size, theirs.size
+    )
+    if mine.size > theirs.size:
+        shared = shared.T
+    choices = list(itertools.permutations(range(shared.shape[1]), shared.shape[0])) if shared.size else [()]
+    best = max(sum(shared[i, j] for i, j in enumerate(choice)) for choice in choices)
+    optimal = {
+        sum(bool(shared[i, j]) for i, j in enumerate(choice))
+        for choice in choices
+        if sum(shared[i, j] for i, j in enumerate(choice)) == best
+    }
+    result = match_clefts(predicted, true)
+    assert (result.true, result.predicted) == (theirs.size, mine.size)
+    assert result.matched in optimal
+
+
+def test_instances_hold_cleft_voxels_only():
+    found = Instances.of_labels(row(0, 9, 0, 8))
+    assert (found.index.tolist(), found.ids.tolist()) == ([1, 3], [9, 8])
+
+
+def test_clefts_of_different_shapes_are_refused():
+    with pytest.raises(InputError, match="expected one shape"):
+        match_clefts(row(1), row(1, 2))
+
+
+def test_limits_below_one_voxel_are_refused():
+    with pytest.raises(InputError, match="at least 1"):
+        match_clefts(row(1), row(1), min_overlap_vox=0)

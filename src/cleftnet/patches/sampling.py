@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.patches.augment import AugmentSettings, Patch, augment
-from cleftnet.patches.targets import CLEFT, classes, distance_map
-from cleftnet.volumes.volume import Array, Volume, intensity
+from cleftnet.patches.targets import distance_map
+from cleftnet.volumes.volume import CLEFT, Array, Volume, classes, intensity
 
 
 class SamplingSettings(BaseModel):

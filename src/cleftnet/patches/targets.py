@@ -13,22 +13,7 @@ import numpy.typing as npt
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
-from cleftnet.volumes.volume import BACKGROUND, Array, is_cleft, is_labelled
-
-NOT_CLEFT, CLEFT, UNLABELLED = 0, 1, 2  # the classes of a voxel, uint8; losses and scores leave UNLABELLED out
-
-
-def classes(labels: Array) -> npt.NDArray[np.uint8]:
-    """Return the class of each voxel: `NOT_CLEFT`, `CLEFT`, or `UNLABELLED` for invalid voxels.
-
-    Args:
-        labels: Instance ids z y x in the house's convention (background 0, sentinels of `cleftnet.volumes`).
-
-    Example:
-        >>> classes(np.array([[[0, 7, 0xFFFFFFFFFFFFFFFE]]], np.uint64)).tolist()
-        [[[0, 1, 2]]]
-    """
-    return np.where(is_labelled(labels), is_cleft(labels), UNLABELLED).astype(np.uint8)
+from cleftnet.volumes.volume import BACKGROUND, Array, is_cleft
 
 
 def distance_map(

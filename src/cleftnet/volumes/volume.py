@@ -20,6 +20,8 @@ BACKGROUND = 0
 INVALID = 0xFFFFFFFFFFFFFFFE  # labelled as unknown: left out of every loss and every score
 OUTSIDE = 0xFFFFFFFFFFFFFFFD  # beyond the labelled region: the same treatment
 
+NOT_CLEFT, CLEFT, UNLABELLED = 0, 1, 2  # the classes of a voxel, uint8; losses and scores leave UNLABELLED out
+
 Array = npt.NDArray[Any]
 
 
@@ -156,6 +158,19 @@ def is_labelled(labels: Array) -> npt.NDArray[np.bool_]:
 def is_cleft(labels: Array) -> npt.NDArray[np.bool_]:
     """Return True on voxels of any cleft: labelled, and not `BACKGROUND`."""
     return np.asarray((labels != BACKGROUND) & is_labelled(labels))
+
+
+def classes(labels: Array) -> npt.NDArray[np.uint8]:
+    """Return the class of each voxel: `NOT_CLEFT`, `CLEFT`, or `UNLABELLED` for voxels that nobody labelled.
+
+    Args:
+        labels: Instance ids z y x in the house's convention.
+
+    Example:
+        >>> classes(np.array([[[0, 7, INVALID]]], np.uint64)).tolist()
+        [[[0, 1, 2]]]
+    """
+    return np.where(is_labelled(labels), is_cleft(labels), UNLABELLED).astype(np.uint8)
 
 
 def intensity(raw: Array) -> npt.NDArray[np.float32]:

@@ -1,0 +1,121 @@
+"""A trained model on disk: safetensors weights with the card that says what they are, and nothing that executes.
+
+The card travels inside the file: the network's spec, the correction that makes its output a probability, the threshold
+chosen on validation, and where the weights come from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from torch import Tensor
+
+from cleftnet.errors import InputError
+from cleftnet.geometry import FloatZYX
+from cleftnet.nets.skeleton import NetSpec, Network
+from cleftnet.volumes.atomic import replacing
+
+BEST, LAST = "best.safetensors", "last.safetensors"  # the names inside a run directory
+_KEY = "cleftnet"
+
+
+class ModelCard(BaseModel):
+    """What a set of weights is and where it comes from.
+
+    Attributes:
+        spec: The network's parts and sizes.
+        logit_shift: Subtracted from the segmentation logit; undoes the class weights of Eq. 7 (SPEC §3).
+        threshold: The probability from which a voxel is called cleft, chosen on validation.
+        voxel_size_nm: Voxel size z y x of the training data.
+        step: Optimiser steps taken.
+        scores: The validation scores of these weights.
+        provenance: Versions, device, seed, recipe: whatever a reader needs to do it again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: NetSpec
+    logit_shift: float = 0.0
+    threshold: float = Field(0.5, ge=0, le=1)
+    voxel_size_nm: FloatZYX | None = None
+    step: int = 0
+    scores: Mapping[str, float | None] = {}
+    provenance: Mapping[str, JsonValue] = {}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with its card."""
+
+    net: Network
+    card: ModelCard
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """Return P(cleft) in 0-1, `b z y x`, from logits `b heads z y x`, corrected for the class weights."""
+        return torch.sigmoid(logits[:, 0].float() - self.card.logit_shift)
+
+    def distance(self, logits: Tensor) -> Tensor | None:
+        """Return the boundary head's distance in 0-1, `b z y x`, or None where there is no such head."""
+        return logits[:, 1].float().tanh().clamp(min=0) if logits.shape[1] > 1 else None
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write weights and card to one safetensors file, whole or not at all."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.net.state_dict().items()}
+    with replacing(path, overwrite=True) as temporary:
+        safetensors.torch.save_file(weights, temporary, {_KEY: model.card.model_dump_json()})
+
+
+def find_model(address: str | Path) -> Path:
+    """Return the checkpoint that MODEL names: a file, or the best one of a run directory.
+
+    Raises:
+        InputError: when there is none.
+    """
+    path = Path(address)
+    if path.is_dir():
+        for name in (BEST, LAST):
+            if (path / name).is_file():
+                return path / name
+        raise InputError(f"{path} holds no {BEST}; expected a run directory that `cleftnet train` has finished writing")
+    if not path.is_file():
+        raise InputError(f"no model at {path}; expected a run directory or a .safetensors file (cleftnet train RECIPE)")
+    return path
+
+
+def load_model(address: str | Path, device: torch.device | str = "cpu") -> Model:
+    """Read a model from a run directory or a checkpoint file; nothing in the file is executed.
+
+    Args:
+        address: A run directory (its best checkpoint), or a `.safetensors` file.
+        device: Where the network is put.
+
+    Raises:
+        InputError: when there is no such model, or the file is not one of ours.
+    """
+    path = find_model(address)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+        weights = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is not a readable safetensors file ({error}); expected one that cleftnet wrote"
+        ) from None
+    if text is None:
+        raise InputError(f"{path} holds weights without a cleftnet card; expected a file that `cleftnet train` wrote")
+    try:
+        card = ModelCard.model_validate(json.loads(text))
+        net = Network(card.spec)
+        net.load_state_dict(weights)
+    except (ValidationError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: card and weights do not fit this version of cleftnet ({reason})") from None
+    return Model(net.channels_last().to(device).eval(), card)

@@ -1,0 +1,107 @@
+"""The main job once, from nothing: a synthetic volume, a training, a prediction of a part nobody trained on, its scores.
+
+The volume is cut in three along y: the first part is learned from, the second chooses checkpoint and threshold, the
+third is only predicted and scored.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from cleftnet.errors import InputError
+from cleftnet.geometry import Box
+from cleftnet.metrics.evaluation import evaluate
+from cleftnet.metrics.scores import Evaluation
+from cleftnet.prediction import predict
+from cleftnet.progress import note
+from cleftnet.recipe import Recipe, train
+from cleftnet.report import draw_sections
+from cleftnet.synthetic import synthetic_volume
+from cleftnet.volumes import LABELS, open_volume, write_cremi
+from cleftnet.volumes.atomic import refuse_existing, replacing
+
+SHAPE = (24, 448, 320)  # z y x voxels of 40×4×4 nm
+TRAIN, VALIDATE, HELD_OUT = (0, 256), (256, 320), (320, 448)  # along y
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo left behind.
+
+    Attributes:
+        directory: Holds `volume.hdf`, `run/`, `prediction.hdf`, `scores.json`, `sections.png`.
+        held_out: The part that was predicted, in voxels of the volume.
+        evaluation: Its scores.
+    """
+
+    directory: Path
+    held_out: Box
+    evaluation: Evaluation
+
+
+def _part(y: tuple[int, int]) -> Box:
+    return Box((0, y[0], 0), (SHAPE[0], y[1], SHAPE[2]))
+
+
+def demo_recipe(volume: Path, seed: int = 0) -> Recipe:
+    """Return the demo's recipe: CleftNet made small enough for two cores and a few minutes."""
+    return Recipe.model_validate(
+        {
+            "seed": seed,
+            "net": {"name": "cleftnet", "patch": (8, 64, 64), "widths": (8, 16, 24, 32), "max_keys": 512},
+            "data": {
+                "train": [{"raw": str(volume), "roi": str(_part(TRAIN))}],
+                "validate": [{"raw": str(volume), "roi": str(_part(VALIDATE))}],
+            },
+            "sampling": {"min_cleft_voxels": 100},
+            "training": {
+                "steps": 500,
+                "batch": 4,
+                "learning_rate": 3e-3,
+                "warmup_steps": 20,
+                "schedule": "cosine",
+                "ema": 0.98,
+                "validate_every": 100,
+            },
+        }
+    )
+
+
+def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False) -> Demo:
+    """Make a synthetic volume, train on a part of it, predict another part, and score that.
+
+    Args:
+        out: The folder to fill.
+        seed: Of volume, weights and patches.
+        overwrite: Whether what an earlier demo left there may be replaced.
+
+    Raises:
+        InputError: when the folder holds something and `overwrite` is False.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; expected a name for a folder")
+    volume, prediction, scores = out / "volume.hdf", out / "prediction.hdf", out / "scores.json"
+    for path in (volume, prediction, scores):
+        refuse_existing(path, overwrite)
+    note(f"making a synthetic volume of {'×'.join(map(str, SHAPE))} voxels: {volume}")
+    raw, labels = synthetic_volume(SHAPE, seed=seed)
+    write_cremi(volume, raw=raw, clefts=labels, overwrite=overwrite)
+    note(f"training on y {TRAIN[0]}:{TRAIN[1]}, choosing checkpoint and threshold on y {VALIDATE[0]}:{VALIDATE[1]}")
+    run = train(demo_recipe(volume, seed), out / "run", overwrite=overwrite)
+    held_out = _part(HELD_OUT)
+    note(f"predicting y {HELD_OUT[0]}:{HELD_OUT[1]}, which nobody has trained on: {prediction}")
+    probability = predict(run.best, volume, prediction, roi=held_out, overwrite=overwrite)
+    truth = open_volume(volume, default=LABELS)
+    evaluation = evaluate(probability, truth, roi=held_out)
+    with replacing(scores, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(evaluation.to_json(), indent=2))
+    draw_sections(
+        open_volume(volume).crop(held_out),
+        probability,
+        out / "sections.png",
+        truth=truth.crop(held_out),
+        threshold=evaluation.threshold or 0.5,
+    )
+    return Demo(out, held_out, evaluation)

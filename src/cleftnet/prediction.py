@@ -1,0 +1,168 @@
+"""From raw to probability: the network over tiles of its patch size, each voxel written once (paper §IV-C, SPEC §5).
+
+Probabilities leave here corrected for the class weights of training; only then do they become uint8.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cleftnet.checkpoint import Model, load_model
+from cleftnet.errors import InputError
+from cleftnet.geometry import Box, IntZYX, tile
+from cleftnet.progress import track
+from cleftnet.volumes import PREDICTION, Volume, create_volumes, open_volume
+from cleftnet.volumes.volume import intensity
+
+PROBABILITY, DISTANCE = "volumes/probability", "volumes/distance"
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Tile(NamedTuple):
+    """What the network says about one box: probability and, where the model has the head, distance; float32 in 0-1."""
+
+    box: Box
+    probability: Float32
+    distance: Float32 | None
+
+
+def best_device() -> torch.device:
+    """Return the CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def to_uint8(unit: Float32) -> npt.NDArray[np.uint8]:
+    """Return values of 0-1 as 0-255, rounded to the nearest: v stands for v / 255."""
+    return np.rint(unit * 255).astype(np.uint8)
+
+
+def overlap_in_voxels(patch: IntZYX, share: float) -> IntZYX:
+    """Return how many voxels neighbouring tiles share, for a share of the patch between 0 and 0.9.
+
+    Raises:
+        InputError: for a share outside that range.
+    """
+    if not 0 <= share <= 0.9:
+        raise InputError(f"overlap {share} must be a share of the patch between 0 and 0.9, such as 0.5")
+    z, y, x = (math.floor(n * share) for n in patch)
+    return z, y, x
+
+
+class _Turn(NamedTuple):
+    """A flip after an in-plane rotation, and back again."""
+
+    quarter: int = 0
+    axes: tuple[int, ...] = ()
+
+    def there(self, x: Tensor) -> Tensor:
+        return x.rot90(self.quarter, (-2, -1)).flip(self.axes)
+
+    def back(self, x: Tensor) -> Tensor:
+        return x.flip(self.axes).rot90(-self.quarter, (-2, -1))
+
+
+def _turns(patch: IntZYX) -> list[_Turn]:
+    """All flips and in-plane rotations: 16 where the patch is square in the plane, else 8."""
+    quarters = (0, 1) if patch[1] == patch[2] else (0,)
+    subsets = [axes for n in range(4) for axes in itertools.combinations((-3, -2, -1), n)]
+    return [_Turn(quarter, axes) for quarter in quarters for axes in subsets]
+
+
+def predict_tiles(model: Model, raw: Volume, *, overlap: float = 0.0, tta: bool = False) -> Iterator[Tile]:
+    """Predict a volume tile by tile, each voxel exactly once; memory is that of one patch.
+
+    Args:
+        model: The network with its card; it runs where its weights are.
+        raw: Unsigned integers, or floats in 0-1, at least as large as the patch.
+        overlap: Share of the patch that neighbouring tiles have in common; each keeps the half it saw best.
+        tta: Average over flips and in-plane rotations (test-time augmentation), 16 times the work.
+
+    Raises:
+        InputError: when the volume is smaller than the patch.
+    """
+    patch, device = model.card.spec.patch, next(model.net.parameters()).device
+    blocks = list(tile(raw.box, patch, overlap_in_voxels(patch, overlap)))
+    turns = _turns(patch) if tta else [_Turn()]
+    was_training = model.net.training
+    model.net.eval()
+    try:
+        for block in track(blocks, "predicting", len(blocks)):
+            x = torch.from_numpy(intensity(raw[block.read]))[None, None].to(device)
+            mean = torch.stack([turn.back(_infer(model, turn.there(x))) for turn in turns]).mean(0)
+            own = block.write.relative_to(block.read.start).slices
+            heads = mean[(slice(None), *own)].cpu().numpy()
+            yield Tile(block.write, heads[0], heads[1] if len(heads) > 1 else None)
+    finally:
+        model.net.train(was_training)
+
+
+@torch.inference_mode()
+def _infer(model: Model, x: Tensor) -> Tensor:
+    """Return probability and, where there is one, distance for one patch, `heads z y x`."""
+    logits = model.net(x.contiguous(memory_format=torch.channels_last_3d))
+    distance = model.distance(logits)
+    return torch.cat([model.probability(logits), *([] if distance is None else [distance])])
+
+
+def predict(
+    model: str | Path | Model,
+    volume: str | Path | Volume,
+    out: str | Path,
+    *,
+    roi: Box | None = None,
+    overlap: float = 0.0,
+    tta: bool = False,
+    overwrite: bool = False,
+) -> Volume:
+    """Predict a volume into a file of `volumes/probability` and `volumes/distance`, uint8, with voxel size and offset.
+
+    Args:
+        model: A run directory, a checkpoint file, or a loaded model.
+        volume: Raw, or its address.
+        out: The file to write, in the format of its ending (`.hdf`); it appears whole or not at all.
+        roi: The part to predict, in voxels of the volume; None is all of it.
+        overlap: Share of the patch that neighbouring tiles have in common.
+        tta: Average over flips and in-plane rotations.
+        overwrite: Whether an existing `out` may be replaced.
+
+    Returns:
+        The probability, opened lazily, with the model's threshold.
+
+    Raises:
+        InputError: when model or volume cannot be used, or `out` exists.
+    """
+    loaded = model if isinstance(model, Model) else load_model(model, best_device())
+    whole = volume if isinstance(volume, Volume) else open_volume(volume)
+    raw = whole if roi is None else whole.crop(roi)
+    _warn_about_voxel_size(loaded, raw)
+    with create_volumes(out, overwrite) as new:
+        create = functools.partial(new.create, voxel_size_nm=raw.voxel_size_nm, offset_nm=raw.offset_nm)
+        probability = create(PROBABILITY, raw.shape, np.uint8, threshold=loaded.card.threshold)
+        distance = create(DISTANCE, raw.shape, np.uint8) if len(loaded.card.spec.heads) > 1 else None
+        for done in predict_tiles(loaded, raw, overlap=overlap, tta=tta):
+            probability[done.box.slices] = to_uint8(done.probability)
+            if distance is not None and done.distance is not None:
+                distance[done.box.slices] = to_uint8(done.distance)
+    return open_volume(out, default=PREDICTION)
+
+
+def _warn_about_voxel_size(model: Model, raw: Volume) -> None:
+    """Warn when the volume's voxels are not of the size that the model was trained on, to a tenth."""
+    trained, found = model.card.voxel_size_nm, raw.voxel_size_nm
+    if trained is not None and any(abs(f / t - 1) > 0.1 for f, t in zip(found, trained, strict=True)):
+        warnings.warn(
+            f"the model was trained on voxels of {trained} nm, {raw.address} has {found} nm (z y x): expect worse results",
+            stacklevel=3,
+        )

@@ -2,7 +2,7 @@
 
 from cleftnet.volumes.address import Address
 from cleftnet.volumes.cremi import CLEFT_ZERO, write_cremi
-from cleftnet.volumes.hdf5 import create_dataset, new_hdf5
+from cleftnet.volumes.hdf5_writing import create_dataset, new_hdf5
 from cleftnet.volumes.opening import (
     LABELS,
     PREDICTION,

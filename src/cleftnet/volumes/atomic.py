@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cleftnet.errors import InputError
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -24,7 +27,7 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
         overwrite: Whether a file, or a folder where a folder is written, may already be there.
 
     Raises:
-        InputError: when `path` exists and `overwrite` is not set, or its folder cannot be written to.
+        InputError: when `path` exists and `overwrite` is not set, its folder cannot be written to, or the disk is full.
 
     Example:
         >>> import tempfile
@@ -45,8 +48,12 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         _rename(temporary, path)
-    except BaseException:  # an interrupt too: a half-written file must never be taken for a result
+    except BaseException as error:  # an interrupt too: a half-written file must never be taken for a result
         _remove(temporary)
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            raise InputError(
+                f"cannot write {path}: {error.strerror}; free some space or choose another disk"
+            ) from error
         raise
 
 

@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from cleftnet.errors import InputError
 from cleftnet.volumes.address import Address
-from cleftnet.volumes.hdf5 import create_dataset, new_hdf5, open_hdf5, open_hdf5_file
+from cleftnet.volumes.hdf5 import open_hdf5, open_hdf5_file
+from cleftnet.volumes.hdf5_writing import new_hdf5
 from cleftnet.volumes.slabs import Progress, copy
 from cleftnet.volumes.volume import BACKGROUND, Array, Store, Volume
 
@@ -155,21 +156,15 @@ def write_cremi(
         )
     with new_hdf5(path, overwrite) as file:
         file.attrs["file_format"] = FILE_FORMAT
-        if raw is not None:
-            target = create_dataset(
-                file, RAW_NAME, raw.shape, np.uint8, voxel_size_nm=raw.voxel_size_nm, offset_nm=raw.offset_nm
-            )
-            copy(raw, target, progress=progress)
-        if clefts is not None:
-            target = create_dataset(
-                file,
-                CLEFTS_NAME,
-                clefts.shape,
-                np.uint64,
-                voxel_size_nm=clefts.voxel_size_nm,
-                offset_nm=clefts.offset_nm,
-            )
-            copy(clefts, target, _ids_for_cremi, progress)
+        for volume, name, dtype, convert in (
+            (raw, RAW_NAME, np.uint8, np.asarray),
+            (clefts, CLEFTS_NAME, np.uint64, _ids_for_cremi),
+        ):
+            if volume is not None:
+                target = file.create(
+                    name, volume.shape, dtype, voxel_size_nm=volume.voxel_size_nm, offset_nm=volume.offset_nm
+                )
+                copy(volume, target, convert, progress)
 
 
 def _ids_for_cremi(ids: Array) -> npt.NDArray[np.uint64]:

@@ -1,4 +1,4 @@
-"""One HDF5 dataset as a lazy store, and new HDF5 files that appear whole or not at all.
+"""One HDF5 dataset as a lazy store.
 
 Geometry is kept as CREMI keeps it, in two attributes of the dataset: `resolution` and, where it is not zero, `offset`,
 both nm, z y x (SPEC §5); a probability may have its `threshold`. Voxels are taken as they are; CREMI's own label ids are
@@ -8,8 +8,6 @@ the matter of `cleftnet.volumes.cremi`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +15,10 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import FloatZYX, IntZYX
-from cleftnet.volumes.address import Address, expand, missing
-from cleftnet.volumes.atomic import replacing
-from cleftnet.volumes.slabs import CHUNK_VOX, WritableStore
+from cleftnet.geometry import FloatZYX
+from cleftnet.volumes.address import missing
 from cleftnet.volumes.volume import Array, Volume
 
 
@@ -169,63 +164,6 @@ def read_lengths(attributes: dict[str, Any], name: str, address: str) -> FloatZY
     except (TypeError, ValueError):
         pass
     raise InputError(f"{address}: attribute '{name}' is {attributes[name]}; expected three lengths in nm, z y x")
-
-
-@contextmanager
-def new_hdf5(path: Address, overwrite: bool = False) -> Iterator[h5py.File]:
-    """Yield a writable HDF5 file that takes its place at `path` when the body succeeds, and vanishes when it fails.
-
-    Raises:
-        InputError: when `path` exists and `overwrite` is not set, or its folder cannot be written to.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder, "out.hdf")
-        ...     with new_hdf5(path) as file:
-        ...         made = create_dataset(file, "volumes/raw", (4, 5, 6), np.uint8, voxel_size_nm=(40, 4, 4))
-        ...         made[0:1, 0:5, 0:6] = 7
-        ...     volume = open_hdf5(path, "volumes/raw")
-        ...     volume.voxel_size, int(volume.read().sum())
-        ((40.0, 4.0, 4.0), 210)
-    """
-    with replacing(Path(expand(path)), overwrite) as temporary, h5py.File(temporary, "w") as file:
-        yield file
-
-
-def create_dataset(
-    file: h5py.File,
-    name: str,
-    shape: Sequence[int],
-    dtype: npt.DTypeLike,
-    *,
-    voxel_size_nm: FloatZYX | None,
-    offset_nm: FloatZYX = (0.0, 0.0, 0.0),
-    threshold: float | None = None,
-) -> WritableStore:
-    """Create a dataset that is written box by box, chunked and gzip-compressed.
-
-    Args:
-        file: An open file, from `new_hdf5`.
-        name: The dataset's name, such as `volumes/probability`.
-        shape: Sides in voxels, z y x.
-        dtype: The type of one voxel.
-        voxel_size_nm: Voxel size, z y x; None leaves the attribute `resolution` out.
-        offset_nm: Position of the first voxel, z y x; zero leaves the attribute `offset` out.
-        threshold: Kept as an attribute beside a probability, see `Volume`; None leaves it out.
-    """
-    z, y, x = (min(side, chunk) for side, chunk in zip(shape, CHUNK_VOX, strict=True))
-    chunks: IntZYX = (z, y, x)
-    # level 1: on vnc-l3 raw is no larger than at level 4 (0.96), labels 0.6 % instead of 0.2 %, written in half the time
-    dataset = file.create_dataset(name, tuple(shape), dtype, chunks=chunks, compression="gzip", compression_opts=1)
-    if voxel_size_nm is not None:
-        dataset.attrs["resolution"] = np.array(voxel_size_nm, np.float64)
-    if any(offset_nm):
-        dataset.attrs["offset"] = np.array(offset_nm, np.float64)
-    if threshold is not None:
-        dataset.attrs["threshold"] = threshold
-    made: WritableStore = dataset
-    return made
 
 
 def _is_other_format(path: Path) -> bool:

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import h5py
 import numpy.typing as npt
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.volumes import cremi, tiff
 from cleftnet.volumes.address import Address, Location, expand, missing
-from cleftnet.volumes.hdf5 import array_names, create_dataset, new_hdf5, open_hdf5_file
+from cleftnet.volumes.hdf5 import array_names, find_dataset, open_hdf5_file
+from cleftnet.volumes.hdf5_writing import new_hdf5
 from cleftnet.volumes.slabs import Progress, WritableStore, copy
 from cleftnet.volumes.tiff_writing import new_tiff
 from cleftnet.volumes.volume import Volume
@@ -224,34 +224,10 @@ def _open_hdf5(location: Location, default: Sequence[str]) -> Volume:
 
 def _hdf5_arrays(location: Location) -> list[Location]:
     with open_hdf5_file(location.path) as file:
-        return [Location(location.path, name) for name in array_names(file) if location.inside in ("", name)]
-
-
-@dataclass(frozen=True)
-class _NewHdf5:
-    """An HDF5 file being made."""
-
-    file: h5py.File
-
-    def create(
-        self,
-        name: str,
-        shape: Sequence[int],
-        dtype: npt.DTypeLike,
-        *,
-        voxel_size_nm: FloatZYX | None,
-        offset_nm: FloatZYX = (0.0, 0.0, 0.0),
-        threshold: float | None = None,
-    ) -> WritableStore:
-        return create_dataset(
-            self.file, name, shape, dtype, voxel_size_nm=voxel_size_nm, offset_nm=offset_nm, threshold=threshold
-        )
-
-
-@contextmanager
-def _create_hdf5(path: Path, overwrite: bool) -> Iterator[_NewHdf5]:
-    with new_hdf5(path, overwrite) as file:
-        yield _NewHdf5(file)
+        if location.inside:
+            find_dataset(file, location.inside)
+            return [location]
+        return [Location(location.path, name) for name in array_names(file)]
 
 
 def _open_tiff(location: Location, default: Sequence[str]) -> Volume:
@@ -260,8 +236,13 @@ def _open_tiff(location: Location, default: Sequence[str]) -> Volume:
     return tiff.open_tiff(location.path)
 
 
-_HDF5 = Format("HDF5", "A.hdf/volumes/raw", (".hdf", ".h5", ".hdf5"), _open_hdf5, _hdf5_arrays, _create_hdf5)
-_TIFF = Format("TIFF", "stack.tif or stack/*.tif", tiff.ENDINGS, _open_tiff, lambda location: [location], new_tiff)
+def _tiff_arrays(location: Location) -> list[Location]:
+    _open_tiff(location, ())
+    return [location]
+
+
+_HDF5 = Format("HDF5", "A.hdf/volumes/raw", (".hdf", ".h5", ".hdf5"), _open_hdf5, _hdf5_arrays, new_hdf5)
+_TIFF = Format("TIFF", "stack.tif or stack/*.tif", tiff.ENDINGS, _open_tiff, _tiff_arrays, new_tiff)
 
 FORMATS = (_HDF5, _TIFF)
 _LATER = (".zarr", ".n5")  # folders, which would else be taken for folders of TIFFs

@@ -8,8 +8,11 @@ where the file has a palette or says that white is zero.
 from __future__ import annotations
 
 import itertools
+import logging
 import math
+import os
 import re
+import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +30,8 @@ from cleftnet.volumes.address import missing
 from cleftnet.volumes.volume import Array, Store, Volume
 
 ENDINGS = (".tif", ".tiff")
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it says of damaged files, our errors say
 
 _NM = {"nm": 1.0, "nanometer": 1.0, "nanometers": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "\\u00b5m": 1e3, "micron": 1e3}
 _NM |= {"microns": 1e3, "micrometer": 1e3, "micrometers": 1e3, "mm": 1e6}
@@ -92,6 +97,7 @@ def open_tiff(path: Path) -> Volume:
     if not path.exists():
         raise missing(path)
     with _readable(str(path)), tifffile.TiffFile(path) as file:
+        _check_pages(file, path)
         stack, *others = file.series
         kind = _gray(stack.keyframe, path)
         if others:
@@ -100,15 +106,14 @@ def open_tiff(path: Path) -> Volume:
                 f"{path}: page {odd.index} is {_gray(odd, path)}, the first is {kind}; expected slices of one shape and type"
             )
         longer = [axis for axis, side in zip(stack.axes, stack.shape, strict=True) if axis not in "YX" and side > 1]
-        if len(longer) > 1 or "C" in longer:
-            raise InputError(f"{path} has axes {stack.axes} {stack.shape}; expected one stack z y x of one channel")
+        if len(longer) > 1:
+            raise InputError(f"{path} has axes {stack.axes} {stack.shape}; expected one stack z y x")
         voxel_size, offset_nm = _geometry(file)
         shape = (int(stack.size) // (kind.height * kind.width), kind.height, kind.width)
         store: Store
         if stack.dataoffset is not None:
             store = ContiguousStore(str(path.absolute()), stack.dataoffset, shape, file.byteorder + kind.dtype.char)
-            if stack.dataoffset + stack.nbytes > path.stat().st_size:
-                raise InputError(f"{path} is cut short: it ends before its last slice; copy or download it again")
+            _check_end(path, stack.dataoffset + stack.nbytes)
         else:
             numbers = [page.index for page in stack.pages if page is not None and page.parent is file]
             if len(numbers) != shape[0]:
@@ -126,6 +131,7 @@ def _open_series(pattern: Path) -> Volume:
         with _readable(str(path)), tifffile.TiffFile(path) as file:
             if len(file.pages) != 1:
                 raise InputError(f"{path} holds {len(file.pages)} slices; expected one in every file of a series")
+            _check_pages(file, path)
             slice_ = _gray(file.pages.first, path)
             if slice_ != first:
                 raise InputError(
@@ -173,6 +179,23 @@ def _readable(path: str) -> Iterator[None]:
         raise InputError(f"{path} cannot be read as TIFF ({reason}); check that it is one, and whole") from error
 
 
+def _check_pages(file: tifffile.TiffFile, path: Path) -> None:
+    """Refuse a file that ends before its last page does, which tifffile would take for a shorter stack."""
+    for page in file.pages:
+        _check_end(path, page.dataoffsets[-1] + page.databytecounts[-1])
+    handle, tiff = file.filehandle, file.tiff
+    handle.seek(page.offset)
+    (tags,) = struct.unpack(tiff.tagnoformat, handle.read(tiff.tagnosize))
+    handle.seek(tags * tiff.tagsize, os.SEEK_CUR)
+    (next_page,) = struct.unpack(tiff.offsetformat, handle.read(tiff.offsetsize))
+    _check_end(path, next_page)
+
+
+def _check_end(path: Path, end: int) -> None:
+    if end > path.stat().st_size:
+        raise InputError(f"{path} is cut short: it ends before its last slice; copy or download it again")
+
+
 @dataclass(frozen=True)
 class _Slice:
     """What all slices of a stack must agree in."""
@@ -205,8 +228,7 @@ def _geometry(file: tifffile.TiffFile) -> tuple[FloatZYX | None, FloatZYX]:
     zero = (0.0, 0.0, 0.0)
     if file.is_ome:
         return _ome_voxel_size(file.ome_metadata or ""), zero
-    shaped = file.shaped_metadata
-    metadata: dict[str, Any] = file.imagej_metadata or (shaped[0] if shaped else {})
+    metadata = file.imagej_metadata or {}
     nm = _NM.get(str(metadata.get("unit", "")).strip().lower())
     tags = file.pages.first.tags
     if nm is None or "spacing" not in metadata or "XResolution" not in tags or "YResolution" not in tags:

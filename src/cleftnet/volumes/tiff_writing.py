@@ -1,8 +1,7 @@
 """New TIFF stacks, one file or one file a slice, uncompressed so that their boxes can be written in any order.
 
-Voxel size and offset are written as ImageJ keeps them (`spacing`, `unit`, `xorigin` and the resolution tags), so that Fiji
-shows them where ImageJ knows the type (uint8, uint16, float32); other types carry the same entries in tifffile's own JSON
-description.
+Voxel size and offset are written as ImageJ keeps them (`spacing`, `unit`, `xorigin` and the resolution tags), so Fiji shows
+them too, for the types that it knows (uint8, uint16, float32).
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ from cleftnet.volumes.slabs import WritableStore
 from cleftnet.volumes.tiff import is_pattern
 from cleftnet.volumes.volume import Array
 
-_IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
-_CLASSIC_BYTES = 2**32 - 2**25  # above this only BigTIFF holds the stack, which ImageJ's own format is not
+_CLASSIC_BYTES = 2**32 - 2**25  # above this only BigTIFF holds the stack
 
 
 @contextmanager
@@ -110,9 +108,12 @@ class NewTiff:
         if files[0].exists():
             raise InputError(f"a TIFF holds one array and cannot take {name} as well; choose an output ending in .hdf")
         stored = np.dtype(np.uint8) if np.dtype(dtype) == np.bool_ else np.dtype(dtype)
+        sides = (1 if series else z, y, x)
         for file in files:
-            mapped = _create_file(file, (1 if series else z, y, x), stored, voxel_size_nm, offset_nm)
-        return NewSlices(tuple(map(str, files)), (z, y, x), stored) if series else mapped
+            offset = _create_file(file, sides, stored, voxel_size_nm, offset_nm)
+        if series:
+            return NewSlices(tuple(map(str, files)), offset, (z, y, x), stored)
+        return np.memmap(files[0], stored, "r+", offset, sides)
 
 
 @dataclass(frozen=True)
@@ -120,49 +121,52 @@ class NewSlices:
     """The slices of a series being written, one file each, mapped into memory while one box is written."""
 
     files: tuple[str, ...]
+    offset: int  # of the voxels in every file: all have the same header
     shape: IntZYX
     dtype: np.dtype[Any]
+
+    def _plane(self, file: str) -> Array:
+        return np.memmap(file, self.dtype, "r+", self.offset, self.shape[1:])
 
     def __getitem__(self, index: tuple[slice, slice, slice]) -> Array:
         """Read one box of what has been written."""
         z, y, x = index
-        return np.stack([tifffile.memmap(file, mode="r")[y, x] for file in self.files[z]])
+        return np.stack([self._plane(file)[y, x] for file in self.files[z]])
 
     def __setitem__(self, index: tuple[slice, slice, slice], values: Any) -> None:
         """Write one box."""
         z, y, x = index
-        files = self.files[z]
-        planes = np.broadcast_to(values, (len(files), *np.shape(values)[1:]))
-        for file, plane in zip(files, planes, strict=True):
-            tifffile.memmap(file)[y, x] = plane
+        for file, plane in zip(self.files[z], values, strict=True):
+            self._plane(file)[y, x] = plane
 
 
 def _create_file(
     path: Path, shape: IntZYX, dtype: np.dtype[Any], voxel_size_nm: FloatZYX | None, offset_nm: FloatZYX
-) -> np.memmap[Any, np.dtype[Any]]:
-    """Make one file of zeros and map it into memory."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    imagej = dtype.name in _IMAGEJ_DTYPES and size < _CLASSIC_BYTES
-    metadata: dict[str, Any] = {"axes": "ZYX"}
+) -> int:
+    """Make one file of zeros, and return where in it the voxels begin."""
+    metadata: dict[str, Any] = {}
     resolution = None
     if voxel_size_nm is not None:
-        metadata |= {"spacing": float(voxel_size_nm[0]), "unit": "nm"}
         # ImageJ's origin is the voxel that lies at 0 nm, hence the sign
         origins = zip("zyx", offset_nm, voxel_size_nm, strict=True)
-        metadata |= {f"{axis}origin": -offset / side for axis, offset, side in origins if offset}
+        metadata = {f"{axis}origin": -offset / side for axis, offset, side in origins if offset}
+        metadata |= {"spacing": float(voxel_size_nm[0]), "unit": "nm"}
         resolution = (1 / voxel_size_nm[2], 1 / voxel_size_nm[1])
-    mapped = tifffile.memmap(
+    # the description is given and not left to imwrite, which refuses 64-bit types and takes x for a channel where it is 1
+    made = tifffile.imwrite(
         path,
         shape=shape,
         dtype=dtype,
         photometric="minisblack",
-        imagej=imagej,
-        bigtiff=size >= _CLASSIC_BYTES,
-        metadata=metadata,
+        bigtiff=int(np.prod(shape)) * dtype.itemsize >= _CLASSIC_BYTES,
+        description=tifffile.imagej_description(shape, axes="ZYX", **metadata),
+        metadata=None,
         resolution=resolution,
         resolutionunit="NONE",
+        returnoffset=True,
     )
+    assert made is not None
     if hasattr(os, "posix_fallocate"):  # claim the space now: a full disk under a memory map kills the process
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return mapped
+    return made[0]

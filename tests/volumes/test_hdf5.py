@@ -1,0 +1,121 @@
+"""HDF5: what is particular to it."""
+
+import multiprocessing
+
+import h5py
+import numpy as np
+import pytest
+
+from cleftnet.errors import InputError
+from cleftnet.geometry import Box
+from cleftnet.volumes import Volume, create_dataset, new_hdf5, open_volume, write_volume
+from cleftnet.volumes.hdf5 import open_hdf5
+
+
+def read_plane(volume, z):
+    return volume[Box((z, 0, 0), (z + 1, *volume.shape[1:]))].sum()
+
+
+@pytest.fixture
+def noise(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (32, 128, 128), np.uint8)
+    write_volume(Volume(values), tmp_path / "noise.hdf")
+    return tmp_path / "noise.hdf", values
+
+
+def test_only_the_chunks_asked_for_are_read(noise):
+    """Destroy the bytes of one chunk (slices 8-15): boxes elsewhere read well, a box there says what is damaged."""
+    path, values = noise
+    with h5py.File(path) as file:
+        chunk = file["volumes/raw"].id.get_chunk_info(1)
+        assert chunk.chunk_offset == (8, 0, 0)
+    with path.open("r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\xff" * chunk.size)
+    volume = open_volume(path)
+    np.testing.assert_array_equal(volume[Box((0, 0, 0), (8, 128, 128))], values[:8])
+    np.testing.assert_array_equal(volume[Box((16, 5, 5), (32, 9, 9))], values[16:, 5:9, 5:9])
+    with pytest.raises(InputError, match=r"noise\.hdf/volumes/raw cannot be read at 7:9,0:1,0:1 .* damaged"):
+        volume[Box((7, 0, 0), (9, 1, 1))]
+
+
+def test_forked_workers_read_what_the_parent_opened(noise):
+    path, values = noise
+    volume = open_volume(path)
+    read_plane(volume, 0)  # the parent's handle is open when it forks
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        sums = pool.starmap(read_plane, [(volume, z) for z in range(32)], chunksize=1)
+    assert sums == values.sum(axis=(1, 2)).tolist()
+
+
+def test_a_file_that_is_no_hdf5_is_said_to_be_none(tmp_path):
+    (tmp_path / "A.hdf").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(InputError, match=r"A\.hdf cannot be opened as HDF5: it is no HDF5 file"):
+        open_volume(tmp_path / "A.hdf")
+
+
+def test_a_file_cut_short_is_said_to_be_so(noise):
+    path, _ = noise
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"truncated file.*copied or downloaded whole"):
+        open_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("resolution", [40, 4]),
+        ("resolution", 4.0),
+        ("resolution", "40 4 4"),
+        ("resolution", [40, 4, np.nan]),
+        ("resolution", [40, 0, 4]),
+        ("offset", [1.0, 2.0]),
+        ("threshold", "high"),
+    ],
+)
+def test_an_attribute_that_makes_no_sense_is_named(tmp_path, name, value):
+    with h5py.File(tmp_path / "A.hdf", "w") as file:
+        file["volumes/raw"] = np.zeros((1, 2, 3), np.uint8)
+        file["volumes/raw"].attrs[name] = value
+    with pytest.raises(InputError, match=f"attribute '{name}' is .*; expected"):
+        open_volume(tmp_path / "A.hdf")
+
+
+def test_a_dataset_of_text_is_refused(tmp_path):
+    with h5py.File(tmp_path / "A.hdf", "w") as file:
+        file["volumes/raw"] = np.full((1, 2, 3), b"text")
+    with pytest.raises(InputError, match="not numbers"):
+        open_volume(tmp_path / "A.hdf")
+
+
+def test_big_endian_files_read_in_the_byte_order_of_the_machine(tmp_path):
+    with h5py.File(tmp_path / "A.hdf", "w") as file:
+        file["volumes/raw"] = np.array([[[1, 256]]], ">u2")
+    volume = open_volume(tmp_path / "A.hdf")
+    assert volume.dtype == volume.read().dtype == np.dtype(np.uint16)
+    assert volume.read().tolist() == [[[1, 256]]]
+
+
+def test_a_new_dataset_is_chunked_compressed_and_says_where_it_lies(tmp_path):
+    with new_hdf5(tmp_path / "out.hdf") as file:
+        create_dataset(file, "volumes/raw", (20, 300, 90), np.uint8, voxel_size_nm=(40, 4, 4), offset_nm=(0, 8, 0))
+    with h5py.File(tmp_path / "out.hdf") as file:
+        dataset = file["volumes/raw"]
+        assert (dataset.chunks, dataset.compression) == ((8, 128, 90), "gzip")
+        assert dataset.attrs["resolution"].tolist() == [40, 4, 4]
+        assert dataset.attrs["offset"].tolist() == [0, 8, 0]
+
+
+def test_an_offset_of_zero_leaves_the_attribute_out(tmp_path):
+    with new_hdf5(tmp_path / "out.hdf") as file:
+        create_dataset(file, "volumes/raw", (1, 2, 3), np.uint8, voxel_size_nm=(40, 4, 4))
+    with h5py.File(tmp_path / "out.hdf") as file:
+        assert list(file["volumes/raw"].attrs) == ["resolution"]
+    assert open_hdf5(tmp_path / "out.hdf", "volumes/raw").offset_nm == (0, 0, 0)
+
+
+def test_a_file_opened_before_it_was_replaced_keeps_its_voxels(tmp_path):
+    write_volume(Volume(np.zeros((1, 2, 3), np.uint8)), tmp_path / "out.hdf")
+    before = open_volume(tmp_path / "out.hdf")
+    write_volume(Volume(np.ones((1, 2, 3), np.uint8)), tmp_path / "out.hdf", overwrite=True)
+    assert (before.read().sum(), open_volume(tmp_path / "out.hdf").read().sum()) == (0, 6)

@@ -1,0 +1,156 @@
+"""Addresses: which array one string names, and the line that says so when it names none."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from cleftnet.errors import InputError
+from cleftnet.volumes import LABELS, PREDICTION, RAW, Volume, create_volumes, list_arrays, open_volume, write_volume
+
+BOX = np.zeros((2, 3, 4), np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A.hdf with raw, clefts and what is no volume; main.h5 with one dataset of another name; three slices in stack/."""
+    with h5py.File(tmp_path / "A.hdf", "w") as file:
+        file["volumes/raw"] = BOX + 1
+        file["volumes/labels/clefts"] = BOX.astype(np.uint64) + 2
+        file["annotations/ids"] = np.arange(5)
+    with h5py.File(tmp_path / "main.h5", "w") as file:
+        file["main"] = BOX + 3
+    (tmp_path / "stack").mkdir()
+    for n in range(3):
+        tifffile.imwrite(tmp_path / "stack" / f"{n}.tif", BOX[0] + n, metadata=None)
+    return tmp_path
+
+
+def first(address, **kwargs):
+    return int(open_volume(address, **kwargs).read().flat[0])
+
+
+def test_a_file_alone_means_raw_or_labels_as_the_caller_wants(folder):
+    assert first(folder / "A.hdf") == 1
+    assert first(folder / "A.hdf", default=LABELS) == 2
+    assert first(str(folder / "A.hdf") + "/") == 1
+
+
+def test_a_prediction_is_its_probability_or_else_its_labels(folder):
+    assert first(folder / "A.hdf", default=PREDICTION) == 2
+    with h5py.File(folder / "A.hdf", "a") as file:
+        file["volumes/probability"] = BOX + 9
+    assert first(folder / "A.hdf", default=PREDICTION) == 9
+
+
+def test_a_named_dataset_wins_over_the_default(folder):
+    assert first(folder / "A.hdf/volumes/labels/clefts", default=RAW) == 2
+    assert first(folder / "main.h5/main") == 3
+
+
+def test_a_folder_a_pattern_and_a_single_slice_are_volumes(folder):
+    assert open_volume(folder / "stack").read()[:, 0, 0].tolist() == [0, 1, 2]
+    assert open_volume(folder / "stack" / "*.tif").read()[:, 0, 0].tolist() == [0, 1, 2]
+    assert open_volume(folder / "stack" / "2.tif").shape == (1, 3, 4)
+
+
+def test_folders_may_have_endings_of_files_and_endings_may_be_capital(folder):
+    (folder / "data.h5").mkdir()
+    (folder / "A.hdf").rename(folder / "data.h5" / "A.HDF")
+    assert first(folder / "data.h5" / "A.HDF" / "volumes/labels/clefts") == 2
+    (folder / "stack").rename(folder / "stack.tif")
+    assert open_volume(folder / "stack.tif").shape == (3, 3, 4)
+
+
+def test_variables_and_the_home_folder_are_expanded(folder, monkeypatch):
+    monkeypatch.setenv("CLEFTNET_TEST_DATA", str(folder))
+    monkeypatch.setenv("HOME", str(folder))
+    for address in ("$CLEFTNET_TEST_DATA/A.hdf", "${CLEFTNET_TEST_DATA}/A.hdf", "~/A.hdf", Path("~/A.hdf")):
+        assert first(address) == 1
+
+
+def test_a_variable_that_is_not_set_is_named(monkeypatch):
+    monkeypatch.delenv("CLEFTNET_TEST_DATA", raising=False)
+    with pytest.raises(InputError, match="uses the variable CLEFTNET_TEST_DATA, which is not set"):
+        open_volume("$CLEFTNET_TEST_DATA/A.hdf")
+
+
+def test_list_arrays_names_what_has_three_axes_and_each_opens(folder):
+    assert list_arrays(folder / "A.hdf") == [f"{folder}/A.hdf/volumes/labels/clefts", f"{folder}/A.hdf/volumes/raw"]
+    assert list_arrays(folder / "A.hdf/volumes/raw") == [f"{folder}/A.hdf/volumes/raw"]
+    assert list_arrays(folder / "stack") == [str(folder / "stack")]
+
+
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [
+        ("A_.hdf", r"A_\.hdf does not exist; its folder holds A\.hdf; check the name"),
+        ("nowhere/A.hdf", r"does not exist: there is no folder .*nowhere; check the path"),
+        ("A.hdf/volumes/labels/cleft", r"no dataset 'volumes/labels/cleft'; it has volumes/labels/clefts, volumes/raw"),
+        ("A.hdf/volumes", r"no dataset 'volumes'; it has volumes/labels/clefts, volumes/raw"),
+        ("main.h5", r"has no volumes/raw; it has main; name one, as in .*main\.h5/main"),
+        ("A.hdf/annotations/ids", r"has shape \(5,\); expected three axes z y x"),
+        ("vol.zarr/raw", r"format '\.zarr' is unknown; known are HDF5 .*; TIFF"),
+        ("scan.nrrd", r"format '\.nrrd' is unknown; known are HDF5 .*; TIFF"),
+        ("stac", r"stac does not exist; its folder holds stack; check the name"),
+        ("stack/*.tiff", r"no TIFF file matches .*stack/\*\.tiff; the folder holds 0\.tif, 1\.tif, 2\.tif"),
+        ("stacks/*.tif", r"stacks does not exist; its folder holds stack"),
+        ("stack/0.tif/raw", r"is a TIFF and holds one array; leave out /raw"),
+        ("", r"no TIFF file matches"),
+    ],
+)
+def test_what_is_not_there_is_said_in_one_line(folder, address, line):
+    with pytest.raises(InputError, match=line) as caught:
+        open_volume(folder / address)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/vol.zarr", "precomputed://gs://bucket/vol", "https://site/vol.n5"])
+def test_a_url_in_no_known_format_lists_the_formats(address):
+    with pytest.raises(InputError, match="is unknown; known are HDF5"):
+        open_volume(address)
+
+
+def test_listing_what_is_not_there_fails_as_opening_does(folder):
+    with pytest.raises(InputError, match="no dataset 'volumes/rau'"):
+        list_arrays(folder / "A.hdf/volumes/rau")
+    with pytest.raises(InputError, match="does not exist"):
+        list_arrays(folder / "B.tif")
+
+
+def test_a_voxel_size_that_is_none_is_refused(folder):
+    with pytest.raises(InputError, match="0,4,4 nm must be three positive lengths"):
+        open_volume(folder / "stack", voxel_size_nm=(0, 4, 4))
+
+
+def test_an_empty_address_is_refused():
+    with pytest.raises(InputError, match="the address is empty"):
+        open_volume("")
+
+
+def test_a_new_file_needs_an_ending_that_tells_its_format(tmp_path):
+    with pytest.raises(InputError, match="no ending that tells the format; known are HDF5"):
+        write_volume(Volume(BOX), tmp_path / "out")
+    with pytest.raises(InputError, match="name the output file alone"), create_volumes(tmp_path / "out.hdf/raw"):
+        pass
+
+
+def create_two(address):
+    with create_volumes(address) as new:
+        for name in ("volumes/probability", "volumes/distance"):
+            new.create(name, (2, 3, 4), np.uint8, voxel_size_nm=(40, 4, 4))
+
+
+def test_two_arrays_go_into_one_hdf5_file_and_not_into_one_tiff(tmp_path):
+    create_two(tmp_path / "out.hdf")
+    assert len(list_arrays(tmp_path / "out.hdf")) == 2
+    with pytest.raises(InputError, match="a TIFF holds one array"):
+        create_two(tmp_path / "out.tif")
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_the_threshold_of_a_probability_is_kept(tmp_path):
+    write_volume(Volume(BOX, (40, 4, 4), threshold=0.75), tmp_path / "out.hdf", default="volumes/probability")
+    assert open_volume(tmp_path / "out.hdf", default=PREDICTION).threshold == 0.75

@@ -152,6 +152,8 @@ class _Window:
 
 def is_labelled(labels: Array) -> npt.NDArray[np.bool_]:
     """Return True where somebody labelled the voxel (cleft or background), False on `INVALID` and `OUTSIDE`."""
+    if labels.dtype == np.bool_:  # a mask; NumPy cannot hold it against ids as large as these
+        return np.ones(labels.shape, np.bool_)
     return np.asarray((labels != INVALID) & (labels != OUTSIDE))
 
 

@@ -181,7 +181,7 @@ class _Tally:
             found = ScoreHistogram.of(part.values[own], part.true[own], part.valid[own])
             self.histogram = found if self.histogram is None else self.histogram + found
         predicted = pair.predicted(part.values)
-        if block.read == self.box:
+        if block.write == self.box:
             self.objects = part.match_clefts(predicted, pair.kind)
         predicted &= part.valid
         sections = score_block(predicted, part.true, block, self.box, self.voxel_size_nm)

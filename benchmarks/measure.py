@@ -1,0 +1,62 @@
+"""Time and peak memory of one function, each in a fresh process, so that neither side inherits the other's caches."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a function returned, how long it took, and the peak memory of its process, its input included."""
+
+    result: Any
+    seconds: float
+    peak_bytes: int
+
+
+def measure(make_input: Callable[..., tuple[Any, ...]], run: Callable[..., Any], *arguments: Any) -> Measurement:
+    """Call `run(*make_input(*arguments))` in a process of its own; only `run` is timed."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_measure_here, make_input, run, arguments).result()
+
+
+def _measure_here(
+    make_input: Callable[..., tuple[Any, ...]], run: Callable[..., Any], arguments: tuple[Any, ...]
+) -> Measurement:
+    inputs = make_input(*arguments)
+    start = time.perf_counter()
+    result = run(*inputs)
+    seconds = time.perf_counter() - start
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return Measurement(result, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def machine(*packages: str) -> str:
+    """Return one line that says where and with which versions a number was measured."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    load = os.getloadavg()[0]
+    return (
+        f"{platform.machine()} {_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, load {load:.1f}; "
+        f"Python {platform.python_version()}, {versions}"
+    )
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:  # noqa: PTH123 (not a file of ours)
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

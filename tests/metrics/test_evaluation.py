@@ -1,0 +1,331 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cleftnet.errors import InputError
+from cleftnet.geometry import Box
+from cleftnet.metrics.evaluation import SWEEP_GRID, evaluate
+from cleftnet.metrics.halo import Blocks
+from cleftnet.metrics.objects import ObjectScores
+from cleftnet.metrics.scores import mean_evaluation
+from cleftnet.volumes.volume import INVALID, Volume
+
+SIZE_NM = (40.0, 4.0, 4.0)
+# the keys that INTERFACE.md promises
+KEYS = [
+    "cremi_score",
+    "adgt",
+    "adf",
+    "f1",
+    "precision",
+    "recall",
+    "auc",
+    "fp_far",
+    "fn_far",
+    "threshold",
+    "voxels_scored",
+    "objects",
+]
+
+
+def volume(values, dtype, **more):
+    array = np.array(values, dtype)
+    return Volume(array.reshape((1,) * (3 - array.ndim) + array.shape), SIZE_NM, **more)
+
+
+def probability(*values, **more):
+    return volume(values, np.uint8, **more)
+
+
+def labels(*values, **more):
+    return volume(values, np.uint64, **more)
+
+
+def test_every_score_of_a_drawn_row():
+    """Pixels of 4 nm, threshold 0.5, so that 128 and more are predicted.
+
+    truth        1   1   .   .   2   .        clefts at 0, 1 and 4
+    prediction   0  200 200  0   90  .        predicted at 1 and 2, one component
+    ADGT: 1 lies on the truth, 2 is one pixel off: (0 + 4) / 2 = 2.
+    ADF: 0 is one pixel off, 1 lies on the prediction, 4 is two pixels off: (4 + 0 + 8) / 3 = 4.
+    One hit, one false alarm, two misses: precision 1/2, recall 1/3, F1 = 2 / (2 + 3) = 0.4.
+    AUC: cleft voxels score 0, 200, 90, background 200, 0, 0. Of 9 pairs 0 wins none and ties 2, 200 wins 2 and ties 1, 90
+    wins 2: (1 + 2.5 + 2) / 9. The component shares a voxel with cleft 1; cleft 2 is missed.
+    """
+    result = evaluate(probability(0, 200, 200, 0, 90, 0), labels(1, 1, 0, 0, 2, 0))
+    values = result.to_json()
+    assert (values["adgt"], values["adf"], values["cremi_score"]) == (2, 4, 3)
+    assert (values["precision"], values["recall"], values["f1"]) == (1 / 2, 1 / 3, 0.4)
+    assert values["auc"] == pytest.approx(5.5 / 9)
+    assert values["objects"] == {"precision": 1, "recall": 0.5, "f1": 2 / 3, "true": 2, "predicted": 1, "matched": 1}
+    assert (values["threshold"], values["voxels_scored"], values["undefined"], values["warnings"]) == (0.5, 6, {}, [])
+
+
+def test_the_json_has_the_promised_keys_first_and_is_plain():
+    values = evaluate(probability(0, 200), labels(1, 0)).to_json()
+    assert sorted(list(values)[: len(KEYS)]) == sorted(KEYS)
+    assert json.loads(json.dumps(values, allow_nan=False)) == values
+
+
+def test_invalid_voxels_are_left_out_of_every_score():
+    """Without the two invalid voxels the prediction is perfect."""
+    result = evaluate(probability(200, 0, 200, 200), labels(7, 0, INVALID, INVALID))
+    assert (result.f1, result.cremi_score, result.auc, result.to_json()["voxels_scored"]) == (1, 0, 1, 2)
+    assert result.objects == ObjectScores(true=1, predicted=1, matched=1)
+
+
+def test_a_perfect_prediction_of_labels_scores_perfectly():
+    truth = labels(7, 7, 0, 8, INVALID)
+    values = evaluate(truth, truth).to_json()
+    assert (values["cremi_score"], values["f1"], values["objects"]["f1"], values["fp_far"]) == (0, 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "undefined"),
+    [
+        pytest.param(
+            probability(0, 9, 0),
+            labels(0, 7, 0),
+            {
+                **dict.fromkeys(
+                    ["cremi_score", "adgt", "adf", "precision", "objects.precision"],
+                    "no voxel is predicted as cleft (threshold 0.5)",
+                )
+            },
+            id="nothing predicted",
+        ),
+        pytest.param(
+            probability(0, 200, 0),
+            labels(0, 0, 0),
+            dict.fromkeys(
+                ["cremi_score", "adgt", "adf", "recall", "auc", "objects.recall"], "the truth holds no cleft voxel here"
+            ),
+            id="nothing true",
+        ),
+        pytest.param(
+            probability(0, 200, 0),
+            labels(INVALID, INVALID, INVALID),
+            dict.fromkeys(
+                [*KEYS[:7], "objects.precision", "objects.recall", "objects.f1"],
+                "no voxel of the region is labelled",
+            ),
+            id="all invalid",
+        ),
+        pytest.param(
+            volume([0, 1, 1], bool),
+            labels(0, 7, 0),
+            {"auc": "a mask volume has no ROC curve; it takes a probability"},
+            id="mask",
+        ),
+        pytest.param(
+            labels(0, 3, 4),
+            labels(0, 7, 0),
+            {"auc": "a labels volume has no ROC curve; it takes a probability"},
+            id="labels",
+        ),
+    ],
+)
+def test_a_score_that_is_not_defined_is_none_and_says_why(prediction, truth, undefined):
+    result = evaluate(prediction, truth)
+    values = result.to_json()
+    values |= {f"objects.{name}": value for name, value in values["objects"].items()}
+    assert result.undefined == undefined
+    scores = [*KEYS[:9], *(f"objects.{name}" for name in ("precision", "recall", "f1"))]
+    assert [name for name in scores if values[name] is None] == [name for name in scores if name in undefined]
+
+
+def test_neither_truth_nor_prediction_leaves_f1_undefined():
+    result = evaluate(probability(0, 0), labels(0, 0))
+    assert (result.f1, result.undefined["f1"]) == (
+        None,
+        "the truth holds no cleft voxel here, and none is predicted (threshold 0.5)",
+    )
+
+
+def test_missed_clefts_are_all_far_where_nothing_is_predicted():
+    values = evaluate(probability(0, 0, 0), labels(7, 7, 0)).to_json()
+    assert (values["fn_far"], values["fp_far"], values["recall"], values["f1"]) == (2, 0, 0, 0)
+
+
+def test_the_threshold_stored_with_a_prediction_is_used():
+    result = evaluate(probability(0, 100, threshold=0.3), labels(0, 1))
+    assert (result.threshold, result.f1) == (0.3, 1)
+
+
+def test_only_the_overlap_of_both_volumes_is_scored_and_told():
+    """The prediction begins one pixel (4 nm) later than the truth and is one shorter: truth 1 to 2 meets prediction 0 to 1."""
+    result = evaluate(probability(200, 0, offset_nm=(0, 0, 4)), labels(0, 7, 0, 0))
+    assert (result.f1, result.scored_box, result.scores.counts.voxels) == (1, "0:1,0:1,1:3", 2)
+    assert result.warnings == ("the prediction covers only 0:1,0:1,1:3 of the truth's 0:1,0:1,0:4",)
+
+
+def test_a_region_scores_its_voxels_only():
+    result = evaluate(probability(200, 0, 0, 200), labels(7, 0, 8, 0), roi=Box.parse("0:1,0:1,0:2"))
+    assert (result.f1, result.scored_box, result.scores.counts.voxels) == (1, "0:1,0:1,0:2", 2)
+
+
+def test_sections_are_named_by_their_z_in_the_truth_and_their_distances_run_through_the_volume():
+    """Truth in section 0, prediction in section 1, both at pixel 0: each is 40 nm from the other, in its own section."""
+    truth, prediction = volume([[[7, 0]], [[0, 0]]], np.uint64), volume([[[0, 0]], [[200, 0]]], np.uint8)
+    sections = evaluate(prediction, truth).sections
+    assert (sections[0].distances.adf, sections[0].distances.adgt, sections[0].counts.true) == (40, None, 1)
+    assert (sections[1].distances.adgt, sections[1].distances.adf, sections[1].counts.predicted) == (40, None, 1)
+    whole = volume([[[0, 0]], [[7, 0]], [[0, 0]]], np.uint64)
+    assert list(evaluate(whole, whole, roi=Box.parse("1:3,0:1,0:2")).sections) == [1, 2]
+
+
+def test_a_truth_that_is_all_cleft_is_refused():
+    with pytest.raises(InputError, match=r"every labelled voxel .* is cleft: its background was probably written as 0"):
+        evaluate(probability(200, 0), labels(7, 7))
+
+
+def test_a_prediction_that_is_all_cleft_is_scored_with_a_warning():
+    assert "background was probably written as 0" in evaluate(labels(7, 7), labels(7, 0)).warnings[0]
+    assert "threshold too low" in evaluate(probability(200, 200), labels(7, 0)).warnings[0]
+
+
+def test_a_prediction_that_is_invalid_where_the_truth_is_labelled_is_refused():
+    with pytest.raises(InputError, match="marks 1 voxels invalid"):
+        evaluate(labels(INVALID, INVALID, 0), labels(0, INVALID, 7))
+
+
+def test_a_uint8_prediction_of_zeros_and_ones_is_refused_until_it_is_said_what_it_is():
+    ones, truth = probability(0, 1, 0), labels(0, 7, 0)
+    with pytest.raises(InputError, match="nothing above 1"):
+        evaluate(ones, truth)
+    assert evaluate(ones, truth, kind="mask").f1 == 1
+    assert evaluate(ones, truth, kind="probability").f1 == 0
+    assert evaluate(probability(0, 0, 0), truth).f1 == 0
+
+
+def test_floats_beyond_1_are_refused():
+    with pytest.raises(InputError, match="logits need a sigmoid"):
+        evaluate(volume([-3.0, 4.0], np.float32), labels(0, 7))
+
+
+def test_a_truth_of_floats_is_refused():
+    with pytest.raises(InputError, match="are the two swapped"):
+        evaluate(labels(0, 7), volume([0.1, 0.9], np.float32))
+
+
+def test_a_sweep_scores_the_grid_and_names_the_best():
+    """Truth at 0 and 1. Up to 0.2 the 60 (0.235) is a false alarm; from 0.25 on it is gone; from 0.4 on the 100 is missed."""
+    result = evaluate(probability(200, 100, 60, 0), labels(7, 7, 0, 0), sweep=True)
+    assert list(result.sweep.at) == list(SWEEP_GRID)
+    assert result.sweep.best_f1 == (100 / 255, 1)
+    assert result.sweep.best_cremi_score == (0.25, 0)
+    assert (result.sweep.at[0.2].counts.f1, result.sweep.at[0.5].counts.f1) == (0.8, 2 / 3)
+    assert result.sweep.at[0.5].to_json() == result.scores.to_json()
+    assert result.to_json()["sweep"]["best_f1"] == {"threshold": 100 / 255, "f1": 1}
+
+
+def test_masks_cannot_be_swept():
+    with pytest.raises(InputError, match="only probabilities"):
+        evaluate(volume([True], bool), labels(7), sweep=True)
+
+
+def test_a_truth_given_as_mask_has_its_components_as_clefts():
+    assert evaluate(probability(200, 0, 200), volume([1, 0, 1], bool)).objects == ObjectScores(
+        true=2, predicted=2, matched=2
+    )
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.1, 0.5]), st.booleans())
+def test_blocks_with_a_halo_that_covers_give_the_same_scores_as_the_whole(seed, share, as_float):
+    rng = np.random.default_rng(seed)
+    predicted = rng.choice(np.array([60, 128, 255], np.uint8), (8, 6, 7)) * (rng.random((8, 6, 7)) < share)
+    true = rng.choice(np.array([7, 8, INVALID], np.uint64), (8, 6, 7)) * (rng.random((8, 6, 7)) < share)
+    prediction, truth = Volume(predicted, SIZE_NM), Volume(true, SIZE_NM)
+    if as_float:
+        prediction = Volume((predicted / 255).astype(np.float32), SIZE_NM)
+    whole = evaluate(prediction, truth, sweep=True).to_json()
+    parts = evaluate(prediction, truth, sweep=True, blocks=Blocks((3, 6, 4), halo_nm=400)).to_json()
+    assert parts.pop("objects") is None
+    assert parts["undefined"].pop("objects").startswith("scored block by block")
+    whole.pop("objects")
+    whole["undefined"] = {name: why for name, why in whole["undefined"].items() if not name.startswith("objects")}
+    assert parts == whole
+
+
+def test_blocks_with_a_halo_too_small_say_that_their_scores_are_lower_bounds():
+    predicted, true = np.zeros((20, 1, 1), np.uint8), np.zeros((20, 1, 1), np.uint64)
+    predicted[0], true[19] = 200, 7
+    result = evaluate(Volume(predicted, SIZE_NM), Volume(true, SIZE_NM), blocks=Blocks((2, 1, 1), halo_nm=240))
+    assert (result.exact, result.scores.distances.fp_far) == (False, 1)
+    assert result.warnings == (
+        "2 distances reach beyond the halo of their block; ADGT, ADF and CREMI score are lower bounds",
+    )
+    assert result.cremi_score <= 19 * 40
+
+
+def test_blocks_know_that_a_mask_is_empty_everywhere():
+    predicted = np.zeros((20, 1, 1), np.uint8)
+    predicted[0] = 200
+    blocks = Blocks((2, 1, 1), halo_nm=240)
+    result = evaluate(Volume(predicted, SIZE_NM), Volume(np.zeros((20, 1, 1), np.uint64), SIZE_NM), blocks=blocks)
+    assert (result.cremi_score, result.to_json()["adgt"], result.exact) == (None, None, True)
+    assert result.sections[0].distances.adgt is None
+
+
+def write(path, name, values, **attributes):
+    with h5py.File(path, "a") as file:
+        file[name] = values
+        file[name].attrs.update(attributes)
+
+
+def test_files_are_opened_by_their_address_and_cremi_background_is_understood(tmp_path):
+    true = np.full((1, 2, 3), 2**64 - 1, np.uint64)
+    true[0, 0, 0] = 7
+    write(tmp_path / "A.hdf", "volumes/labels/clefts", true, resolution=SIZE_NM)
+    with h5py.File(tmp_path / "A.hdf", "a") as file:
+        file.attrs["file_format"] = "0.2"
+    write(tmp_path / "p.hdf", "volumes/probability", np.where(true == 7, 200, 0).astype(np.uint8), resolution=SIZE_NM)
+    result = evaluate(str(tmp_path / "p.hdf"), tmp_path / "A.hdf")
+    assert (result.f1, result.cremi_score, result.scores.counts.voxels) == (1, 0, 6)
+
+
+def test_a_cremi_file_of_zeros_is_refused_as_truth_and_warned_of_as_prediction(tmp_path):
+    for name, values in (
+        ("zeros.hdf", np.zeros((1, 2, 3), np.uint64)),
+        ("A.hdf", np.full((1, 2, 3), 2**64 - 1, np.uint64)),
+    ):
+        values[0, 0, 0] = 0
+        write(tmp_path / name, "volumes/labels/clefts", values, resolution=SIZE_NM)
+        with h5py.File(tmp_path / name, "a") as file:
+            file.attrs["file_format"] = "0.2"
+    with pytest.raises(InputError, match="background was probably written as 0"):
+        evaluate(tmp_path / "A.hdf", tmp_path / "zeros.hdf")
+    assert "every scored voxel is predicted" in evaluate(tmp_path / "zeros.hdf", tmp_path / "A.hdf").warnings[0]
+
+
+def test_rows_show_every_score_with_its_unit_or_why_it_is_missing():
+    rows = {name: rest for name, *rest in evaluate(probability(0, 9, 0), labels(0, 7, 0)).rows()}
+    assert rows["cremi_score"] == ["-", "no voxel is predicted as cleft (threshold 0.5)"]
+    assert rows["recall"] == ["0", ""]
+    assert rows["fn_far"] == ["1", "voxels"]
+    assert rows["objects f1"] == ["0", "0 matched of 1 true, 0 predicted"]
+
+
+def test_the_mean_over_volumes_weighs_each_volume_alike():
+    """A volume of 4 voxels that is 4 nm off and one of 2 voxels that is perfect: mean CREMI score 2, mean F1 1/2."""
+    first, second = evaluate(probability(200, 0, 0, 0), labels(0, 7, 0, 0)), evaluate(probability(200, 0), labels(7, 0))
+    assert (first.cremi_score, second.cremi_score, first.f1, second.f1) == (4, 0, 0, 1)
+    mean = mean_evaluation([first, second])
+    assert (mean.volumes, mean.scores["cremi_score"], mean.scores["f1"], mean.undefined) == (2, 2, 0.5, {})
+
+
+def test_a_score_that_one_volume_lacks_has_no_mean():
+    mean = mean_evaluation([evaluate(probability(200, 0), labels(7, 0)), evaluate(probability(0, 0), labels(7, 0))])
+    assert mean.scores["cremi_score"] is None
+    assert mean.undefined["cremi_score"] == "volume 2 of 2: no voxel is predicted as cleft (threshold 0.5)"
+    assert mean.to_json()["recall"] == 0.5
+
+
+def test_there_is_no_mean_of_nothing():
+    with pytest.raises(InputError, match="at least one"):
+        mean_evaluation([])

@@ -1,1 +1,53 @@
-"""cleftnet: synaptic cleft detection in volume electron microscopy (Liu & Ji, CleftNet)."""
+"""cleftnet: synaptic cleft detection in volume electron microscopy (Liu & Ji, CleftNet).
+
+The public names load on first use, so that scoring needs no torch and starts fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cleftnet.checkpoint import load_model as load_model
+    from cleftnet.errors import InputError as InputError
+    from cleftnet.geometry import Box as Box
+    from cleftnet.metrics.evaluation import evaluate as evaluate
+    from cleftnet.nets.zoo import build as build
+    from cleftnet.patches.targets import distance_map as distance_map
+    from cleftnet.prediction import predict as predict
+    from cleftnet.recipe import load_recipe as load_recipe
+    from cleftnet.recipe import train as train
+    from cleftnet.synthetic import synthetic_volume as synthetic_volume
+    from cleftnet.volumes import Volume as Volume
+    from cleftnet.volumes import open_volume as open_volume
+
+__version__ = version("cleftnet")
+
+_WHERE = {
+    "Box": "geometry",
+    "InputError": "errors",
+    "Volume": "volumes",
+    "build": "nets.zoo",
+    "distance_map": "patches.targets",
+    "evaluate": "metrics.evaluation",
+    "load_model": "checkpoint",
+    "load_recipe": "recipe",
+    "open_volume": "volumes",
+    "predict": "prediction",
+    "synthetic_volume": "synthetic",
+    "train": "recipe",
+}
+
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'cleftnet' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"cleftnet.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

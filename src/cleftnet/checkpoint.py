@@ -11,19 +11,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import safetensors
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from torch import Tensor
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
+from cleftnet.metrics.calibration import Calibration
 from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.volumes.atomic import replacing
 
 BEST, LAST = "best.safetensors", "last.safetensors"  # the names inside a run directory
 _KEY = "cleftnet"
+
+Float32 = npt.NDArray[np.float32]
 
 
 class ModelCard(BaseModel):
@@ -31,7 +35,7 @@ class ModelCard(BaseModel):
 
     Attributes:
         spec: The network's parts and sizes.
-        logit_shift: Subtracted from the segmentation logit; undoes the class weights of Eq. 7 (SPEC §3).
+        calibration: Scale and shift that make the segmentation logit a probability (SPEC §3).
         threshold: The probability from which a voxel is called cleft, chosen on validation.
         voxel_size_nm: Voxel size z y x of the training data.
         step: Optimiser steps taken.
@@ -42,7 +46,7 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: NetSpec
-    logit_shift: float = 0.0
+    calibration: Calibration = Calibration()
     threshold: float = Field(0.5, ge=0, le=1)
     voxel_size_nm: FloatZYX | None = None
     step: int = 0
@@ -57,13 +61,13 @@ class Model:
     net: Network
     card: ModelCard
 
-    def probability(self, logits: Tensor) -> Tensor:
-        """Return P(cleft) in 0-1, `b z y x`, from logits `b heads z y x`, corrected for the class weights."""
-        return torch.sigmoid(logits[:, 0].float() - self.card.logit_shift)
+    def probability(self, logits: Float32) -> Float32:
+        """Return P(cleft) in 0-1, `z y x`, from logits `heads z y x`, corrected for what the losses did to the odds."""
+        return self.card.calibration.probability(logits[0])
 
-    def distance(self, logits: Tensor) -> Tensor | None:
-        """Return the boundary head's distance in 0-1, `b z y x`, or None where there is no such head."""
-        return logits[:, 1].float().tanh().clamp(min=0) if logits.shape[1] > 1 else None
+    def distance(self, logits: Float32) -> Float32 | None:
+        """Return the boundary head's distance in 0-1, `z y x`, or None where there is no such head."""
+        return np.tanh(logits[1]).clip(min=0) if len(logits) > 1 else None
 
 
 def save_model(path: Path, model: Model) -> None:

@@ -168,8 +168,8 @@ def predict(
     roi: Roi = None,
     voxel_size: VoxelSize = None,
     overlap: Annotated[
-        float, typer.Option(help="Share of the patch that neighbouring tiles have in common, 0 to 0.9.")
-    ] = 0.0,
+        float, typer.Option(help="Share of the patch that neighbouring tiles have in common, 0 to 0.9; 0 as in the paper.")
+    ] = 0.5,
     tta: Annotated[bool, typer.Option("--tta", help="Average over flips and rotations: 16 times the work.")] = False,
     overwrite: Overwrite = False,
 ) -> None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from cleftnet.volumes.volume import CLEFT, NOT_CLEFT, UNLABELLED
+from cleftnet.volumes.volume import CLEFT, UNLABELLED
 
 Form = Literal["consistent", "as_printed"]
 SMALLEST = 1e-6  # the printed Eq. 9 takes log of a boundary value that may be 0: clamped here
@@ -144,37 +144,3 @@ def cleft_loss(logits: Tensor, classes: Tensor, distance: Tensor, settings: Loss
     coherence = coherence_loss(logits[:, 0], logits[:, 1], classes, settings.form)
     total = segmentation + settings.boundary_weight * boundary + settings.coherence_weight * coherence
     return Losses(total, segmentation, boundary, coherence)
-
-
-class ClassWeights:
-    """What Eq. 7's weights have done to the probability over a training, and how to undo it.
-
-    A batch weighs its cleft voxels by β and the others by 1−β. Over a training that amounts to one weight for cleft voxels
-    and one for the others, each averaged over the voxels it met; the optimum of the weighted cross-entropy is the true
-    logit plus the logarithm of their ratio (SPEC §3).
-
-    Example:
-        >>> weights = ClassWeights()
-        >>> weights.add(torch.tensor([[[[1, 0, 0, 0]]]], dtype=torch.uint8))
-        >>> round(weights.logit_shift, 4)  # log 0.75 / 0.25
-        1.0986
-    """
-
-    def __init__(self) -> None:
-        self.cleft_voxels, self.cleft_weight, self.other_voxels, self.other_weight = 0.0, 0.0, 0.0, 0.0
-
-    def add(self, classes: Tensor) -> None:
-        """Take one batch into account: uint8 `b z y x`, 0 not cleft, 1 cleft, 2 unlabelled."""
-        cleft, other = float((classes == CLEFT).sum()), float((classes == NOT_CLEFT).sum())
-        beta = other / max(1.0, cleft + other)
-        self.cleft_voxels += cleft
-        self.cleft_weight += beta * cleft
-        self.other_voxels += other
-        self.other_weight += (1 - beta) * other
-
-    @property
-    def logit_shift(self) -> float:
-        """The logarithm of the ratio of the two weights; 0 before both classes were met."""
-        if not self.cleft_weight or not self.other_weight:
-            return 0.0
-        return math.log(self.cleft_weight / self.cleft_voxels) - math.log(self.other_weight / self.other_voxels)

@@ -1,6 +1,6 @@
 """From raw to probability: the network over tiles of its patch size, each voxel written once (paper §IV-C, SPEC §5).
 
-Probabilities leave here corrected for the class weights of training; only then do they become uint8.
+Probabilities leave here calibrated, so that they mean what they say; only then do they become uint8.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cleftnet.checkpoint import Model, load_model
+from cleftnet.checkpoint import Float32, Model, load_model
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box, IntZYX, tile
+from cleftnet.nets.skeleton import Network
 from cleftnet.progress import track
 from cleftnet.volumes import PREDICTION, Volume, create_volumes, open_volume
 from cleftnet.volumes.volume import intensity
 
 PROBABILITY, DISTANCE = "volumes/probability", "volumes/distance"
-
-Float32 = npt.NDArray[np.float32]
+OVERLAP = 0.5  # share of the patch; the paper stacks tiles side by side (0), which is faster and worse (docs/results.md)
 
 
 class Tile(NamedTuple):
-    """What the network says about one box: probability and, where the model has the head, distance; float32 in 0-1."""
+    """What the network says about one box: logits `heads z y x`, float32."""
 
     box: Box
-    probability: Float32
-    distance: Float32 | None
+    logits: Float32
 
 
 def best_device() -> torch.device:
@@ -80,11 +79,11 @@ def _turns(patch: IntZYX) -> list[_Turn]:
     return [_Turn(quarter, axes) for quarter in quarters for axes in subsets]
 
 
-def predict_tiles(model: Model, raw: Volume, *, overlap: float = 0.0, tta: bool = False) -> Iterator[Tile]:
-    """Predict a volume tile by tile, each voxel exactly once; memory is that of one patch.
+def logit_tiles(net: Network, raw: Volume, *, overlap: float = OVERLAP, tta: bool = False) -> Iterator[Tile]:
+    """Run a network over a volume tile by tile, each voxel exactly once; memory is that of one patch.
 
     Args:
-        model: The network with its card; it runs where its weights are.
+        net: It runs where its weights are.
         raw: Unsigned integers, or floats in 0-1, at least as large as the patch.
         overlap: Share of the patch that neighbouring tiles have in common; each keeps the half it saw best.
         tta: Average over flips and in-plane rotations (test-time augmentation), 16 times the work.
@@ -92,28 +91,24 @@ def predict_tiles(model: Model, raw: Volume, *, overlap: float = 0.0, tta: bool 
     Raises:
         InputError: when the volume is smaller than the patch.
     """
-    patch, device = model.card.spec.patch, next(model.net.parameters()).device
+    patch, device = net.spec.patch, next(net.parameters()).device
     blocks = list(tile(raw.box, patch, overlap_in_voxels(patch, overlap)))
     turns = _turns(patch) if tta else [_Turn()]
-    was_training = model.net.training
-    model.net.eval()
+    was_training = net.training
+    net.eval()
     try:
         for block in track(blocks, "predicting", len(blocks)):
             x = torch.from_numpy(intensity(raw[block.read]))[None, None].to(device)
-            mean = torch.stack([turn.back(_infer(model, turn.there(x))) for turn in turns]).mean(0)
+            logits = torch.stack([turn.back(_run(net, turn.there(x))) for turn in turns]).mean(0)
             own = block.write.relative_to(block.read.start).slices
-            heads = mean[(slice(None), *own)].cpu().numpy()
-            yield Tile(block.write, heads[0], heads[1] if len(heads) > 1 else None)
+            yield Tile(block.write, logits[(0, slice(None), *own)].float().cpu().numpy())
     finally:
-        model.net.train(was_training)
+        net.train(was_training)
 
 
 @torch.inference_mode()
-def _infer(model: Model, x: Tensor) -> Tensor:
-    """Return probability and, where there is one, distance for one patch, `heads z y x`."""
-    logits = model.net(x.contiguous(memory_format=torch.channels_last_3d))
-    distance = model.distance(logits)
-    return torch.cat([model.probability(logits), *([] if distance is None else [distance])])
+def _run(net: Network, x: Tensor) -> Tensor:
+    return net(x.contiguous(memory_format=torch.channels_last_3d))  # type: ignore[no-any-return]  # nn.Module calls are Any
 
 
 def predict(
@@ -122,7 +117,7 @@ def predict(
     out: str | Path,
     *,
     roi: Box | None = None,
-    overlap: float = 0.0,
+    overlap: float = OVERLAP,
     tta: bool = False,
     overwrite: bool = False,
 ) -> Volume:
@@ -151,10 +146,11 @@ def predict(
         create = functools.partial(new.create, voxel_size_nm=raw.voxel_size_nm, offset_nm=raw.offset_nm)
         probability = create(PROBABILITY, raw.shape, np.uint8, threshold=loaded.card.threshold)
         distance = create(DISTANCE, raw.shape, np.uint8) if len(loaded.card.spec.heads) > 1 else None
-        for done in predict_tiles(loaded, raw, overlap=overlap, tta=tta):
-            probability[done.box.slices] = to_uint8(done.probability)
-            if distance is not None and done.distance is not None:
-                distance[done.box.slices] = to_uint8(done.distance)
+        for done in logit_tiles(loaded.net, raw, overlap=overlap, tta=tta):
+            probability[done.box.slices] = to_uint8(loaded.probability(done.logits))
+            depth = loaded.distance(done.logits)
+            if distance is not None and depth is not None:
+                distance[done.box.slices] = to_uint8(depth)
     return open_volume(out, default=PREDICTION)
 
 

@@ -23,14 +23,16 @@ from torch.utils.data import DataLoader
 
 from cleftnet.checkpoint import BEST, LAST, Model, ModelCard, save_model
 from cleftnet.errors import InputError
-from cleftnet.losses import ClassWeights, Losses, LossSettings, cleft_loss
+from cleftnet.losses import Losses, LossSettings, cleft_loss
+from cleftnet.metrics.calibration import Calibration, fit_calibration, reliability
 from cleftnet.metrics.distances import cremi_score
-from cleftnet.metrics.voxels import ScoreHistogram
+from cleftnet.metrics.predictions import predicted_mask
+from cleftnet.metrics.voxels import Mask, ScoreHistogram
 from cleftnet.nets.skeleton import Network
 from cleftnet.patches.sampling import PatchSampler
-from cleftnet.prediction import best_device, predict_tiles, to_uint8
+from cleftnet.prediction import OVERLAP, best_device, logit_tiles, to_uint8
 from cleftnet.progress import note, track
-from cleftnet.volumes.volume import Volume, is_cleft, is_labelled
+from cleftnet.volumes.volume import Array, Volume, is_cleft, is_labelled
 
 METRICS = "metrics.csv"
 
@@ -64,7 +66,7 @@ class TrainingSettings(BaseModel):
     ema: float = Field(0.0, ge=0, lt=1)
     loaders: int = Field(0, ge=0)
     validate_every: int = Field(100, ge=1)
-    validation_overlap: float = Field(0.0, ge=0, le=0.9)
+    validation_overlap: float = Field(OVERLAP, ge=0, le=0.9)
     best_by: Score = "f1"
 
     def rate(self, step: int) -> float:
@@ -83,7 +85,10 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """Validation scores over all regions, at the threshold with the best F1; None where undefined, lengths in nm."""
+    """Validation scores over all regions, at the threshold with the best F1; None where undefined, lengths in nm.
+
+    The calibration errors are expected calibration errors over ten bins, of the probability and of the bare sigmoid.
+    """
 
     f1: float | None
     precision: float | None
@@ -93,6 +98,8 @@ class Scores:
     adgt: float | None
     adf: float | None
     threshold: float
+    calibration_error: float
+    uncalibrated_error: float
 
     def better_than(self, other: Scores | None, score: Score) -> bool:
         """True when this is the better one by the named score; an undefined score is never better."""
@@ -117,32 +124,36 @@ class Run:
     scores: Scores
 
 
-def validate(model: Model, regions: Sequence[Region], *, overlap: float = 0.0) -> Scores:
-    """Predict whole regions, as `predict` does, and score them together; the threshold is the one with the best F1.
+def validate(net: Network, regions: Sequence[Region], *, overlap: float = OVERLAP) -> tuple[Calibration, Scores]:
+    """Predict whole regions, as `predict` does; calibrate the logits on them, and score them together.
 
     Args:
-        model: The network with its card.
+        net: The network.
         regions: What to predict and score; the CREMI score is the mean over them, as the challenge averages.
         overlap: Share of the patch that neighbouring tiles have in common.
+
+    Returns:
+        The calibration, and the scores at the threshold with the best F1.
     """
-    predictions, parts = [], []
+    logits, labels = [], [region.labels.read() for region in regions]
     for region in regions:
-        probability = np.zeros(region.raw.shape, np.uint8)
-        for done in predict_tiles(model, region.raw, overlap=overlap):
-            probability[done.box.slices] = to_uint8(done.probability)
-        labels = region.labels.read()
-        parts.append(ScoreHistogram.of(probability, is_cleft(labels), is_labelled(labels)))
-        predictions.append(probability)
-    histogram = functools.reduce(operator.add, parts)
+        whole = np.empty(region.raw.shape, np.float32)
+        for done in logit_tiles(net, region.raw, overlap=overlap):
+            whole[done.box.slices] = done.logits[0]
+        logits.append(whole)
+    true, valid = [is_cleft(ids) for ids in labels], [is_labelled(ids) for ids in labels]
+    calibration = fit_calibration(logits, true, valid)
+    uncorrected = _histogram([to_uint8(Calibration().probability(part)) for part in logits], true, valid)
+    predictions = [to_uint8(calibration.probability(part)) for part in logits]
+    histogram = _histogram(predictions, true, valid)
     best = histogram.best_f1()
-    threshold = best[0] if best else model.card.threshold
+    threshold = best[0] if best else 0.5
     counts = histogram.counts(threshold)
-    distances = []
-    for region, probability in zip(regions, predictions, strict=True):
-        labels = region.labels.read()
-        predicted = probability >= round(threshold * 255)
-        distances.append(cremi_score(predicted, is_cleft(labels), region.raw.voxel_size_nm, is_labelled(labels)))
-    return Scores(
+    distances = [
+        cremi_score(predicted_mask(prediction, threshold), cleft, region.raw.voxel_size_nm, labelled)
+        for prediction, cleft, labelled, region in zip(predictions, true, valid, regions, strict=True)
+    ]
+    return calibration, Scores(
         f1=counts.f1,
         precision=counts.precision,
         recall=counts.recall,
@@ -151,7 +162,13 @@ def validate(model: Model, regions: Sequence[Region], *, overlap: float = 0.0) -
         adgt=_mean([d.adgt for d in distances]),
         adf=_mean([d.adf for d in distances]),
         threshold=threshold,
+        calibration_error=reliability(histogram).error,
+        uncalibrated_error=reliability(uncorrected).error,
     )
+
+
+def _histogram(probabilities: Sequence[Array], true: Sequence[Mask], valid: Sequence[Mask]) -> ScoreHistogram:
+    return functools.reduce(operator.add, map(ScoreHistogram.of, probabilities, true, valid))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -193,7 +210,7 @@ def fit(
     averaged = cast(Network, average.module)
     optimiser = torch.optim.Adam(net.parameters(), lr=settings.learning_rate)
     batches = DataLoader(patches, batch_size=settings.batch, num_workers=settings.loaders)
-    weights, log, best, began = ClassWeights(), _Log(out / METRICS), None, time.monotonic()
+    log, best, began = _Log(out / METRICS), None, time.monotonic()
     for step, batch in enumerate(track(batches, "training", settings.steps), start=1):
         for group in optimiser.param_groups:
             group["lr"] = settings.rate(step)
@@ -205,21 +222,21 @@ def fit(
         losses.total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         optimiser.step()
         average.update_parameters(net)
-        weights.add(classes)
         log.losses.append(losses)
         if step % settings.validate_every and step < settings.steps:
             continue
 
+        calibration, scores = validate(averaged, regions, overlap=settings.validation_overlap)
         card = ModelCard(
             spec=net.spec,
-            logit_shift=weights.logit_shift,
+            calibration=calibration,
+            threshold=scores.threshold,
             voxel_size_nm=regions[0].raw.voxel_size_nm,
             step=step,
+            scores=asdict(scores),
             provenance=provenance,
         )
         model = Model(averaged, card)
-        scores = validate(model, regions, overlap=settings.validation_overlap)
-        model = Model(averaged, card.model_copy(update={"threshold": scores.threshold, "scores": asdict(scores)}))
         save_model(out / LAST, model)
         if best is None or scores.better_than(best, settings.best_by):
             best = scores

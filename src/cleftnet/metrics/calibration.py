@@ -1,0 +1,109 @@
+"""Making a probability mean a probability: the logit's scale and shift are fitted where threshold and checkpoint are chosen.
+
+The class weights of Eq. 7 and the coherence loss of Eq. 9 both push logits far from the true odds. Platt scaling (Platt
+1999, with his smoothed targets) undoes it: `P(cleft) = sigmoid(scale · logit − shift)`, monotone, so that no ranking changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit
+
+from cleftnet.metrics.voxels import Floats, Integers, Mask, ScoreHistogram
+from cleftnet.volumes.volume import Array
+
+BINS = 4096  # of the logits; far finer than what a fit of two numbers can tell apart
+
+
+class Calibration(NamedTuple):
+    """`P(cleft) = sigmoid(scale · logit − shift)`."""
+
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def probability(self, logits: Array) -> Array:
+        """Return probabilities in 0-1 of the logits' own type and shape."""
+        return np.asarray(expit(self.scale * logits - self.shift))
+
+
+def fit_calibration(logits: Sequence[Array], true: Sequence[Mask], valid: Sequence[Mask]) -> Calibration:
+    """Fit scale and shift by the likelihood of the labels.
+
+    Args:
+        logits: Segmentation logits of each region.
+        true: Which voxels are cleft.
+        valid: Which voxels are labelled.
+
+    Returns:
+        The calibration with the highest likelihood; the identity where cleft or background voxels are missing.
+
+    Example:
+        >>> logits = np.repeat([-4.0, 4.0], 1000)           # odds of 1:3 and 3:1, told as e^-4 and e^4
+        >>> true = np.tile([True, False, False, False], 500)
+        >>> true[1000:] ^= True
+        >>> calibration = fit_calibration([logits], [true], [np.ones(2000, bool)])
+        >>> calibration.probability(np.array([-4.0, 4.0])).round(2).tolist()
+        [0.25, 0.75]
+    """
+    low, high = min(float(part.min()) for part in logits), max(float(part.max()) for part in logits)
+    edges = np.linspace(low, high + 1e-6 + 1e-6 * abs(high), BINS + 1)
+    positives, negatives = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+    for part, cleft, labelled in zip(logits, true, valid, strict=True):
+        positives += np.histogram(part[cleft & labelled], edges)[0]
+        negatives += np.histogram(part[~cleft & labelled], edges)[0]
+    if not positives.any() or not negatives.any():
+        return Calibration()
+    return _most_likely((edges[:-1] + edges[1:]) / 2, positives, negatives)
+
+
+def _most_likely(values: Floats, positives: Integers, negatives: Integers) -> Calibration:
+    """Minimise the cross-entropy over the logarithm of the scale (so that it stays positive) and the shift."""
+    certain = (positives.sum() + 1) / (positives.sum() + 2)  # Platt's targets: finite even where a threshold separates
+    unlikely = 1 / (negatives.sum() + 2)
+    cleft = certain * positives + unlikely * negatives
+    other = (1 - certain) * positives + (1 - unlikely) * negatives
+    spread = max(float(np.ptp(values)), 1e-6)
+
+    def cross_entropy(point: Floats) -> float:
+        logit = np.exp(point[0]) * values / spread - point[1]
+        return float(-(cleft @ log_expit(logit) + other @ log_expit(-logit)) / (cleft.sum() + other.sum()))
+
+    found = minimize(
+        cross_entropy, [np.log(spread), 0.0], method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-10}
+    )
+    return Calibration(float(np.exp(found.x[0]) / spread), float(found.x[1]))
+
+
+class Reliability(NamedTuple):
+    """What was predicted and what was seen, by bins of probability: voxels, mean probability, share of cleft."""
+
+    voxels: Integers
+    predicted: Floats
+    observed: Floats
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean distance of predicted to observed over the voxels."""
+        return float(np.abs(self.predicted - self.observed) @ self.voxels / self.voxels.sum())
+
+
+def reliability(histogram: ScoreHistogram, bins: int = 10) -> Reliability:
+    """Return the reliability curve of a prediction, bins without voxels left out.
+
+    Example:
+        >>> probability = np.array([0, 255, 255, 255], np.uint8)
+        >>> curve = reliability(ScoreHistogram.of(probability, np.array([False, True, True, False])))
+        >>> curve.observed.round(2).tolist(), round(curve.error, 2)
+        ([0.0, 0.67], 0.25)
+    """
+    place = np.minimum((histogram.values * bins).astype(int), bins - 1)
+    every = histogram.positives + histogram.negatives
+    voxels = np.bincount(place, every, bins)
+    used = voxels > 0
+    predicted = np.bincount(place, every * histogram.values, bins)[used] / voxels[used]
+    observed = np.bincount(place, histogram.positives, bins)[used] / voxels[used]
+    return Reliability(voxels[used].astype(np.int64), predicted, observed)

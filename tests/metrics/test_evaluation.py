@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,9 +14,11 @@ from cleftnet.metrics.evaluation import SWEEP_GRID, evaluate
 from cleftnet.metrics.halo import Blocks
 from cleftnet.metrics.objects import ObjectScores
 from cleftnet.metrics.scores import mean_evaluation
+from cleftnet.volumes.opening import LABELS, open_volume
 from cleftnet.volumes.volume import INVALID, Volume
 
 SIZE_NM = (40.0, 4.0, 4.0)
+DATA = Path(os.environ.get("CLEFTNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
 # the keys that INTERFACE.md promises
 KEYS = [
     "cremi_score",
@@ -263,6 +267,13 @@ def test_blocks_with_a_halo_too_small_say_that_their_scores_are_lower_bounds():
     assert result.cremi_score <= 19 * 40
 
 
+def test_a_region_too_large_for_one_piece_is_cut_by_itself(monkeypatch):
+    monkeypatch.setattr("cleftnet.metrics.evaluation.WHOLE_VOX", 5)
+    assert evaluate(probability(0, 200, 0), labels(0, 7, 0)).objects is not None
+    result = evaluate(probability(*[0] * 9, 200), labels(*[0] * 9, 7))
+    assert (result.f1, result.cremi_score, result.exact) == (1, 0, True)
+
+
 def test_blocks_know_that_a_mask_is_empty_everywhere():
     predicted = np.zeros((20, 1, 1), np.uint8)
     predicted[0] = 200
@@ -306,9 +317,9 @@ def test_a_cremi_file_of_zeros_is_refused_as_truth_and_warned_of_as_prediction(t
 def test_rows_show_every_score_with_its_unit_or_why_it_is_missing():
     rows = {name: rest for name, *rest in evaluate(probability(0, 9, 0), labels(0, 7, 0)).rows()}
     assert rows["cremi_score"] == ["-", "no voxel is predicted as cleft (threshold 0.5)"]
-    assert rows["recall"] == ["0", ""]
+    assert rows["recall"] == ["0.0000", ""]
     assert rows["fn_far"] == ["1", "voxels"]
-    assert rows["objects f1"] == ["0", "0 matched of 1 true, 0 predicted"]
+    assert rows["objects f1"] == ["0.0000", "0 matched of 1 true, 0 predicted"]
 
 
 def test_the_mean_over_volumes_weighs_each_volume_alike():
@@ -329,3 +340,18 @@ def test_a_score_that_one_volume_lacks_has_no_mean():
 def test_there_is_no_mean_of_nothing():
     with pytest.raises(InputError, match="at least one"):
         mean_evaluation([])
+
+
+@pytest.mark.skipif(not (DATA / "vnc-l3/vnc-l3.hdf").exists(), reason="vnc-l3 is not here; set CLEFTNET_DATA")
+def test_the_real_volume_scores_perfectly_against_itself_and_one_section_off_by_50_nm_at_most():
+    """20×1024×768 voxels, 37 ids (36 synapses and a crumb of 12 voxels), sections of 50 nm."""
+    real = DATA / "vnc-l3/vnc-l3.hdf"
+    same = evaluate(real, real)
+    assert (same.cremi_score, same.f1, same.scores.counts.voxels) == (0, 1, 20 * 1024 * 768)
+    assert same.objects == ObjectScores(true=37, predicted=37, matched=37)
+    truth = open_volume(real, default=LABELS)
+    moved = np.roll(truth.read(), 1, axis=0)
+    moved[0] = 0
+    shifted = evaluate(Volume(moved, truth.voxel_size), truth)
+    assert shifted.scores.distances.of_predicted.max == 50
+    assert 0 < shifted.scores.distances.adgt < 50

@@ -34,7 +34,7 @@ def test_what_the_user_says_goes_first(dtype, kind):
     [
         ("uint16", "probability", "uint16; a probability is uint8"),
         ("float32", "labels", "float32; cleft ids are integers"),
-        ("uint8", "propability", "did you mean 'probability'"),
+        ("uint8", "masks", "did you mean 'mask'"),
     ],
 )
 def test_a_kind_that_does_not_fit_is_refused(dtype, kind, message):

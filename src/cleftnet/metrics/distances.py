@@ -12,9 +12,7 @@ taken at the asked-for voxels alone, nearest sections first, until dz vz exceeds
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import edt
@@ -56,12 +54,10 @@ def nearest_distances(voxels: Mask, targets: Mask, voxel_size_nm: FloatZYX) -> l
     if voxels.shape != targets.shape or voxels.ndim != 3:
         raise InputError(f"masks of shapes {voxels.shape} and {targets.shape}; expected two masks of one shape z y x")
     planes, unit_nm2 = _in_plane(targets, voxel_size_nm)
-
-    def section(z: int) -> Floats:
-        return _across_sections(planes, unit_nm2, voxel_size_nm[0], z, np.flatnonzero(voxels[z]))
-
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy releases the lock where the time goes
-        return list(threads.map(section, range(len(voxels))))
+    return [
+        _across_sections(planes, unit_nm2, voxel_size_nm[0], z, np.flatnonzero(section))
+        for z, section in enumerate(voxels)
+    ]
 
 
 def _in_plane(targets: Mask, voxel_size_nm: FloatZYX) -> tuple[list[npt.NDArray[np.floating] | None], float]:

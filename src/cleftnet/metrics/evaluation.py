@@ -123,12 +123,12 @@ class _Pair:
         index, ids = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
         for slab in slabs(box):
             labels = self.truth[slab.shift(self.place.truth_box.start)]
-            labels = labels.astype(np.uint8) if labels.dtype == np.bool_ else labels
+            labels = labels.view(np.uint8) if labels.dtype == np.bool_ else labels
             inside = slab.relative_to(box.start)
-            valid[inside.slices], true[inside.slices] = is_labelled(labels), is_cleft(labels)
-            cleft = np.nonzero(is_cleft(labels))
-            corner = zip(cleft, inside.start, strict=True)
-            index.append(np.ravel_multi_index([places + first for places, first in corner], box.shape))
+            cleft = is_cleft(labels)
+            valid[inside.slices], true[inside.slices] = is_labelled(labels), cleft
+            places = [axis + first for axis, first in zip(np.nonzero(cleft), inside.start, strict=True)]
+            index.append(np.ravel_multi_index(places, box.shape))
             ids.append(labels[cleft].astype(np.uint64))
         if self.kind is Kind.LABELS:
             require_labelled(self.prediction, values, valid)
@@ -145,6 +145,7 @@ class _Read:
     true_clefts: Instances
 
     def match_clefts(self, predicted: Mask, kind: Kind) -> ObjectScores:
+        """Match whole clefts; true ones that all share one id are a mask, whose components count (as in `Instances`)."""
         found = (
             Instances.of_labels(self.values, self.valid)
             if kind is Kind.LABELS

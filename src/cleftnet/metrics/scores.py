@@ -158,11 +158,11 @@ class Evaluation:
         """Return a table for people: name, value, and its unit or why there is no value."""
         values = self.to_json()
         names = [*SCORES, "threshold", "voxels_scored"]
-        rows = [(name, _text(values[name]), self.undefined.get(name, _UNITS.get(name, ""))) for name in names]
+        rows = [(name, _text(values[name], name), self.undefined.get(name, _UNITS.get(name, ""))) for name in names]
         if self.objects is None:
             return [*rows, ("objects", "-", self.undefined.get("objects", ""))]
         found = f"{self.objects.matched} matched of {self.objects.true} true, {self.objects.predicted} predicted"
-        return [*rows, ("objects f1", _text(self.objects.f1), found)]
+        return [*rows, ("objects f1", _text(self.objects.f1, "f1"), found)]
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,9 @@ def _objects_json(objects: ObjectScores) -> dict[str, float | int | None]:
     }
 
 
-def _text(value: float | int | None) -> str:
+def _text(value: float | int | None, name: str) -> str:
     if value is None:
         return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.2f}" if _UNITS.get(name) == "nm" else f"{value:.4f}"

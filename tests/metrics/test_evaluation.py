@@ -15,6 +15,7 @@ from cleftnet.metrics.halo import Blocks
 from cleftnet.metrics.objects import ObjectScores
 from cleftnet.metrics.scores import mean_evaluation
 from cleftnet.volumes.opening import LABELS, open_volume
+from cleftnet.volumes.slabs import slabs
 from cleftnet.volumes.volume import INVALID, Volume
 
 SIZE_NM = (40.0, 4.0, 4.0)
@@ -230,6 +231,16 @@ def test_a_sweep_scores_the_grid_and_names_the_best():
 def test_masks_cannot_be_swept():
     with pytest.raises(InputError, match="only probabilities"):
         evaluate(volume([True], bool), labels(7), sweep=True)
+
+
+def test_slabs_that_are_parts_of_slices_are_put_together_again(monkeypatch):
+    rng = np.random.default_rng(0)
+    predicted = rng.choice(np.array([0, 0, 200], np.uint8), (9, 300, 5))
+    true = rng.choice(np.array([0, 0, 7, 8, INVALID], np.uint64), (9, 300, 5))
+    prediction, truth = Volume(predicted, SIZE_NM), Volume(true, SIZE_NM)
+    at_once = evaluate(prediction, truth).to_json()
+    monkeypatch.setattr("cleftnet.metrics.evaluation.slabs", lambda box: slabs(box, max_voxels=8 * 128 * 5))
+    assert evaluate(prediction, truth).to_json() == at_once
 
 
 def test_a_truth_given_as_mask_has_its_components_as_clefts():

@@ -127,12 +127,13 @@ class _Pair:
             inside = slab.relative_to(box.start)
             cleft = is_cleft(labels)
             valid[inside.slices], true[inside.slices] = is_labelled(labels), cleft
-            places = [axis + first for axis, first in zip(np.nonzero(cleft), inside.start, strict=True)]
-            index.append(np.ravel_multi_index(places, box.shape))
+            corner = zip(np.nonzero(cleft), inside.start, strict=True)
+            index.append(np.ravel_multi_index([axis + first for axis, first in corner], box.shape))
             ids.append(labels[cleft].astype(np.uint64))
         if self.kind is Kind.LABELS:
             require_labelled(self.prediction, values, valid)
-        return _Read(values, true, valid, Instances(np.concatenate(index), np.concatenate(ids)))
+        order = np.argsort(places := np.concatenate(index), kind="stable")  # slabs may be parts of slices
+        return _Read(values, true, valid, Instances(places[order], np.concatenate(ids)[order]))
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,10 @@ class _Read:
     true_clefts: Instances
 
     def match_clefts(self, predicted: Mask, kind: Kind) -> ObjectScores:
-        """Match whole clefts; true ones that all share one id are a mask, whose components count (as in `Instances`)."""
-        found = (
-            Instances.of_labels(self.values, self.valid)
-            if kind is Kind.LABELS
-            else Instances.of_mask(predicted, self.valid)
-        )
-        ids = self.true_clefts.ids
-        return match(found, Instances.of_mask(self.true) if np.all(ids == ids[:1]) else self.true_clefts)
+        """Match whole clefts, the predicted ones by their ids or by the components of the mask."""
+        by_id = kind is Kind.LABELS
+        found = Instances.of_labels(self.values, self.valid) if by_id else Instances.of_mask(predicted, self.valid)
+        return match(found, self.true_clefts.or_components(self.true))
 
 
 @dataclass

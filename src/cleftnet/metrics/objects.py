@@ -41,18 +41,12 @@ class Instances:
 
     @classmethod
     def of_labels(cls, labels: Array, valid: Mask | None = None) -> Instances:
-        """Take clefts from their ids, background 0, invalid voxels left out.
-
-        When every cleft has the same id, the array is a mask, and its connected components are the clefts.
-        """
+        """Take clefts from their ids, background 0, invalid voxels left out; see `or_components`."""
         if labels.dtype == np.bool_:
             return cls.of_mask(labels, valid)
         cleft = is_cleft(labels)
-        ids = labels[cleft]
-        if np.all(ids == ids[:1]):
-            return cls.of_mask(cleft, valid)
         index = np.flatnonzero(cleft if valid is None else cleft & valid)
-        return cls(index, labels.ravel()[index])
+        return cls(index, labels.ravel()[index]).or_components(cleft, valid)
 
     @classmethod
     def of_mask(cls, mask: Mask, valid: Mask | None = None) -> Instances:
@@ -64,6 +58,10 @@ class Instances:
         labels = cc3d.connected_components(mask.view(np.uint8), connectivity=CONNECTIVITY)
         index = np.flatnonzero(mask if valid is None else mask & valid)
         return cls(index, labels.ravel()[index])
+
+    def or_components(self, mask: Mask, valid: Mask | None = None) -> Instances:
+        """Return these clefts, or, where all share one id, the components of the mask: such ids only say cleft or not."""
+        return Instances.of_mask(mask, valid) if np.all(self.ids == self.ids[:1]) else self
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,10 @@ def choose_threshold(prediction: Volume, kind: Kind, threshold: float | None = N
 
     Raises:
         InputError: when it lies outside 0 to 1, or is given for a mask or labels.
+
+    Example:
+        >>> choose_threshold(Volume(np.zeros((1, 1, 1), np.uint8), threshold=0.7), Kind.PROBABILITY)
+        0.7
     """
     if kind is not Kind.PROBABILITY:
         if threshold is not None:

@@ -181,8 +181,18 @@ class MeanEvaluation:
 def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:
     """Average scores over volumes; a score that one of them lacks has no mean, and the reason is kept.
 
+    Args:
+        evaluations: One for each volume.
+
     Raises:
         InputError: when there is nothing to average.
+
+    Example:
+        >>> perfect = MaskScores(Counts(1, 0, 0, 1), CremiScore.total([]))
+        >>> half = MaskScores(Counts(1, 1, 1, 1), CremiScore.total([]))
+        >>> mean = mean_evaluation([Evaluation(s, 0.5, None, None, {}, "0:1,0:1,0:4", (40, 4, 4)) for s in (perfect, half)])
+        >>> mean.scores["f1"], mean.scores["auc"], mean.undefined["auc"]
+        (0.75, None, 'volume 1 of 2: undefined')
     """
     if not evaluations:
         raise InputError("no evaluation to average; expected at least one")

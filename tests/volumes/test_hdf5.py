@@ -1,5 +1,6 @@
 """HDF5: what is particular to it."""
 
+import errno
 import multiprocessing
 
 import h5py
@@ -104,6 +105,20 @@ def test_a_new_dataset_is_chunked_compressed_and_says_where_it_lies(tmp_path):
         assert (dataset.chunks, dataset.compression) == ((8, 128, 90), "gzip")
         assert dataset.attrs["resolution"].tolist() == [40, 4, 4]
         assert dataset.attrs["offset"].tolist() == [0, 8, 0]
+
+
+def write_after_the_disk_failed(path):
+    with new_hdf5(path) as file:
+        written = create_dataset(file, "volumes/raw", (2, 3, 4), np.uint8, voxel_size_nm=None)
+        file.disk.failure = OSError(errno.ENOSPC, "No space left on device")
+        written[0:1, 0:3, 0:4] = 1
+        pytest.fail("the write went on, and hours later all of it would have been for nothing")
+
+
+def test_a_write_fails_as_soon_as_the_disk_does(tmp_path):
+    with pytest.raises(InputError, match="No space left on device"):
+        write_after_the_disk_failed(tmp_path / "out.hdf")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_offset_of_zero_leaves_the_attribute_out(tmp_path):

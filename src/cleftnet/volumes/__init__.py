@@ -2,7 +2,6 @@
 
 from cleftnet.volumes.address import Address
 from cleftnet.volumes.cremi import CLEFT_ZERO, write_cremi
-from cleftnet.volumes.hdf5_writing import create_dataset, new_hdf5
 from cleftnet.volumes.opening import (
     LABELS,
     PREDICTION,
@@ -35,13 +34,11 @@ __all__ = [
     "Volume",
     "WritableStore",
     "check_cremi",
-    "create_dataset",
     "create_volumes",
     "is_cleft",
     "is_labelled",
     "label_statistics",
     "list_arrays",
-    "new_hdf5",
     "open_volume",
     "overall",
     "write_cremi",

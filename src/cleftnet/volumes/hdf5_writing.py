@@ -148,6 +148,3 @@ class NewDataset:
         """
         self.dataset[index] = values
         self.disk.check()
-
-
-create_dataset = NewHdf5.create  # for callers that hold the file: create_dataset(file, name, ...)

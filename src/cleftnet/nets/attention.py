@@ -53,10 +53,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float = 1.0) -> Ten
     # `b c z y x` -> `b 1 n c`, contiguous: see the module's first lines for why.
     q, k, v = (t.flatten(2).transpose(1, 2).unsqueeze(1).contiguous() for t in (query, key, value))
     q = q.to(k.dtype)  # under autocast the convolutions give the lower precision, the query parameter does not
-    k_channels, v_channels = k.shape[-1], v.shape[-1]
-    if k_channels != v_channels:  # the kernels want one width; zeros change neither the products nor the sums
-        width = max(k_channels, v_channels)
-        q, k, v = (F.pad(t, (0, width - t.shape[-1])) for t in (q, k, v))
+    v_channels = v.shape[-1]
+    # The kernels want Q, K and V of one width, those of CUDA in float32 a multiple of four, in bfloat16 of eight, or else
+    # they form the map. Zeros change neither the products nor the sums.
+    width = -(-max(k.shape[-1], v_channels) // 8) * 8
+    q, k, v = (F.pad(t, (0, width - t.shape[-1])) if t.shape[-1] < width else t for t in (q, k, v))
     z = F.scaled_dot_product_attention(q, k, v, scale=scale)[..., :v_channels]
     return z.squeeze(1).transpose(1, 2).reshape(batch, v_channels, *shape)
 

@@ -5,15 +5,22 @@ Computed on whole volumes, never on a cut patch: a voxel beyond the patch is not
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import edt
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import FloatZYX
-from cleftnet.volumes.volume import BACKGROUND, Array, is_cleft
+from cleftnet.geometry import Box, FloatZYX
+from cleftnet.volumes.volume import BACKGROUND, Array, is_cleft, is_labelled
+
+FARTHEST = 9.1  # the tanh of any larger distance is 1 in float32
+
+Mask = npt.NDArray[np.bool_]
+Distance = npt.NDArray[np.float32]
 
 
 def distance_map(
@@ -22,12 +29,12 @@ def distance_map(
     unit: Literal["voxel", "nm"] = "voxel",
     voxel_size_nm: FloatZYX | None = None,
     scale_nm: float | None = None,
-) -> npt.NDArray[np.float32]:
+) -> Distance:
     """Return `y_b` of Eq. 6: tanh of the distance to the boundary inside each cleft, 0 outside.
 
     The boundary is the first voxel outside the cleft, so that every cleft voxel is at least one voxel away from it and
-    `y_b > 0` exactly on clefts. Touching clefts with different ids have a boundary between them. The border of the
-    volume is no boundary. Unlabelled voxels count as outside.
+    `y_b > 0` exactly on clefts. Touching clefts with different ids have a boundary between them. Neither the border of the
+    volume nor an unlabelled voxel is a boundary: nobody knows that the cleft ends there.
 
     Args:
         labels: Instance ids z y x in the house's convention.
@@ -45,16 +52,36 @@ def distance_map(
         >>> distance_map(np.array([[[0, 5, 5, 5, 0]]], np.uint64)).round(2).tolist()
         [[[0.0, 0.7599999904632568, 0.9599999785423279, 0.7599999904632568, 0.0]]]
     """
-    if unit == "voxel":
-        spacing = (1.0, 1.0, 1.0)
-    elif unit == "nm":
-        if voxel_size_nm is None or scale_nm is None or scale_nm <= 0:
-            raise InputError("a distance map in nm needs voxel_size_nm (z y x) and a positive scale_nm, such as 50")
-        z, y, x = (v / scale_nm for v in voxel_size_nm)
-        spacing = (z, y, x)
-    else:
-        raise InputError(f"unknown distance unit '{unit}'; expected 'voxel' or 'nm'")
-    cleft = is_cleft(labels)
+    spacing = _spacing(unit, voxel_size_nm, scale_nm)
+    cleft, labelled = is_cleft(labels), is_labelled(labels)
     ids = np.where(cleft, labels, BACKGROUND)
     distance = edt.edt(ids, anisotropy=spacing, black_border=False, parallel=0)
+    if not labelled.all():
+        _measure_past_unlabelled(distance, ids, ~labelled, spacing)
     return np.tanh(distance, out=distance) * cleft  # type: ignore[no-any-return]  # edt is untyped: float32
+
+
+def _spacing(unit: str, voxel_size_nm: FloatZYX | None, scale_nm: float | None) -> FloatZYX:
+    """Return the sides of a voxel z y x in the unit of the distance under the tanh."""
+    if unit == "voxel":
+        return 1.0, 1.0, 1.0
+    if unit != "nm":
+        raise InputError(f"unknown distance unit '{unit}'; expected 'voxel' or 'nm'")
+    if voxel_size_nm is None or scale_nm is None or scale_nm <= 0:
+        raise InputError("a distance map in nm needs voxel_size_nm (z y x) and a positive scale_nm, such as 50")
+    z, y, x = (v / scale_nm for v in voxel_size_nm)
+    return z, y, x
+
+
+def _measure_past_unlabelled(distance: Distance, ids: Array, unlabelled: Mask, spacing: FloatZYX) -> None:
+    """Measure the clefts near unlabelled voxels again, in place, as if each of them went on there."""
+    reach = [math.ceil(FARTHEST / side) for side in spacing]
+    _, inverse = np.unique(ids, return_inverse=True)
+    numbers = inverse.reshape(ids.shape)  # 0 is the background, the smallest id
+    for number, where in enumerate(ndimage.find_objects(numbers), start=1):
+        own = Box(*zip(*((s.start, s.stop) for s in where), strict=True))
+        near = own.grow(reach).intersect(Box.of(ids.shape)).slices
+        if unlabelled[near].any():
+            cleft = numbers[near] == number
+            alone = edt.edt(cleft | unlabelled[near], anisotropy=spacing, black_border=False, parallel=0)
+            distance[near][cleft] = alone[cleft]

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import Box, FloatZYX, IntZYX
+from cleftnet.geometry import OVERLAP, Box, FloatZYX, IntZYX
 
 app = typer.Typer(
     name="cleftnet",
@@ -169,7 +169,7 @@ def predict(
     voxel_size: VoxelSize = None,
     overlap: Annotated[
         float, typer.Option(help="Share of the patch that neighbouring tiles have in common, 0 to 0.9; 0 as in the paper.")
-    ] = 0.5,
+    ] = OVERLAP,
     tta: Annotated[bool, typer.Option("--tta", help="Average over flips and rotations: 16 times the work.")] = False,
     overwrite: Overwrite = False,
 ) -> None:

@@ -15,6 +15,9 @@ from cleftnet.errors import InputError
 IntZYX = tuple[int, int, int]
 FloatZYX = tuple[float, float, float]
 
+# Share of a patch that neighbouring tiles have in common; the paper's is 0, which is faster and worse (docs/results.md).
+OVERLAP = 0.5
+
 
 def _int_zyx(values: Sequence[int]) -> IntZYX:
     z, y, x = (int(v) for v in values)

@@ -20,14 +20,13 @@ from torch import Tensor
 
 from cleftnet.checkpoint import Float32, Model, load_model
 from cleftnet.errors import InputError
-from cleftnet.geometry import Box, IntZYX, tile
+from cleftnet.geometry import OVERLAP, Box, IntZYX, tile
 from cleftnet.nets.skeleton import Network
 from cleftnet.progress import track
 from cleftnet.volumes import PREDICTION, Volume, create_volumes, open_volume
 from cleftnet.volumes.volume import intensity
 
 PROBABILITY, DISTANCE = "volumes/probability", "volumes/distance"
-OVERLAP = 0.5  # share of the patch; the paper stacks tiles side by side (0), which is faster and worse (docs/results.md)
 
 
 class Tile(NamedTuple):

@@ -18,11 +18,13 @@ from typing import Literal, NamedTuple, cast
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from cleftnet.checkpoint import BEST, LAST, Model, ModelCard, save_model
 from cleftnet.errors import InputError
+from cleftnet.geometry import OVERLAP
 from cleftnet.losses import Losses, LossSettings, cleft_loss
 from cleftnet.metrics.calibration import Calibration, fit_calibration, reliability
 from cleftnet.metrics.distances import cremi_score
@@ -30,7 +32,7 @@ from cleftnet.metrics.predictions import predicted_mask
 from cleftnet.metrics.voxels import Mask, ScoreHistogram
 from cleftnet.nets.skeleton import Network
 from cleftnet.patches.sampling import PatchSampler
-from cleftnet.prediction import OVERLAP, best_device, logit_tiles, to_uint8
+from cleftnet.prediction import best_device, logit_tiles, to_uint8
 from cleftnet.progress import note, track
 from cleftnet.volumes.volume import Array, Volume, is_cleft, is_labelled
 
@@ -222,7 +224,7 @@ def fit(
         losses.total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         optimiser.step()
         average.update_parameters(net)
-        log.losses.append(losses)
+        log.losses.append(torch.stack(losses).detach())
         if step % settings.validate_every and step < settings.steps:
             continue
 
@@ -251,11 +253,11 @@ class _Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.losses: list[Losses] = []
+        self.losses: list[Tensor] = []
 
     def write(self, step: int, rate: float, seconds: float, scores: Scores, *, is_best: bool) -> None:
         """Add a line to the file and say the essentials on stderr."""
-        parts = torch.stack([torch.stack(losses).detach() for losses in self.losses]).mean(0).tolist()
+        parts = torch.stack(self.losses).mean(0).tolist()
         row = {"step": step, "seconds": round(seconds, 1), "learning_rate": rate}
         row |= {f"loss_{name}": value for name, value in zip(Losses._fields, parts, strict=True)} | asdict(scores)
         fresh = not self.path.exists()

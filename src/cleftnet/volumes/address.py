@@ -15,6 +15,7 @@ from cleftnet.errors import InputError
 
 Address = str | os.PathLike[str]
 
+_FALLBACKS = {"CLEFTNET_DATA": "../shared/data"}  # where the variable is not set and this folder is there
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 
@@ -49,6 +50,9 @@ def expand(address: Address) -> str:
 
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2]
+        fallback = _FALLBACKS.get(name, "")
+        if fallback and not os.environ.get(name) and Path(fallback).is_dir():
+            return fallback
         if not os.environ.get(name):
             raise InputError(
                 f"address '{text}' uses the variable {name}, which is not set; set it (export {name}=/a/folder) or "

@@ -41,7 +41,7 @@ class Description:
 def describe(address: Address, *, voxel_size_nm: FloatZYX | None = None) -> list[Description]:
     """Describe every array behind an address.
 
-    Integer arrays wider than a byte, and those whose name says labels, are taken for labels and counted slab by slab.
+    Integer arrays of at least four bytes a voxel, and those whose name says labels, are taken for labels and counted slab by slab.
 
     Args:
         address: A file, or an array in it.
@@ -62,7 +62,7 @@ def describe(address: Address, *, voxel_size_nm: FloatZYX | None = None) -> list
     found = []
     for name in list_arrays(address):
         volume = open_volume(name, voxel_size_nm=voxel_size_nm)
-        wide = volume.dtype.kind in "iu" and volume.dtype.itemsize > 1 and "raw" not in name
+        wide = volume.dtype.itemsize >= 4  # gray values come in one byte or two
         is_labels = volume.dtype.kind in "iub" and (wide or "labels" in name)
         found.append(Description(volume, label_statistics(volume) if is_labels else None))
     return found

@@ -1,0 +1,46 @@
+"""What tests share: the one synthetic volume, a tiny trained model, and the way to real data."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from cleftnet.checkpoint import Model, ModelCard
+from cleftnet.nets.zoo import build
+from cleftnet.synthetic import Synthetic, synthetic_volume
+from cleftnet.volumes import write_cremi
+
+torch.set_num_threads(2)
+SHAPE = (16, 96, 96)
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> Synthetic:
+    """A synthetic volume of 16×96×96 voxels, seed 0."""
+    return synthetic_volume(SHAPE, seed=0)
+
+
+@pytest.fixture(scope="session")
+def cremi_file(synthetic: Synthetic, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic volume as a CREMI file."""
+    path = tmp_path_factory.mktemp("volume") / "volume.hdf"
+    write_cremi(path, raw=synthetic.raw, clefts=synthetic.labels)
+    return path
+
+
+@pytest.fixture
+def model() -> Model:
+    """An untrained CleftNet of patch 8×32×32 with fixed weights."""
+    torch.manual_seed(0)
+    net = build("cleftnet", widths=(4, 8), patch=(8, 32, 32), max_keys=64).eval()
+    return Model(net, ModelCard(spec=net.spec, threshold=0.25, voxel_size_nm=(40, 4, 4)))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real volumes; skips, saying so, where there is none."""
+    folder = Path(os.environ.get("CLEFTNET_DATA", "../shared/data"))
+    if not (folder / "vnc-l3").is_dir():
+        pytest.skip(f"no real data at {folder}: set CLEFTNET_DATA")
+    return folder

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cleftnet.errors import InputError
+from cleftnet.geometry import Box, nm_to_voxels, tile
+
+sides = st.tuples(st.integers(1, 9), st.integers(1, 13), st.integers(1, 13))
+
+
+@st.composite
+def tilings(draw):
+    shape = draw(sides)
+    patch = tuple(draw(st.integers(1, n)) for n in shape)
+    overlap = tuple(draw(st.integers(0, p - 1)) for p in patch)
+    origin = draw(st.tuples(*[st.integers(0, 50)] * 3))
+    return Box.at(origin, shape), patch, overlap
+
+
+@settings(deadline=None)
+@given(tilings())
+def test_every_voxel_is_written_by_exactly_one_tile(tiling):
+    box, patch, overlap = tiling
+    written = np.zeros(box.shape, int)
+    for block in tile(box, patch, overlap):
+        written[block.write.relative_to(box.start).slices] += 1
+    assert (written == 1).all()
+
+
+@settings(deadline=None)
+@given(tilings())
+def test_every_tile_has_the_patch_shape_lies_inside_and_reads_what_it_writes(tiling):
+    box, patch, overlap = tiling
+    for block in tile(box, patch, overlap):
+        assert block.read.shape == patch
+        assert box.contains(block.read)
+        assert block.read.contains(block.write)
+
+
+def test_the_last_tile_is_shifted_inwards():
+    reads = [b.read.start[0] for b in tile(Box.of((20, 4, 4)), (8, 4, 4))]
+    assert reads == [0, 8, 12]
+
+
+def test_overlapping_tiles_meet_in_the_middle_of_what_they_share():
+    """Tiles 0:8 and 4:12 share 4:8, whose middle is 6."""
+    writes = [str(b.write) for b in tile(Box.of((12, 1, 1)), (8, 1, 1), (4, 0, 0))]
+    assert writes == ["0:6,0:1,0:1", "6:12,0:1,0:1"]
+
+
+def test_a_patch_larger_than_the_region_names_both():
+    with pytest.raises(InputError, match="patch 8×96×96 is larger than the region 4×200×200"):
+        list(tile(Box.of((4, 200, 200)), (8, 96, 96)))
+
+
+def test_an_overlap_as_large_as_the_patch_is_refused():
+    with pytest.raises(InputError, match="overlap"):
+        list(tile(Box.of((8, 8, 8)), (4, 4, 4), (4, 0, 0)))
+
+
+@pytest.mark.parametrize("text", ["0:20", "0:1,2:3,4:5,6:7", "a:b,0:1,0:1", "0:1,0:1,0-1"])
+def test_a_region_that_is_not_three_ranges_is_refused_with_an_example(text):
+    with pytest.raises(InputError, match="try 0:20,768:1024,0:768"):
+        Box.parse(text)
+
+
+def test_an_empty_region_is_refused():
+    with pytest.raises(InputError, match="empty"):
+        Box.parse("0:20,9:9,0:5")
+
+
+def test_a_region_is_written_as_it_is_read():
+    assert str(Box.parse("0:20,768:1024,0:768")) == "0:20,768:1024,0:768"
+
+
+def test_boxes_that_do_not_meet_have_an_empty_intersection():
+    assert Box.of((2, 2, 2)).intersect(Box.at((5, 5, 5), (2, 2, 2))).empty
+
+
+def test_an_offset_between_voxels_is_refused():
+    with pytest.raises(InputError, match="not a whole number of voxels"):
+        nm_to_voxels((40, 4, 6), (40, 4, 4))

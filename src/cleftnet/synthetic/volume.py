@@ -1,0 +1,186 @@
+"""From a seed to a volume: grow cells, fill them, put synapses and their look-alikes on the membranes, take the picture.
+
+Darkness alone does not find the clefts: as many plates without a synapse, dense bodies, dark cells and T-bars are
+as dark. A cleft is a thick dark plate on a membrane with a T-bar and vesicles on one side of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from cleftnet.errors import InputError
+from cleftnet.geometry import FloatZYX, IntZYX
+from cleftnet.synthetic.cells import Cells, grow_cells
+from cleftnet.synthetic.microscope import expose
+from cleftnet.synthetic.organelles import draw_dense_body, draw_mitochondrion, draw_reticulum, draw_vesicles
+from cleftnet.synthetic.sections import Float, Sections, within
+from cleftnet.synthetic.synapses import Plate, draw_tbars, place_plates
+from cleftnet.volumes.volume import Volume
+
+_SMALLEST_NM = (320.0, 256.0, 256.0)  # 8×64×64 voxels of 40×4×4 nm: room for one synapse
+_LARGEST_VOXEL_NM = (100.0, 12.0, 12.0)  # a plate is at least 24 nm thick
+_MEMBRANE_HALF_NM, _MEMBRANE = 7.0, np.float32(1.2)  # two membranes and what is between them, one dark line
+_DARKER = np.float32(1.3)  # look-alike plates over true ones: the darkest membrane is no synapse
+_PLATES, _CLOUDS, _BODIES = 0.5, 1.0, 3.0  # of every kind of look-alike, for each distractor asked for
+_ATTEMPTS = 20
+
+
+class SyntheticSettings(BaseModel, frozen=True, extra="forbid"):
+    """What the tissue and the microscope are like.
+
+    Args:
+        cell_size_nm: About the width of a cell.
+        synapses_per_um3: How dense synapses are; a volume has at least one.
+        distractors_per_synapse: 1 is a vesicle cloud, three dense bodies and half a dark plate without a synapse for each.
+        mitochondria_per_um3: How dense mitochondria are, as far as there are cells wide enough.
+        misalignment_nm: Deviation of the position of a section in the plane, y and x.
+        contrast: Deviation of brightness and contrast from section to section, relative.
+        noise: Deviation of the shot noise at full brightness, as a share of white.
+        defect_probability: Of a section: dark stain on it, hardly any contrast, or lost (black).
+    """
+
+    cell_size_nm: float = Field(default=350.0, ge=100, le=800)
+    synapses_per_um3: float = Field(default=16.0, gt=0, le=40)
+    distractors_per_synapse: float = Field(default=1.0, ge=0, le=5)
+    mitochondria_per_um3: float = Field(default=5.0, ge=0, le=20)
+    misalignment_nm: float = Field(default=4.0, ge=0, le=30)
+    contrast: float = Field(default=0.05, ge=0, le=0.3)
+    noise: float = Field(default=0.07, ge=0, le=0.5)
+    defect_probability: float = Field(default=0.03, ge=0, le=1)
+
+
+_DEFAULTS = SyntheticSettings()
+
+
+class Synthetic(NamedTuple):
+    """A volume and its answers: `raw` uint8, dark where stained; `labels` uint64, cleft ids 1 to n, background 0."""
+
+    raw: Volume
+    labels: Volume
+
+
+def synthetic_volume(
+    shape: Sequence[int] = (32, 256, 256),
+    *,
+    seed: int = 0,
+    settings: SyntheticSettings = _DEFAULTS,
+    voxel_size_nm: FloatZYX = (40.0, 4.0, 4.0),
+) -> Synthetic:
+    """Make a volume that looks like ssTEM of a fly's brain, and its cleft labels.
+
+    Sizes are physical, so another voxel size shows the same kind of tissue. It takes about 30 bytes of memory a voxel.
+
+    Args:
+        shape: Voxels z y x.
+        seed: The same seed and settings give the same bytes (on one machine).
+        settings: What the tissue and the microscope are like.
+        voxel_size_nm: Voxel size z y x.
+
+    Raises:
+        InputError: when the volume is too small for a synapse, the voxels too large to show one, or the cells so large that
+            no membrane for one is in the volume.
+
+    Example:
+        >>> raw, labels = synthetic_volume((8, 96, 96), seed=1)
+        >>> raw.shape, raw.dtype.name, labels.dtype.name, raw.voxel_size_nm, bool(labels.read().any())
+        ((8, 96, 96), 'uint8', 'uint64', (40.0, 4.0, 4.0), True)
+    """
+    size = _checked(shape, voxel_size_nm)
+    # One generator a stage: other noise leaves the cells where they are.
+    tissue, synapses, look_alikes, contents, microscope = np.random.default_rng(seed).spawn(5)
+    drift = settings.misalignment_nm * tissue.standard_normal((size[0], 2), np.float32)
+    sections = Sections(size, voxel_size_nm, drift)
+    count = max(1, round(settings.synapses_per_um3 * sections.volume_um3))
+    for _ in range(_ATTEMPTS):
+        cells = grow_cells(sections, tissue, settings.cell_size_nm)
+        plates = place_plates(cells, synapses, count, [])
+        if plates:
+            break
+    else:
+        raise InputError(
+            f"no membrane for a synapse in {_text(size)} voxels with cells of {settings.cell_size_nm:g} nm; "
+            f"use a larger shape or a smaller cell_size_nm"
+        )
+    absorbance = _cytoplasm(cells)
+    _draw_organelles(cells, contents, plates, settings.mitochondria_per_um3, absorbance)
+    _draw_look_alikes(cells, look_alikes, plates, settings.distractors_per_synapse * len(plates), absorbance)
+    labels = np.zeros(size, np.uint64)
+    for cleft_id, plate in enumerate(plates, start=1):
+        labels[plate.index][plate.cleft] = cleft_id
+        absorbance[plate.index] += plate.absorbance
+        draw_tbars(cells, synapses, plate, absorbance)
+        draw_vesicles(cells, synapses, plate.above_nm(110), synapses.uniform(170, 260), absorbance)
+    raw = expose(
+        sections,
+        microscope,
+        absorbance,
+        noise=settings.noise,
+        contrast=settings.contrast,
+        defects=settings.defect_probability,
+    )
+    return Synthetic(
+        Volume(raw, voxel_size_nm, address=f"synthetic raw, seed {seed}"),
+        Volume(labels, voxel_size_nm, address=f"synthetic labels, seed {seed}"),
+    )
+
+
+def _text(shape: Sequence[float]) -> str:
+    return "×".join(f"{n:g}" for n in shape) + " (z×y×x)"
+
+
+def _checked(shape: Sequence[int], voxel_size_nm: FloatZYX) -> IntZYX:
+    """Return the shape, if it and the voxels can show a synapse."""
+    if len(voxel_size_nm) != 3 or not all(0 < v <= m for v, m in zip(voxel_size_nm, _LARGEST_VOXEL_NM, strict=True)):
+        raise InputError(
+            f"voxel size {_text(voxel_size_nm)} nm cannot show a synapse; use three positive sizes up to "
+            f"{_text(_LARGEST_VOXEL_NM)} nm, such as 40×4×4"
+        )
+    smallest = [math.ceil(n / v) for n, v in zip(_SMALLEST_NM, voxel_size_nm, strict=True)]
+    if len(shape) != 3 or any(n < m for n, m in zip(shape, smallest, strict=True)):
+        raise InputError(
+            f"shape {_text(shape)} is too small for a synapse; use at least {_text(smallest)} voxels of "
+            f"{_text(voxel_size_nm)} nm"
+        )
+    z, y, x = shape
+    return int(z), int(y), int(x)
+
+
+def _cytoplasm(cells: Cells) -> Float:
+    """Return the absorbance of cells and membranes alone."""
+    membrane = within(cells.membrane_nm, _MEMBRANE_HALF_NM, cells.tilt * cells.sections.thickness_nm)
+    return np.asarray(cells.tone[cells.own] + _MEMBRANE * membrane, np.float32)
+
+
+def _places_inside(cells: Cells, rng: np.random.Generator, depth_nm: float, count: int) -> Float:
+    """Return random places that far from any membrane, (count, 3) z y x, or none where no cell is that wide."""
+    deep = np.flatnonzero(cells.membrane_nm > depth_nm)
+    chosen = rng.choice(deep, count) if len(deep) else deep
+    return cells.sections.place_nm(np.column_stack(np.unravel_index(chosen, cells.own.shape)))
+
+
+def _draw_organelles(
+    cells: Cells, rng: np.random.Generator, plates: list[Plate], mitochondria_per_um3: float, absorbance: Float
+) -> None:
+    """Add reticulum, and mitochondria away from the synapses."""
+    draw_reticulum(cells, rng, absorbance)
+    count = rng.poisson(mitochondria_per_um3 * cells.sections.volume_um3)
+    for place in _places_inside(cells, rng, 80, count):
+        if all(np.linalg.norm(place - plate.center_nm) > 180 for plate in plates):
+            draw_mitochondrion(cells, rng, place, absorbance)
+
+
+def _draw_look_alikes(
+    cells: Cells, rng: np.random.Generator, plates: list[Plate], count: float, absorbance: Float
+) -> None:
+    """Add what looks like a part of a synapse: dense bodies, plates without T-bar and vesicles, vesicles without a plate."""
+    for place in _places_inside(cells, rng, 30, round(_BODIES * count)):
+        draw_dense_body(cells.sections, rng, place, absorbance)
+    for plate in place_plates(cells, rng, round(_PLATES * count), plates):
+        absorbance[plate.index] += _DARKER * plate.absorbance
+    for place in _places_inside(cells, rng, 45, round(_CLOUDS * count)):
+        draw_vesicles(cells, rng, place, rng.uniform(150, 260), absorbance)

@@ -68,7 +68,9 @@ def test_a_file_says_what_the_logits_say(model, raw, tmp_path):
     predict(model, raw, tmp_path / "p.hdf")
     logits = assembled(model.net, raw)
     probability = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
-    assert np.abs(open_volume(tmp_path / "p.hdf/volumes/probability").read() / 255 - probability).max() <= 0.5 / 255 + 1e-5
+    assert (
+        np.abs(open_volume(tmp_path / "p.hdf/volumes/probability").read() / 255 - probability).max() <= 0.5 / 255 + 1e-5
+    )
 
 
 def test_a_region_is_predicted_as_a_volume_of_its_own_placed_by_its_offset(model, raw, tmp_path):
@@ -82,7 +84,7 @@ def test_a_network_without_boundary_head_leaves_no_distance(raw, tmp_path):
     net = build("resunet", widths=(2, 4), patch=(8, 32, 32))
     predict(Model(net, ModelCard(spec=net.spec)), raw, tmp_path / "p.hdf")
     with pytest.raises(InputError, match="no dataset 'volumes/distance'"):
-        open_volume(tmp_path / "p.hdf/volumes/distance").shape
+        open_volume(tmp_path / "p.hdf/volumes/distance")
 
 
 def test_an_existing_output_is_not_touched_without_overwrite(model, raw, tmp_path):

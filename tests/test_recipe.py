@@ -101,7 +101,10 @@ def test_the_list_of_settings_is_complete():
     ("changes", "message"),
     [
         ({"trainings": {}}, "unknown key 'trainings'; did you mean 'training'"),
-        ({"training": {"steps": 1, "lerning_rate": 1}}, "unknown key 'training.lerning_rate'; did you mean 'learning_rate'"),
+        (
+            {"training": {"steps": 1, "lerning_rate": 1}},
+            "unknown key 'training.lerning_rate'; did you mean 'learning_rate'",
+        ),
         ({"net": {"name": "cleftnet", "width": [1, 2]}}, "net: .*width"),
         ({"net": {"name": "clefnet"}}, "unknown network 'clefnet'; did you mean 'cleftnet'"),
         ({"net": {"name": "cleftnet", "patch": [8, 0, 8]}}, "patch"),
@@ -169,5 +172,17 @@ def test_labels_of_another_shape_than_raw_are_refused(write, tmp_path, cremi_fil
     write_cremi(tmp_path / "part.hdf", clefts=synthetic.labels.crop(Box.of((16, 96, 90))))
     data = small(cremi_file)["data"]
     data["train"][0]["labels"] = str(tmp_path / "part.hdf")
-    with pytest.raises(InputError, match=r"\(16, 96, 96\).*\(16, 96, 90\)"):
+    data["train"][0].pop("roi")
+    with pytest.raises(InputError, match="16×96×96 voxels and .*part.hdf.* 16×96×90"):
         cleftnet.train(write(data=data), tmp_path / "run")
+
+
+def test_labels_smaller_than_raw_are_placed_by_their_offset(tmp_path, cremi_file, synthetic):
+    from cleftnet.geometry import Box
+    from cleftnet.volumes import write_cremi
+
+    part = Box((4, 8, 16), (16, 72, 96))
+    write_cremi(tmp_path / "part.hdf", clefts=synthetic.labels.crop(part))
+    region = VolumeSettings(raw=str(cremi_file), labels=str(tmp_path / "part.hdf")).open()
+    assert (region.raw.read() == synthetic.raw[part]).all()
+    assert (region.labels.read() == synthetic.labels[part]).all()

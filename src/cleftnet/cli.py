@@ -10,14 +10,18 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from cleftnet.errors import InputError
+from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import OVERLAP, Box, FloatZYX, IntZYX
+
+if TYPE_CHECKING:
+    from cleftnet.metrics.scores import Evaluation
+    from cleftnet.volumes import Finding
 
 app = typer.Typer(
     name="cleftnet",
@@ -56,6 +60,12 @@ def _patch(text: str) -> IntZYX:
 
 Roi = Annotated[str | None, typer.Option(metavar="z0:z1,y0:y1,x0:x1", help="Only this part, in voxels.")]
 VoxelSize = Annotated[str | None, typer.Option(metavar="Z,Y,X", help="Voxel size in nm, for formats that carry none.")]
+Threshold = Annotated[
+    float | None, typer.Option(help="Probability from which a voxel is cleft; default: the prediction's own.")
+]
+Kind = Annotated[
+    str | None, typer.Option(help="What the prediction holds, where its type does not tell: probability, mask, labels.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -168,7 +178,8 @@ def predict(
     roi: Roi = None,
     voxel_size: VoxelSize = None,
     overlap: Annotated[
-        float, typer.Option(help="Share of the patch that neighbouring tiles have in common, 0 to 0.9; 0 as in the paper.")
+        float,
+        typer.Option(help="Share of the patch that neighbouring tiles have in common, 0 to 0.9; 0 as in the paper."),
     ] = OVERLAP,
     tta: Annotated[bool, typer.Option("--tta", help="Average over flips and rotations: 16 times the work.")] = False,
     overwrite: Overwrite = False,
@@ -184,33 +195,153 @@ def predict(
 
 @app.command()
 def evaluate(
-    prediction: Annotated[str, typer.Argument(help="A prediction file, or an address of probability or labels.")],
-    truth: Annotated[str, typer.Argument(help="A label file or address.")],
-    threshold: Annotated[
-        float | None, typer.Option(help="Probability from which a voxel is cleft; default: the prediction's own.")
-    ] = None,
+    pairs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PREDICTION TRUTH...",
+            help="A prediction (a file, or an address of probability or labels) and its labels; or several such pairs.",
+        ),
+    ],
+    threshold: Threshold = None,
     roi: Roi = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(help="What the prediction holds, where its type does not tell: probability, mask, labels."),
-    ] = None,
+    kind: Kind = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Score a grid of thresholds too.")] = False,
+    sections: Annotated[bool, typer.Option("--sections", help="Show the scores of every section too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Score a prediction: CREMI score, F1, AUC, and whole clefts."""
+    """Score predictions: CREMI score, F1, AUC, and whole clefts; of several pairs the mean too, as the challenge does."""
     from cleftnet.metrics.evaluation import evaluate
+    from cleftnet.metrics.scores import mean_evaluation
 
-    found = evaluate(prediction, truth, threshold=threshold, roi=_region(roi), kind=kind, sweep=sweep)
+    names = list(zip(pairs[::2], pairs[1::2], strict=False))
+    if len(pairs) % 2:
+        raise InputError(f"{len(pairs)} addresses are no pairs; give each prediction its truth: PREDICTION TRUTH...")
+    region = _region(roi)
+    found = [evaluate(p, t, threshold=threshold, roi=region, kind=kind, sweep=sweep) for p, t in names]
     if as_json:
-        stdout.print_json(json.dumps(found.to_json()))
+        values = found[0].to_json() if len(found) == 1 else mean_evaluation(found).to_json()
+        for entry, (prediction, truth) in zip(values.get("volumes", []), names, strict=False):
+            entry |= {"prediction": prediction, "truth": truth}
+        stdout.print_json(json.dumps(values))
         return
+    for evaluation, (prediction, truth) in zip(found, names, strict=True):
+        if len(found) > 1:
+            stdout.print(f"{prediction} against {truth}", style="bold", markup=False)
+        _show(evaluation, sections)
+    if len(found) > 1:
+        stdout.print(f"mean over {len(found)} volumes", style="bold")
+        _table(mean_evaluation(found).rows())
+
+
+def _show(found: Evaluation, sections: bool) -> None:
+    """Print one evaluation: its scores, then its sections and its sweep where they were asked for."""
     _table(found.rows())
     for warning in found.warnings:
         warnings.warn(warning, stacklevel=1)
+    values = found.to_json()
+    for rows in (values["sections"] if sections else None, values["sweep"] and values["sweep"]["rows"]):
+        if rows:
+            stdout.print()
+            _table([tuple(_text(v) for v in row.values()) for row in rows], tuple(rows[0]))
     if found.sweep is not None:
-        rows = found.sweep.to_json()["rows"]
-        stdout.print()
-        _table([tuple(_text(v) for v in row.values()) for row in rows], tuple(rows[0]))
+        for name, best in (("F1", values["sweep"]["best_f1"]), ("CREMI score", values["sweep"]["best_cremi_score"])):
+            text = "undefined" if best is None else "  ".join(f"{key} {_text(value)}" for key, value in best.items())
+            stdout.print(f"best {name}: {text}")
+
+
+@app.command()
+def submit(
+    prediction: Annotated[str, typer.Argument(help="A prediction file, or an address of probability or labels.")],
+    out: Annotated[Path, typer.Argument(help="The challenge file to write (.hdf).")],
+    threshold: Threshold = None,
+    kind: Kind = None,
+    one_id: Annotated[bool, typer.Option("--one-id", help="One id for all clefts: scores the same, any size.")] = False,
+    raw: Annotated[
+        str | None, typer.Option(help="The raw predicted from (A+.hdf): check that the clefts lie in it.")
+    ] = None,
+    voxel_size: VoxelSize = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a file for the CREMI challenge, checked by reading it back."""
+    from cleftnet.submission import write_submission
+    from cleftnet.volumes import PREDICTION, open_volume
+
+    predicted = open_volume(prediction, default=PREDICTION, voxel_size_nm=_voxel_size(voxel_size))
+    found = write_submission(
+        predicted, out, threshold=threshold, kind=kind, one_id=one_id, raw=raw, overwrite=overwrite
+    )
+    _findings(str(out), found)
+
+
+@app.command()
+def check(
+    files: Annotated[list[str], typer.Argument(help="CREMI files (.hdf).")],
+    submission: Annotated[bool, typer.Option("--submission", help="As predictions for the challenge.")] = False,
+    raw: Annotated[str | None, typer.Option(help="The raw that the labels belong to, where the file has none.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell in plain language whether CREMI files are sound; exit code 2 where one is not."""
+    from cleftnet.volumes import check_cremi, open_volume, overall
+
+    around = None if raw is None else open_volume(raw)
+    found = {file: check_cremi(file, submission=submission, raw=around) for file in files}
+    if as_json:
+        entries = [{"file": f, "verdict": overall(fs), "findings": [vars(x) for x in fs]} for f, fs in found.items()]
+        stdout.print_json(json.dumps(entries))
+    else:
+        for file, findings in found.items():
+            _findings(file, findings)
+    broken = [file for file, findings in found.items() if overall(findings) == "error"]
+    if broken:
+        raise InputError(f"not sound: {', '.join(broken)}; what is marked 'error' above says what to change")
+
+
+def _findings(file: str, findings: Sequence[Finding]) -> None:
+    from cleftnet.volumes import overall
+
+    stdout.print(f"{file}: {overall(findings)}", style="bold", markup=False)
+    for finding in findings:
+        stdout.print(f"  {finding}", markup=False)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="Any readable address; a CREMI file alone means its raw.")
+    ],
+    target: Annotated[str, typer.Argument(metavar="DST", help="out.hdf, out.hdf/some/dataset, out.tif, 'out/*.tif'.")],
+    labels: Annotated[bool, typer.Option("--labels", help="SRC holds cleft ids, or: take its labels.")] = False,
+    voxel_size: VoxelSize = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Copy an array into another format; labels in a CREMI file get CREMI's ids, everywhere else background is 0."""
+    from cleftnet.progress import bar
+    from cleftnet.volumes.conversion import convert
+
+    size = _voxel_size(voxel_size)
+    with bar("converting") as progress:
+        convert(source, target, labels=labels, voxel_size_nm=size, overwrite=overwrite, progress=progress)
+    stdout.print(target, markup=False)
+
+
+@app.command()
+def download(
+    dataset: Annotated[str, typer.Argument(help="cremi.")],
+    dest: Annotated[Path, typer.Option(help="Folder to fetch into.")] = Path("cremi"),
+    sample: Annotated[
+        list[str] | None, typer.Option(metavar="A", help="A, B, C, A+, A_padded, A+_padded...; default A, B and C.")
+    ] = None,
+    mirror: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="A folder with the same files, tried before CREMI's site.")
+    ] = None,
+) -> None:
+    """Fetch the volumes of the CREMI challenge; what was cut off goes on, and every file is checked."""
+    from cleftnet.volumes.download import download_cremi
+
+    if dataset != "cremi":
+        raise InputError(f"there is no data set '{dataset}' to download; {nearest(dataset, ['cremi'])}")
+    for path in download_cremi(sample or ("A", "B", "C"), dest, mirrors=mirror or ()):
+        stdout.print(str(path), markup=False)
 
 
 @app.command()

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 T = TypeVar("T")
 
@@ -39,3 +49,18 @@ def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     )
     with Progress(*columns, console=_console(), transient=True, disable=not _console().is_terminal) as bar:
         yield from bar.track(items, total=total, description=what)
+
+
+@contextmanager
+def bar(what: str, *, in_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the body runs; what is yielded takes the amount done and the amount in all.
+
+    Example:
+        >>> with bar("copying") as progress:
+        ...     progress(1, 2)
+    """
+    amount = DownloadColumn() if in_bytes else TaskProgressColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=_console(), transient=True, disable=not _console().is_terminal) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)

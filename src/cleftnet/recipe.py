@@ -28,6 +28,7 @@ from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.sampling import LabelledVolume, PatchSampler, SamplingSettings
 from cleftnet.training import METRICS, Region, Run, TrainingSettings, fit
 from cleftnet.volumes import LABELS, Volume, open_volume
+from cleftnet.volumes.alignment import place
 from cleftnet.volumes.atomic import replacing
 
 RECIPE, RUN = "recipe.yaml", "run.json"  # the names inside a run directory
@@ -38,8 +39,9 @@ class VolumeSettings(BaseModel):
 
     Attributes:
         raw: Address of the gray values.
-        labels: Address of the cleft labels; without one, the same file's.
-        roi: The part to use, `z0:z1,y0:y1,x0:x1` in voxels; without one, all.
+        labels: Address of the cleft labels; without one, the same file's. They may be smaller than raw, placed by their
+            offset, as in padded CREMI files.
+        roi: The part to use, `z0:z1,y0:y1,x0:x1` in voxels of the labels; without one, all.
         voxel_size_nm: Voxel size z y x, for formats that carry none.
     """
 
@@ -58,13 +60,8 @@ class VolumeSettings(BaseModel):
         """
         raw = open_volume(self.raw, voxel_size_nm=self.voxel_size_nm)
         labels = open_volume(self.labels or self.raw, default=LABELS, voxel_size_nm=self.voxel_size_nm)
-        if raw.shape != labels.shape:
-            raise InputError(
-                f"{raw.address} is {raw.shape} but its labels {labels.address} are {labels.shape} (z y x voxels); "
-                f"expected two arrays of one shape"
-            )
-        box = raw.box if self.roi is None else Box.parse(self.roi)
-        return Region(raw.crop(box), labels.crop(box))
+        met = place(raw, labels, None if self.roi is None else Box.parse(self.roi))
+        return Region(raw.crop(met.prediction_box), labels.crop(met.truth_box))
 
 
 class DataSettings(BaseModel):

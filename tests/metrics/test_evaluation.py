@@ -338,7 +338,7 @@ def test_the_mean_over_volumes_weighs_each_volume_alike():
     first, second = evaluate(probability(200, 0, 0, 0), labels(0, 7, 0, 0)), evaluate(probability(200, 0), labels(7, 0))
     assert (first.cremi_score, second.cremi_score, first.f1, second.f1) == (4, 0, 0, 1)
     mean = mean_evaluation([first, second])
-    assert (mean.volumes, mean.scores["cremi_score"], mean.scores["f1"], mean.undefined) == (2, 2, 0.5, {})
+    assert (len(mean.volumes), mean.scores["cremi_score"], mean.scores["f1"], mean.undefined) == (2, 2, 0.5, {})
 
 
 def test_a_score_that_one_volume_lacks_has_no_mean():

@@ -9,7 +9,6 @@ import numpy as np
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX
-from cleftnet.metrics.alignment import Placement, place
 from cleftnet.metrics.distances import CremiScore
 from cleftnet.metrics.halo import Blocks, score_block, whole
 from cleftnet.metrics.objects import Instances, ObjectScores, match
@@ -24,6 +23,7 @@ from cleftnet.metrics.predictions import (
 from cleftnet.metrics.scores import Evaluation, MaskScores, Sweep
 from cleftnet.metrics.voxels import Counts, Mask, ScoreHistogram
 from cleftnet.volumes.address import Address
+from cleftnet.volumes.alignment import Placement, place
 from cleftnet.volumes.opening import LABELS, PREDICTION, open_volume
 from cleftnet.volumes.slabs import slabs
 from cleftnet.volumes.volume import Array, Volume, is_cleft, is_labelled

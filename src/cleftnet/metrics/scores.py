@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ SCORES = (
     "fp_far",
     "fn_far",
 )  # in the order people read them
+OBJECT_SCORES = ("precision", "recall", "f1")  # over whole clefts
 _UNITS = {
     "cremi_score": "nm",
     "adgt": "nm",
@@ -156,26 +157,54 @@ class Evaluation:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return a table for people: name, value, and its unit or why there is no value."""
-        values = self.to_json()
-        names = [*SCORES, "threshold", "voxels_scored"]
-        rows = [(name, _text(values[name], name), self.undefined.get(name, _UNITS.get(name, ""))) for name in names]
+        rows = _rows(self.to_json(), [*SCORES, "threshold", "voxels_scored"], self.undefined)
         if self.objects is None:
             return [*rows, ("objects", "-", self.undefined.get("objects", ""))]
         found = f"{self.objects.matched} matched of {self.objects.true} true, {self.objects.predicted} predicted"
-        return [*rows, ("objects f1", _text(self.objects.f1, "f1"), found)]
+        why = {name: self.undefined.get(f"objects.{name}") for name in OBJECT_SCORES}
+        rows.append(("objects f1", _text(self.objects.f1, "f1"), f"{found}: {why['f1']}" if why["f1"] else found))
+        return [*rows, *((f"objects {name}", "-", why[name] or "") for name in ("precision", "recall") if why[name])]
 
 
 @dataclass(frozen=True)
 class MeanEvaluation:
-    """Scores averaged over volumes as the CREMI challenge does: the plain mean of each volume's score, large or small."""
+    """Scores averaged over volumes as the CREMI challenge does: the plain mean of each volume's score, large or small.
 
-    volumes: int
+    Args:
+        volumes: What was averaged.
+        scores: The mean of each score, None where one of the volumes has none.
+        objects: Means of precision, recall and F1 over whole clefts, and the clefts of all volumes together; None where they
+            were not matched in one of the volumes.
+        undefined: For each mean that is None, which volume lacks the score, and why.
+    """
+
+    volumes: tuple[Evaluation, ...]
     scores: dict[str, float | None]
+    objects: dict[str, float | int | None] | None
     undefined: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values under the names of `cleftnet evaluate --json`."""
-        return {**self.scores, "volumes": self.volumes, "undefined": self.undefined}
+        """Return plain values under the names of `cleftnet evaluate --json`, and each volume's own under `volumes`."""
+        thresholds = {evaluation.threshold for evaluation in self.volumes}
+        return {
+            **self.scores,
+            "threshold": thresholds.pop() if len(thresholds) == 1 else None,
+            "voxels_scored": sum(evaluation.scores.counts.voxels for evaluation in self.volumes),
+            "objects": self.objects,
+            "undefined": self.undefined,
+            "volumes": [evaluation.to_json() for evaluation in self.volumes],
+        }
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return a table for people: name, mean, and its unit or why there is no mean."""
+        rows = _rows(self.scores, SCORES, self.undefined)
+        if self.objects is None:
+            return [*rows, ("objects", "-", self.undefined["objects"])]
+        values = {f"objects {name}": self.objects[name] for name in OBJECT_SCORES}
+        return [
+            *rows,
+            *_rows(values, list(values), {name.replace(".", " "): why for name, why in self.undefined.items()}),
+        ]
 
 
 def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:
@@ -197,17 +226,33 @@ def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:
     if not evaluations:
         raise InputError("no evaluation to average; expected at least one")
     every = [evaluation.to_json() for evaluation in evaluations]
-    scores: dict[str, float | None] = {}
     undefined: dict[str, str] = {}
-    for name in SCORES:
-        values = [values[name] for values in every]
-        if None in values:
-            first = values.index(None)
-            undefined[name] = (
-                f"volume {first + 1} of {len(values)}: {evaluations[first].undefined.get(name, 'undefined')}"
-            )
-        scores[name] = None if None in values else sum(values) / len(values)
-    return MeanEvaluation(len(evaluations), scores, undefined)
+
+    def mean(name: str, values: list[float | None]) -> float | None:
+        defined = [value for value in values if value is not None]
+        if len(defined) == len(values):
+            return sum(defined) / len(defined)
+        undefined[name] = _first_gap(name, values, evaluations)
+        return None
+
+    scores = {name: mean(name, [values[name] for values in every]) for name in SCORES}
+    objects: dict[str, float | int | None] | None = None
+    found = [values["objects"] for values in every]
+    if None in found:
+        undefined["objects"] = _first_gap("objects", found, evaluations)
+    else:
+        objects = {name: mean(f"objects.{name}", [values[name] for values in found]) for name in OBJECT_SCORES}
+        objects |= {name: sum(values[name] for values in found) for name in ("true", "predicted", "matched")}
+    return MeanEvaluation(tuple(evaluations), scores, objects, undefined)
+
+
+def _first_gap(name: str, values: Sequence[Any], evaluations: Sequence[Evaluation]) -> str:
+    first = values.index(None)
+    return f"volume {first + 1} of {len(values)}: {evaluations[first].undefined.get(name, 'undefined')}"
+
+
+def _rows(values: Mapping[str, Any], names: Sequence[str], undefined: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    return [(name, _text(values[name], name), undefined.get(name, _UNITS.get(name, ""))) for name in names]
 
 
 def _objects_json(objects: ObjectScores) -> dict[str, float | int | None]:
@@ -226,4 +271,6 @@ def _text(value: float | int | None, name: str) -> str:
         return "-"
     if isinstance(value, int):
         return f"{value:,}"
+    if _UNITS.get(name) == "voxels":  # a mean
+        return f"{value:,.1f}"
     return f"{value:.2f}" if _UNITS.get(name) == "nm" else f"{value:.4f}"

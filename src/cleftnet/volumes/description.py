@@ -41,7 +41,8 @@ class Description:
 def describe(address: Address, *, voxel_size_nm: FloatZYX | None = None) -> list[Description]:
     """Describe every array behind an address.
 
-    Integer arrays of at least four bytes a voxel, and those whose name says labels, are taken for labels and counted slab by slab.
+    Integer arrays of at least four bytes a voxel, and those whose name says labels, are taken for labels and
+    counted slab by slab.
 
     Args:
         address: A file, or an array in it.

@@ -3,7 +3,7 @@ import pytest
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
-from cleftnet.metrics.alignment import place
+from cleftnet.volumes.alignment import place
 from cleftnet.volumes.volume import Volume
 
 SIZE_NM = (40.0, 4.0, 4.0)

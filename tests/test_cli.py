@@ -1,0 +1,147 @@
+"""The program as people meet it: a subprocess, its output, its exit code."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from cleftnet.checkpoint import save_model
+from cleftnet.volumes import LABELS, open_volume, write_volume
+
+
+def cleftnet(*arguments, code=0, cwd=None):
+    """Run the program; return what it printed to stdout, or to stderr where it should fail."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "from cleftnet.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
+
+
+@pytest.fixture
+def checkpoint(model, tmp_path):
+    save_model(tmp_path / "m.safetensors", model)
+    return tmp_path / "m.safetensors"
+
+
+def test_the_way_from_recipe_to_scores(cremi_file, tmp_path):
+    """train, predict, evaluate: each verb takes what the one before it left."""
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        yaml.safe_dump(
+            {
+                "net": {"name": "cleftnet", "patch": [8, 32, 32], "widths": [4, 8], "max_keys": 64},
+                "data": {
+                    "train": [{"raw": str(cremi_file), "roi": "0:16,0:64,0:96"}],
+                    "validate": [{"raw": str(cremi_file), "roi": "0:16,64:96,0:96"}],
+                },
+                "training": {"steps": 2, "batch": 1, "validate_every": 1},
+            }
+        )
+    )
+    assert "best.safetensors" in cleftnet("train", recipe, "--out", tmp_path / "run", "--set", "training.steps=1")
+    cleftnet("predict", tmp_path / "run", cremi_file, tmp_path / "p.hdf", "--roi", "0:16,64:96,0:96")
+    scores = json.loads(cleftnet("evaluate", tmp_path / "p.hdf", cremi_file, "--roi", "0:16,64:96,0:96", "--json"))
+    keys = "cremi_score adgt adf f1 precision recall auc fp_far fn_far threshold voxels_scored objects"
+    assert set(keys.split()) <= set(scores)
+    assert set(scores["objects"]) == {"precision", "recall", "f1", "true", "predicted", "matched"}
+    assert scores["voxels_scored"] == 16 * 32 * 96
+
+
+def test_truth_against_itself_is_perfect(cremi_file):
+    scores = json.loads(cleftnet("evaluate", f"{cremi_file}/volumes/labels/clefts", cremi_file, "--json"))
+    assert (scores["f1"], scores["cremi_score"], scores["objects"]["f1"]) == (1.0, 0.0, 1.0)
+
+
+def test_a_sweep_names_the_best_thresholds(cremi_file, checkpoint, tmp_path):
+    cleftnet("predict", checkpoint, cremi_file, tmp_path / "p.hdf", "--overlap", "0")
+    assert "best F1" in cleftnet("evaluate", tmp_path / "p.hdf", cremi_file, "--sweep")
+
+
+def test_info_tells_geometry_and_labels(cremi_file, synthetic):
+    found = {d["address"].rsplit("/", 1)[1]: d for d in json.loads(cleftnet("info", cremi_file, "--json"))}
+    assert found["raw"]["shape"] == [16, 96, 96]
+    assert found["raw"]["voxel_size_nm"] == [40, 4, 4]
+    assert found["clefts"]["clefts"] == len(np.unique(synthetic.labels.read())) - 1
+
+
+def test_info_does_not_take_sixteen_bit_gray_values_for_labels(tmp_path, synthetic):
+    from cleftnet.volumes import Volume
+
+    write_volume(Volume(synthetic.raw.read().astype(np.uint16)), tmp_path / "a.tif")
+    assert json.loads(cleftnet("info", tmp_path / "a.tif", "--json"))[0]["clefts"] is None
+
+
+def test_models_lists_the_zoo():
+    table = cleftnet("models", "--patch", "8,32,32")
+    for name in ("segnet", "unet3d", "vnet", "resunet", "attnunet", "cleftnet"):
+        assert name in table
+
+
+def test_doctor_finds_the_installation_sound():
+    assert "failed" not in cleftnet("doctor")
+
+
+def test_a_tiff_series_is_predicted_with_a_voxel_size_given(checkpoint, synthetic, tmp_path):
+    from cleftnet.volumes import Volume
+
+    write_volume(Volume(synthetic.raw.read()), tmp_path / "stack" / "*.tif")
+    stack = tmp_path / "stack" / "*.tif"
+    assert "--voxel-size" in cleftnet("predict", checkpoint, stack, tmp_path / "p.hdf", code=2)
+    cleftnet("predict", checkpoint, stack, tmp_path / "p.hdf", "--voxel-size", "40,4,4", "--overlap", "0")
+    assert open_volume(tmp_path / "p.hdf/volumes/probability").voxel_size_nm == (40, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "nothing.hdf"], "nothing.hdf does not exist"),
+        (["info", "{file}/volumes/rawr"], "volumes/raw"),
+        (["predict", "nothing", "{file}", "out.hdf"], "no model at nothing"),
+        (["predict", "{model}", "{file}", "out.hdf", "--roi", "1:2"], "z0:z1,y0:y1,x0:x1"),
+        (
+            ["predict", "{model}", "{file}", "out.hdf", "--roi", "0:4,0:96,0:96"],
+            "patch 8×32×32 is larger than the region",
+        ),
+        (["predict", "{model}", "{file}", "out.hdf", "--roi", "0:16,0:96,0:200"], "reaches outside"),
+        (["predict", "{model}", "{file}", "out.hdf", "--overlap", "1"], "overlap 1.0"),
+        (["predict", "{model}", "{file}", "{file}"], "exists already"),
+        (["evaluate", "{file}/volumes/labels/clefts", "{file}", "--threshold", "0.5"], "takes no threshold"),
+        (["train", "nothing.yaml"], "cannot read recipe"),
+        (["models", "clefnet"], "did you mean 'cleftnet'"),
+        (["info", "{file}", "--voxel-size", "4"], "try --voxel-size 40,4,4"),
+        (["info"], "volumes"),
+        (["flap"], "flap"),
+        (["info", "{file}", "--jason"], "--jason"),
+    ],
+)
+def test_wrong_input_gets_one_line_and_exit_code_2(arguments, message, cremi_file, checkpoint, tmp_path):
+    said = cleftnet(*[a.format(file=cremi_file, model=checkpoint) for a in arguments], code=2, cwd=tmp_path)
+    assert message in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out.hdf").exists()
+
+
+def test_debug_shows_where_it_happened():
+    assert "Traceback" in cleftnet("--debug", "info", "nothing.hdf", code=1)
+
+
+@pytest.mark.slow
+def test_the_demo_learns_and_leaves_what_it_promises(tmp_path):
+    said = cleftnet("demo", tmp_path / "demo")
+    for name in ("volume.hdf", "run/best.safetensors", "prediction.hdf", "scores.json", "sections.png"):
+        assert (tmp_path / "demo" / name).is_file()
+    assert json.loads((tmp_path / "demo" / "scores.json").read_text())["f1"] >= 0.6
+    assert "cremi_score" in said
+    truth, found = open_volume(tmp_path / "demo/volume.hdf", default=LABELS), open_volume(tmp_path / "demo/volume.hdf")
+    assert truth.shape == found.shape

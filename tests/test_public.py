@@ -1,0 +1,46 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cleftnet
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", cleftnet.__all__)
+def test_every_public_name_is_there_and_documented(name):
+    assert getattr(cleftnet, name).__doc__
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'predictions'"):
+        cleftnet.predictions  # noqa: B018 (the look-up is the test)
+
+
+@pytest.mark.parametrize("module", ["cleftnet", "cleftnet.metrics.evaluation", "cleftnet.cli", "cleftnet.synthetic"])
+def test_what_starts_fast_imports_no_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_upward_import_breaks_the_layers(tmp_path):
+    """A copy of the package in which geometry imports the recipe must fail the very contract that `make check` runs."""
+    import shutil
+
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    planted = tmp_path / "src" / "cleftnet" / "geometry.py"
+    planted.write_text(planted.read_text() + "\nimport cleftnet.recipe\n")
+    lint = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run(
+        [lint, "--no-cache"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "cleftnet.geometry -> cleftnet.recipe" in done.stdout

@@ -1,0 +1,155 @@
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cleftnet.checkpoint import BEST, LAST, load_model
+from cleftnet.errors import InputError
+from cleftnet.losses import LossSettings
+from cleftnet.nets.zoo import build
+from cleftnet.patches.augment import AugmentSettings
+from cleftnet.patches.sampling import LabelledVolume, PatchSampler, SamplingSettings
+from cleftnet.training import Region, Scores, TrainingSettings, fit, validate
+from cleftnet.volumes import Volume
+
+UNDEFINED = Scores(None, None, None, None, None, None, None, 0.5, 0, 0)
+
+
+def easy_volume(seed=0):
+    """Noise with one bright box in it, which is the cleft: learned within a few steps."""
+    rng = np.random.default_rng(seed)
+    raw = rng.integers(80, 120, (8, 32, 32), np.uint8)
+    labels = np.zeros(raw.shape, np.uint64)
+    labels[2:6, 8:20, 8:20] = 1
+    raw[labels > 0] += 100
+    return Volume(raw, (40, 4, 4)), Volume(labels, (40, 4, 4))
+
+
+def train(out, seed=0, **settings):
+    out.mkdir(exist_ok=True)
+    torch.manual_seed(seed)
+    options = TrainingSettings(**{"steps": 6, "batch": 2, "validate_every": 3, "learning_rate": 0.01} | settings)
+    sampler = PatchSampler(
+        [LabelledVolume.read(*easy_volume())],
+        (8, 16, 16),
+        length=options.steps * options.batch,
+        seed=seed,
+        settings=SamplingSettings(),
+        augmentation=AugmentSettings(),
+    )
+    net = build("cleftnet", widths=(4, 8), patch=(8, 16, 16), max_keys=64)
+    return fit(net, sampler, [Region(*easy_volume(1))], options, LossSettings(), out, {"seed": seed})
+
+
+def rows(directory):
+    with (directory / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("run"), steps=40, validate_every=10)
+
+
+def test_a_training_learns_what_is_easy_to_learn(run):
+    assert run.scores.f1 > 0.9
+
+
+def test_the_best_checkpoint_is_the_validation_with_the_highest_score(run):
+    best = max(rows(run.directory), key=lambda row: float(row["f1"]))
+    card = load_model(run.best).card
+    assert (card.step, card.scores["f1"]) == (int(best["step"]), pytest.approx(float(best["f1"])))
+
+
+def test_threshold_and_calibration_are_stored_with_the_weights(run):
+    card = load_model(run.best).card
+    assert card.threshold == run.scores.threshold
+    assert card.calibration.scale > 0
+    assert card.provenance == {"seed": 0}
+
+
+def test_calibration_brings_probabilities_nearer_to_what_is_seen(run):
+    assert run.scores.calibration_error < run.scores.uncalibrated_error
+
+
+def test_the_last_checkpoint_is_that_of_the_last_step(run):
+    assert load_model(run.directory / LAST).card.step == 40
+
+
+def test_a_stored_model_scores_again_what_its_card_says(run):
+    model = load_model(run.best)
+    calibration, scores = validate(model.net, [Region(*easy_volume(1))])
+    assert scores.f1 == pytest.approx(model.card.scores["f1"])
+    assert calibration.shift == pytest.approx(model.card.calibration.shift)
+
+
+def test_the_same_seed_gives_the_same_losses_and_scores(tmp_path):
+    one, two = (train(tmp_path / name, steps=4, validate_every=2) for name in "ab")
+    timeless = [[{k: v for k, v in row.items() if k != "seconds"} for row in rows(r.directory)] for r in (one, two)]
+    assert timeless[0] == timeless[1]
+
+
+def test_another_seed_gives_other_losses(tmp_path):
+    one, two = (train(tmp_path / str(seed), seed=seed, steps=2) for seed in (0, 1))
+    assert rows(one.directory)[0]["loss_total"] != rows(two.directory)[0]["loss_total"]
+
+
+def test_averaged_weights_are_what_is_saved(tmp_path):
+    """A decay close to 1 keeps the averaged weights near the start; without averaging they move by the learning rate."""
+    torch.manual_seed(0)
+    start = build("cleftnet", widths=(4, 8), patch=(8, 16, 16), max_keys=64).head.weight
+
+    def moved(run):
+        return float((load_model(run.directory / LAST).net.head.weight - start).abs().max())
+
+    assert moved(train(tmp_path / "a", ema=0.999)) < 0.1 * moved(train(tmp_path / "b", ema=0))
+
+
+def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    steps = iter(range(100))
+    honest = nn.Conv3d.forward
+
+    def poisoned(self, x):  # the head's convolution gives NaN from the fifth training step on
+        y = honest(self, x)
+        return y * math.nan if self.training and self.out_channels == 2 and next(steps) >= 4 else y
+
+    monkeypatch.setattr(nn.Conv3d, "forward", poisoned)
+    with pytest.raises(InputError, match=r"not a finite number at step 5 .*last\.safetensors.*learning_rate"):
+        train(tmp_path / "run", steps=20, validate_every=3)
+    assert load_model(tmp_path / "run" / LAST).card.step == 3
+
+
+def test_a_loss_that_is_no_number_before_any_checkpoint_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(nn.Conv3d, "forward", lambda self, x: x.new_full((2, self.out_channels, 8, 16, 16), math.nan))
+    with pytest.raises(InputError, match="nothing was saved yet"):
+        train(tmp_path / "run")
+    assert not (tmp_path / "run" / BEST).exists()
+
+
+def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
+    """Warm-up over 4 steps to 1, then cosine over 100: half way at step 51."""
+    settings = TrainingSettings(steps=100, learning_rate=1.0, warmup_steps=4, schedule="cosine")
+    assert settings.rate(1) == pytest.approx(0.2)
+    assert settings.rate(51) == pytest.approx(0.5)
+    assert settings.rate(100) < 0.001
+
+
+def test_a_constant_learning_rate_is_constant():
+    assert {TrainingSettings(steps=9, learning_rate=0.5).rate(step) for step in range(1, 10)} == {0.5}
+
+
+@pytest.mark.parametrize(("score", "better"), [("f1", True), ("auc", True), ("cremi_score", False)])
+def test_a_higher_f1_and_a_lower_cremi_score_are_better(score, better):
+    high, low = (Scores(v, v, v, v, v, v, v, 0.5, 0, 0) for v in (0.9, 0.1))
+    assert high.better_than(low, score) is better
+    assert low.better_than(high, score) is not better
+
+
+def test_an_undefined_score_is_never_better():
+    defined = Scores(0.1, 0.1, 0.1, 0.1, 100.0, 1.0, 1.0, 0.5, 0, 0)
+    assert not UNDEFINED.better_than(defined, "cremi_score")
+    assert not UNDEFINED.better_than(None, "f1")
+    assert defined.better_than(UNDEFINED, "cremi_score")

@@ -90,7 +90,7 @@ def open_volume(address: Address, *, default: Sequence[str] = RAW, voxel_size_nm
         ...     volume.shape, volume.voxel_size_nm
         ((4, 5, 6), (50.0, 4.6, 4.6))
     """
-    row, location = _locate(address)
+    row, location = locate(address)
     volume = row.open(location, default)
     if voxel_size_nm is None:
         return volume
@@ -114,7 +114,7 @@ def list_arrays(address: Address) -> list[str]:
     Raises:
         InputError: when there is no such file, format or array.
     """
-    row, location = _locate(address)
+    row, location = locate(address)
     return [str(found) for found in row.arrays(location)]
 
 
@@ -138,7 +138,7 @@ def create_volumes(address: Address, overwrite: bool = False) -> Iterator[NewArr
         ...     open_volume(f"{folder}/out.hdf", default=PREDICTION).shape
         (4, 5, 6)
     """
-    row, location = _locate(address, new=True)
+    row, location = locate(address, new=True)
     if location.inside:
         raise InputError(f"{location} names an array inside a file; name the output file alone: {location.path}")
     with row.create(location.path, overwrite) as new:
@@ -167,7 +167,7 @@ def write_volume(
     Raises:
         InputError: when the format is unknown, or the output exists.
     """
-    row, location = _locate(address, new=True)
+    row, location = locate(address, new=True)
     with row.create(location.path, overwrite) as new:
         target = new.create(
             location.inside or default,
@@ -180,8 +180,12 @@ def write_volume(
         copy(volume, target, progress=progress)
 
 
-def _locate(address: Address, new: bool = False) -> tuple[Format, Location]:
-    """Find the format of an address, and take the address apart; one for a `new` file need not exist."""
+def locate(address: Address, new: bool = False) -> tuple[Format, Location]:
+    """Find the format of an address, and take the address apart; one for a `new` file need not exist.
+
+    Raises:
+        InputError: when no format has such an ending.
+    """
     text = expand(address)
     path = Path(text)
     if scheme := re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):

@@ -1,0 +1,74 @@
+"""From any readable address to any writable one, each array as its new format wants it; label ids are translated on the way."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cleftnet.geometry import FloatZYX
+from cleftnet.volumes.address import Address
+from cleftnet.volumes.cremi import CLEFTS_NAME, RAW_NAME, write_cremi
+from cleftnet.volumes.opening import LABELS, PREDICTION, RAW, locate, open_volume, write_volume
+from cleftnet.volumes.slabs import Progress
+from cleftnet.volumes.volume import Volume
+
+
+def convert(
+    source: Address,
+    target: Address,
+    *,
+    labels: bool = False,
+    voxel_size_nm: FloatZYX | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Write the array at one address to another, slab by slab, in the format of the other's ending.
+
+    Into HDF5, uint8 raw and labels become a CREMI file, with its attributes and its label ids (background 2^64-1), unless the
+    target names a dataset of its own (`out.hdf/my/labels`); a probability keeps its name and its threshold. Everywhere else the
+    background of labels is 0.
+
+    Args:
+        source: What to read: a CREMI file alone means its raw, or a prediction's probability.
+        target: Where to write: `out.hdf`, `out.hdf/some/dataset`, `out.tif`, `out/*.tif`.
+        labels: Take the labels of the source, and its values for cleft ids; integers of four bytes and more, masks of bools and
+            CREMI's own labels are taken for ids anyway.
+        voxel_size_nm: Voxel size z y x, for sources that carry none.
+        overwrite: Whether a target already there may be replaced.
+        progress: Called after every slab with the voxels done and the voxels in all.
+
+    Raises:
+        InputError: when the source cannot be read, the target exists or has an unknown format, or a CREMI file cannot hold it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_volume(Volume(np.array([[[0, 7]]], np.uint8), (40, 4, 4)), f"{folder}/mask.tif")
+        ...     convert(f"{folder}/mask.tif", f"{folder}/A.hdf", labels=True, voxel_size_nm=(40, 4, 4))
+        ...     open_volume(f"{folder}/A.hdf", default=LABELS).read().tolist()
+        [[[0, 7]]]
+    """
+    volume = open_volume(source, default=LABELS if labels else (*RAW, *PREDICTION), voxel_size_nm=voxel_size_nm)
+    row, location = locate(target, new=True)
+    name = CLEFTS_NAME if labels or _holds_ids(volume) else RAW_NAME
+    if _is_probability(volume):
+        name = PREDICTION[0]
+    if row.name != "HDF5" or location.inside not in ("", name) or not _fits_cremi(volume, name):
+        write_volume(volume, target, default=name, overwrite=overwrite, progress=progress)
+    elif name == RAW_NAME:
+        write_cremi(location.path, raw=volume, overwrite=overwrite, progress=progress)
+    else:
+        write_cremi(location.path, clefts=volume, overwrite=overwrite, progress=progress)
+
+
+def _holds_ids(volume: Volume) -> bool:
+    wide = volume.dtype.kind in "iu" and volume.dtype.itemsize >= 4  # gray values come in one byte or two
+    return wide or volume.dtype == np.bool_ or volume.address.endswith(f"/{CLEFTS_NAME}")
+
+
+def _is_probability(volume: Volume) -> bool:
+    return volume.threshold is not None or volume.address.endswith(f"/{PREDICTION[0]}")
+
+
+def _fits_cremi(volume: Volume, name: str) -> bool:
+    """Whether CREMI's layout has a place for the array; raw of another type than uint8 stays an ordinary dataset."""
+    return name == CLEFTS_NAME or (name == RAW_NAME and volume.dtype == np.uint8)

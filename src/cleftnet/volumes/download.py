@@ -160,7 +160,7 @@ class _Continued:
     part: Path
     has_checksum: bool
 
-    def __call__(self, url: str, output_file: str, _: Any) -> None:
+    def __call__(self, url: str, output_file: str, pooch_itself: Any) -> None:
         """Fetch the rest of a file, check it where pooch cannot, and hand it over."""
         headers = self._continuation()
         with requests.get(
@@ -169,8 +169,8 @@ class _Continued:
             if url.startswith("https:") and not response.url.startswith("https:"):
                 raise _RefusedError(f"sends on to {response.url}, which is not encrypted")
             if response.status_code == requests.codes.requested_range_not_satisfiable:
-                self._drop()
-                raise _RefusedError("has another file than the one begun; what had come was deleted")
+                self._drop()  # the part is no beginning of this file
+                return self(url, output_file, pooch_itself)
             response.raise_for_status()
             if response.headers.get("Content-Type", "").startswith("text/html"):
                 raise _RefusedError("answers with a web page instead of the file")
@@ -181,6 +181,7 @@ class _Continued:
             raise _RefusedError(f"sent no sound CREMI file ({fault}); it was deleted")
         self.part.replace(output_file)
         self._drop()
+        return None
 
     def _continuation(self) -> dict[str, str]:
         """Return the headers that ask for the rest of the file; none where it has to start anew."""

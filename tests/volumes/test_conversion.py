@@ -1,0 +1,122 @@
+"""What becomes of an array on its way from one format to another."""
+
+import h5py
+import numpy as np
+import pytest
+
+from cleftnet.errors import InputError
+from cleftnet.volumes import LABELS, PREDICTION, Volume, check_cremi, open_volume, overall, write_cremi, write_volume
+from cleftnet.volumes.conversion import convert
+from cleftnet.volumes.cremi import CREMI_BACKGROUND
+from cleftnet.volumes.volume import INVALID
+
+SIZE_NM = (40.0, 4.0, 4.0)
+IDS = np.array([[[0, 7, INVALID]]], np.uint64)
+RAW = np.array([[[1, 2, 3]]], np.uint8)
+
+
+def in_file(path, dataset):
+    with h5py.File(path) as file:
+        return file[dataset][:].tolist(), dict(file[dataset].attrs), "file_format" in file.attrs
+
+
+@pytest.fixture
+def cremi(tmp_path):
+    """A CREMI file with raw and labels of three voxels, the labels placed by an offset."""
+    write_cremi(tmp_path / "A.hdf", Volume(RAW, SIZE_NM), Volume(IDS, SIZE_NM))
+    return tmp_path / "A.hdf"
+
+
+def test_labels_in_a_cremi_file_get_cremis_ids(tmp_path):
+    write_volume(Volume(np.array([[[0, 7, 9]]], np.uint32), SIZE_NM), tmp_path / "ids.tif")
+    convert(tmp_path / "ids.tif", tmp_path / "B.hdf")
+    values, attributes, is_cremi = in_file(tmp_path / "B.hdf", "volumes/labels/clefts")
+    assert values == [[[CREMI_BACKGROUND, 7, 9]]]
+    assert attributes["resolution"].tolist() == list(SIZE_NM)
+    assert is_cremi
+
+
+def test_labels_leave_a_cremi_file_with_background_zero(cremi, tmp_path):
+    convert(cremi, tmp_path / "ids.tif", labels=True)
+    assert open_volume(tmp_path / "ids.tif").read().tolist() == IDS.tolist()
+
+
+def test_labels_go_from_cremi_to_cremi_as_they_are(cremi, tmp_path):
+    convert(f"{cremi}/volumes/labels/clefts", tmp_path / "B.hdf")
+    values, _, is_cremi = in_file(tmp_path / "B.hdf", "volumes/labels/clefts")
+    assert values == in_file(cremi, "volumes/labels/clefts")[0]
+    assert is_cremi
+
+
+def test_a_dataset_of_ones_own_is_no_cremi_file(cremi, tmp_path):
+    convert(cremi, tmp_path / "B.hdf/my/labels", labels=True)
+    values, _, is_cremi = in_file(tmp_path / "B.hdf", "my/labels")
+    assert values == IDS.tolist()
+    assert not is_cremi
+
+
+def test_a_mask_of_bytes_is_labels_when_we_are_told(tmp_path):
+    write_volume(Volume(np.array([[[0, 255]]], np.uint8), SIZE_NM), tmp_path / "mask.tif")
+    convert(tmp_path / "mask.tif", tmp_path / "B.hdf", labels=True)
+    assert in_file(tmp_path / "B.hdf", "volumes/labels/clefts")[0] == [[[CREMI_BACKGROUND, 255]]]
+    convert(tmp_path / "mask.tif", tmp_path / "C.hdf")
+    assert in_file(tmp_path / "C.hdf", "volumes/raw")[0] == [[[0, 255]]]
+
+
+def test_gray_values_become_a_sound_cremi_file(tmp_path):
+    write_volume(Volume(RAW), tmp_path / "raw.tif")
+    convert(tmp_path / "raw.tif", tmp_path / "B.hdf", voxel_size_nm=SIZE_NM)
+    assert overall(check_cremi(tmp_path / "B.hdf")) == "ok"
+    assert open_volume(tmp_path / "B.hdf").read().tolist() == RAW.tolist()
+
+
+def test_a_cremi_file_alone_means_its_raw(cremi, tmp_path):
+    convert(cremi, tmp_path / "raw.tif")
+    assert open_volume(tmp_path / "raw.tif").read().tolist() == RAW.tolist()
+
+
+def test_gray_values_of_two_bytes_stay_an_ordinary_dataset(tmp_path):
+    write_volume(Volume(RAW.astype(np.uint16) * 257, SIZE_NM), tmp_path / "raw.tif")
+    convert(tmp_path / "raw.tif", tmp_path / "B.hdf")
+    values, _, is_cremi = in_file(tmp_path / "B.hdf", "volumes/raw")
+    assert (values, is_cremi) == ([[[257, 514, 771]]], False)
+
+
+def test_a_probability_keeps_its_name_threshold_and_place(tmp_path):
+    probability = Volume(RAW, SIZE_NM, (40.0, 0.0, 8.0), threshold=0.7)
+    write_volume(probability, tmp_path / "p.hdf", default=PREDICTION[0])
+    convert(tmp_path / "p.hdf", tmp_path / "q.hdf")
+    there = open_volume(tmp_path / "q.hdf", default=PREDICTION)
+    assert there.address.endswith("q.hdf/volumes/probability")
+    assert (there.threshold, there.offset_nm, there.voxel_size) == (0.7, (40.0, 0.0, 8.0), SIZE_NM)
+    assert not in_file(tmp_path / "q.hdf", "volumes/probability")[2]
+
+
+def test_offsets_travel_with_labels(tmp_path):
+    write_cremi(tmp_path / "A.hdf", clefts=Volume(IDS, SIZE_NM, (1480.0, 3644.0, 3644.0)))
+    convert(tmp_path / "A.hdf", tmp_path / "B.hdf", labels=True)
+    assert open_volume(tmp_path / "B.hdf", default=LABELS).offset_nm == (1480.0, 3644.0, 3644.0)
+
+
+def test_what_a_cremi_file_needs_is_asked_for(tmp_path):
+    write_volume(Volume(RAW), tmp_path / "raw.tif")
+    with pytest.raises(InputError, match="--voxel-size"):
+        convert(tmp_path / "raw.tif", tmp_path / "B.hdf")
+    convert(tmp_path / "raw.tif", tmp_path / "B.hdf/plain")  # no CREMI file, no need
+    with pytest.raises(InputError, match="exists already"):
+        convert(tmp_path / "raw.tif", tmp_path / "B.hdf/plain")
+    with pytest.raises(InputError, match=r"format '\.png' is unknown"):
+        convert(tmp_path / "raw.tif", tmp_path / "B.png")
+
+
+def test_floats_are_no_labels(tmp_path):
+    write_volume(Volume(RAW.astype(np.float32), SIZE_NM), tmp_path / "p.tif")
+    with pytest.raises(InputError, match="float32; expected label ids"):
+        convert(tmp_path / "p.tif", tmp_path / "B.hdf", labels=True)
+    assert not (tmp_path / "B.hdf").exists()
+
+
+def test_progress_ends_at_all_voxels(cremi, tmp_path):
+    seen = []
+    convert(cremi, tmp_path / "B.hdf", progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (3, 3)

@@ -50,3 +50,11 @@ def test_an_input_of_another_size_is_refused_with_the_size_that_fits(shape):
     net = Network(NetSpec(widths=(2, 3), patch=(2, 8, 8)))
     with pytest.raises(InputError, match="this model takes b×1×2×8×8"):
         net(torch.zeros(shape))
+
+
+def test_training_on_a_single_voxel_at_the_bottom_is_refused_and_two_patches_are_not():
+    net = Network(NetSpec(widths=(2, 3), patch=(1, 2, 2)))
+    with pytest.raises(InputError, match="more than one patch"):
+        net(torch.rand(1, 1, 1, 2, 2))
+    assert net(torch.rand(2, 1, 1, 2, 2)).shape == (2, 1, 1, 2, 2)
+    assert net.eval()(torch.rand(1, 1, 1, 2, 2)).shape == (1, 1, 1, 2, 2)

@@ -183,10 +183,10 @@ def test_an_unknown_network_names_the_closest_one():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"patch": (0, 8, 8)}, r"network 'cleftnet', patch: .*three positive sides"),
-        ({"widths": (8,)}, r"network 'cleftnet', widths: .*at least two"),
-        ({"max_keys": 0}, "network 'cleftnet', max_keys: .*greater than or equal to 1"),
-        ({"max_key": 4}, "network 'cleftnet', max_key: .*[Ee]xtra"),
+        ({"patch": (0, 8, 8)}, "network setting 'patch': .*three positive sides"),
+        ({"widths": (8,)}, "network setting 'widths': .*at least two"),
+        ({"max_keys": 0}, "network setting 'max_keys': .*greater than or equal to 1"),
+        ({"max_key": 4}, "network setting 'max_key': .*[Ee]xtra"),
     ],
     ids=["patch", "widths", "max_keys", "unknown"],
 )

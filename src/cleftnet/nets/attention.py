@@ -35,6 +35,19 @@ def reduced_shape(shape: Sequence[int], max_keys: int | None) -> IntZYX:
     return sides[0], sides[1], sides[2]
 
 
+def reduce_keys(x: Tensor, shape: IntZYX) -> Tensor:
+    """Return the features that keys and values are made of: `b c z y x` itself, or its mean over cells.
+
+    Args:
+        x: `b c z y x`.
+        shape: z y x from `reduced_shape`.
+
+    Returns:
+        `b c *shape`.
+    """
+    return x if tuple(x.shape[-3:]) == shape else F.adaptive_avg_pool3d(x, shape)
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, scale: float = 1.0) -> Tensor:
     """Return V · Softmax(KᵀQ) of Eq. 4 without forming the map.
 
@@ -107,7 +120,7 @@ class _Attention(nn.Module):
 
     def augment(self, x: Tensor, query: Tensor) -> Tensor:
         """Attend from `query` to the keys of `x`, and add the residual (Eqs. 4-5)."""
-        source = x if self.key_shape == self.in_shape else F.adaptive_avg_pool3d(x, self.key_shape)
+        source = reduce_keys(x, self.key_shape)
         z = attend(query, self.key(source), self.value(source), self.scale)
         return self.output(z) + resize(x, self.out_shape)  # type: ignore[no-any-return]  # nn.Module calls are Any
 

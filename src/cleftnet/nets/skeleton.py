@@ -7,10 +7,11 @@ logit per head (SPEC §4).
 
 from __future__ import annotations
 
-from typing import Self
+import math
+from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import Tensor, nn
 
 from cleftnet.errors import InputError, nearest
@@ -78,6 +79,22 @@ class NetSpec(BaseModel):
             raise ValueError(f"patch {patch} needs three positive sides z y x")
         return patch
 
+    def changed(self, **changes: Any) -> NetSpec:
+        """Return this spec with some of its fields changed.
+
+        Raises:
+            InputError: for an unknown field or a value that the spec refuses.
+
+        Example:
+            >>> NetSpec().changed(patch=(8, 96, 96)).shapes[-1]
+            (1, 6, 6)
+        """
+        try:
+            return NetSpec.model_validate(self.model_dump() | changes)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(f"network setting '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+
     @property
     def shapes(self) -> tuple[IntZYX, ...]:
         """Feature sizes z y x level by level: each axis is halved, never below 1 (SPEC §1, depth rule)."""
@@ -137,12 +154,18 @@ class Network(nn.Module):
         before its tanh.
 
         Raises:
-            InputError: when the input is not of the patch size the network was built for.
+            InputError: when the input is not of the patch size the network was built for, or when training would
+                normalise a single voxel.
         """
         if tuple(x.shape[-3:]) != self.spec.patch or x.dim() != 5 or x.shape[1] != 1:
             raise InputError(
                 f"network input has shape {tuple(x.shape)}; this model takes b×1×{'×'.join(map(str, self.spec.patch))}: "
                 f"its queries belong to that patch size"
+            )
+        if self.training and x.shape[0] == math.prod(self.spec.shapes[-1]) == 1:
+            raise InputError(
+                f"batch norm cannot train on one patch whose bottom level is one voxel; give more than one patch a "
+                f"step, or sides larger than {'×'.join(map(str, self.spec.patch))}"
             )
         kept, memories = [], []
         for block, down in zip(self.encoder, self.downs, strict=True):

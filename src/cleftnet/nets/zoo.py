@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from cleftnet.errors import InputError, nearest
 from cleftnet.nets.skeleton import HEADS, NetSpec, Network
 
@@ -34,11 +32,7 @@ def spec(name: str, **changes: Any) -> NetSpec:
     """
     if name not in ZOO:
         raise InputError(f"unknown network '{name}'; {nearest(name, list(ZOO))}")
-    try:
-        return NetSpec.model_validate(ZOO[name].model_dump() | changes)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"network '{name}', {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return ZOO[name].changed(**changes)
 
 
 def build(name: str, **changes: Any) -> Network:

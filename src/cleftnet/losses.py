@@ -5,10 +5,11 @@ Two of the printed formulas contradict the paper's own text (SPEC §3). `consist
 number of labelled voxels. Everything is computed in float32 from logits, so that no logarithm of zero arises.
 """
 
+# ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
@@ -16,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from cleftnet.volumes.volume import CLEFT, UNLABELLED
+
+if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
+    from jaxtyping import Float, UInt8
 
 Form = Literal["consistent", "as_printed"]
 SMALLEST = 1e-6  # the printed Eq. 9 takes log of a boundary value that may be 0: clamped here
@@ -56,7 +60,7 @@ def _mean(values: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid, values, 0.0).sum() / valid.sum().clamp(min=1)
 
 
-def segmentation_loss(logit: Tensor, classes: Tensor) -> Tensor:
+def segmentation_loss(logit: Float[Tensor, "b z y x"], classes: UInt8[Tensor, "b z y x"]) -> Float[Tensor, ""]:
     """Weighted cross-entropy, Eq. 7: `−β Σ_cleft log P − (1−β) Σ_rest log(1−P)`, β the share of non-cleft voxels.
 
     Args:
@@ -75,7 +79,12 @@ def segmentation_loss(logit: Tensor, classes: Tensor) -> Tensor:
     return _mean(torch.where(cleft, -beta * F.logsigmoid(logit), -(1 - beta) * F.logsigmoid(-logit)), valid)
 
 
-def boundary_loss(logit: Tensor, distance: Tensor, classes: Tensor, form: Form = "consistent") -> Tensor:
+def boundary_loss(
+    logit: Float[Tensor, "b z y x"],
+    distance: Float[Tensor, "b z y x"],
+    classes: UInt8[Tensor, "b z y x"],
+    form: Form = "consistent",
+) -> Float[Tensor, ""]:
     """Weighted squared error, Eq. 8: `β Σ_{y>0} (y − ŷ)² + (1−β) Σ_{y=0} (y − ŷ)²` with `ŷ = tanh(logit)`.
 
     Args:
@@ -95,8 +104,11 @@ def boundary_loss(logit: Tensor, distance: Tensor, classes: Tensor, form: Form =
 
 
 def coherence_loss(
-    segmentation_logit: Tensor, boundary_logit: Tensor, classes: Tensor, form: Form = "consistent"
-) -> Tensor:
+    segmentation_logit: Float[Tensor, "b z y x"],
+    boundary_logit: Float[Tensor, "b z y x"],
+    classes: UInt8[Tensor, "b z y x"],
+    form: Form = "consistent",
+) -> Float[Tensor, ""]:
     """Penalty on heads that contradict each other, Eq. 9, with `P = sigmoid(segmentation)`, `ŷ = tanh(boundary)`.
 
     `consistent`: `−Σ_{ŷ>0} (1−P) log(1−ŷ) − Σ_{ŷ≤0} (1−ŷ) log(1−P)`: a boundary value above 0 wants P up or itself down,
@@ -124,7 +136,12 @@ def coherence_loss(
     return _mean(torch.where(inside, above, below), classes != UNLABELLED)
 
 
-def cleft_loss(logits: Tensor, classes: Tensor, distance: Tensor, settings: LossSettings) -> Losses:
+def cleft_loss(
+    logits: Float[Tensor, "b heads z y x"],
+    classes: UInt8[Tensor, "b z y x"],
+    distance: Float[Tensor, "b z y x"],
+    settings: LossSettings,
+) -> Losses:
     """The loss of Eq. 10, `L_s + α₁ L_b + α₂ L_c`; a network without boundary head has `L_s` alone.
 
     Args:

@@ -5,16 +5,21 @@ size it would take 137 GB. `scaled_dot_product_attention` computes the same soft
 that Q, K and V are contiguous as `b 1 n c`; with a transposed view it silently forms the map on the CPU.
 """
 
+# ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
 from torch import Tensor, nn
 
 from cleftnet.geometry import IntZYX
+
+if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
+    from jaxtyping import Float
 
 QUERY_STD = 0.02  # SPEC §1: Q starts as normal(0, 0.02)
 
@@ -35,7 +40,7 @@ def reduced_shape(shape: Sequence[int], max_keys: int | None) -> IntZYX:
     return sides[0], sides[1], sides[2]
 
 
-def reduce_keys(x: Tensor, shape: IntZYX) -> Tensor:
+def reduce_keys(x: Float[Tensor, "b c z y x"], shape: IntZYX) -> Float[Tensor, "b c kz ky kx"]:
     """Return the features that keys and values are made of: `b c z y x` itself, or its mean over cells.
 
     Args:
@@ -48,7 +53,12 @@ def reduce_keys(x: Tensor, shape: IntZYX) -> Tensor:
     return x if tuple(x.shape[-3:]) == shape else F.adaptive_avg_pool3d(x, shape)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, scale: float = 1.0) -> Tensor:
+def attend(
+    query: Float[Tensor, "*#b k qz qy qx"],
+    key: Float[Tensor, "*b k z y x"],
+    value: Float[Tensor, "*b v z y x"],
+    scale: float = 1.0,
+) -> Float[Tensor, "*b v qz qy qx"]:
     """Return V · Softmax(KᵀQ) of Eq. 4 without forming the map.
 
     Args:
@@ -87,7 +97,7 @@ def halving(larger: Sequence[int], smaller: Sequence[int]) -> IntZYX:
     return kernel[0], kernel[1], kernel[2]
 
 
-def resize(x: Tensor, shape: IntZYX) -> Tensor:
+def resize(x: Float[Tensor, "b c z y x"], shape: IntZYX) -> Float[Tensor, "b c rz ry rx"]:
     """Return `Residual(M)` of Eq. 5: max pooling where an axis shrinks, trilinear interpolation where it grows.
 
     Exact halves use 2×2×2 max pooling; other smaller sizes adaptive max pooling; equal sizes are the identity (SPEC §1).
@@ -118,7 +128,9 @@ class _Attention(nn.Module):
         self.value = nn.Conv3d(channels, v, 1)
         self.output = nn.Conv3d(v, channels, 1)
 
-    def augment(self, x: Tensor, query: Tensor) -> Tensor:
+    def augment(
+        self, x: Float[Tensor, "b c z y x"], query: Float[Tensor, "*b k qz qy qx"]
+    ) -> Float[Tensor, "b c qz qy qx"]:
         """Attend from `query` to the keys of `x`, and add the residual (Eqs. 4-5)."""
         source = reduce_keys(x, self.key_shape)
         z = attend(query, self.key(source), self.value(source), self.scale)
@@ -163,7 +175,7 @@ class FeatureAugmentor(_Attention):
         self.query = nn.Parameter(torch.empty(k, *out_shape))
         nn.init.normal_(self.query, std=QUERY_STD)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c qz qy qx"]:
         """Augment `b c *in_shape` features into `b c *out_shape`."""
         return self.augment(x, self.query)
 
@@ -184,7 +196,7 @@ class SelfAttention(_Attention):
         super().__init__(channels, in_shape, out_shape, channels, channels, max_keys, 1.0)
         self.query = resampling_convolution(channels, in_shape, out_shape)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c qz qy qx"]:
         """Augment `b c *in_shape` features into `b c *out_shape`."""
         return self.augment(x, self.query(x))
 
@@ -211,7 +223,7 @@ class SpatialGate(nn.Module):
         self.query = nn.Parameter(torch.empty(channels))
         nn.init.normal_(self.query, std=QUERY_STD)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c z y x"]:
         """Scale `b c z y x` features voxel by voxel."""
         scores = torch.einsum("bczyx,c->bzyx", x, self.query)
         return x * scores.flatten(1).softmax(1).view_as(scores).unsqueeze(1)
@@ -229,7 +241,7 @@ class ChannelGate(nn.Module):
         self.query = nn.Parameter(torch.empty(shape))
         nn.init.normal_(self.query, std=QUERY_STD)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c z y x"]:
         """Scale `b c z y x` features channel by channel."""
         scores = torch.einsum("bczyx,zyx->bc", x, self.query)
         return x * scores.softmax(1)[:, :, None, None, None]

@@ -48,11 +48,11 @@ class Cost:
     training_bytes: int
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped in torch
     """Adds up the bytes of all tensors made within it and still alive, and remembers the most there were."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped in torch
         self.peak = self.now = 0
         self.known: set[int] = set()
 
@@ -79,7 +79,7 @@ class _LiveBytes(TorchDispatchMode):
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object) -> int:

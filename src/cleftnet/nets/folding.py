@@ -9,9 +9,11 @@ Three rewrites, each exact but for rounding (SPEC §1):
 - A batch norm, which in inference is a fixed scale and shift, folds into the convolution before it.
 """
 
+# ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cleftnet.nets.attention import FeatureAugmentor, attend, reduce_keys, resize
 from cleftnet.nets.skeleton import Network
+
+if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
+    from jaxtyping import Float
 
 
 class FoldedAugmentor(nn.Module):
@@ -44,7 +49,7 @@ class FoldedAugmentor(nn.Module):
         self.output.weight = nn.Parameter((output @ value)[:, :, None, None, None], requires_grad=False)
         self.output.bias = nn.Parameter(output @ value_bias + output_bias, requires_grad=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c qz qy qx"]:
         """Augment `b c *in_shape` features into `b c *out_shape`."""
         source = reduce_keys(x, self.key_shape)
         attended = attend(self.query, source, source, self.scale)

@@ -5,10 +5,11 @@ block, because the skip has to meet an upsampled tensor; then the skip, then the
 logit per head (SPEC §4).
 """
 
+# ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import IntZYX
 from cleftnet.nets.parts import BLOCKS, BOTTOMS, DOWNS, SKIPS, UPS, Site
+
+if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
+    from jaxtyping import Float
 
 HEADS = ("segmentation", "boundary")
 
@@ -147,7 +151,7 @@ class Network(nn.Module):
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b heads z y x"]:
         """Return logits `b heads z y x` for raw `b 1 z y x` in 0-1.
 
         Channel 0 is the segmentation logit, P(cleft) = sigmoid; channel 1, where there is one, is the boundary output

@@ -62,6 +62,58 @@ def test_truth_against_itself_is_perfect(cremi_file):
     assert (scores["f1"], scores["cremi_score"], scores["objects"]["f1"]) == (1.0, 0.0, 1.0)
 
 
+def test_several_pairs_get_a_table_each_and_the_mean_of_the_challenge(cremi_file, tmp_path):
+    """One perfect volume, and one whose labels are a section (40 nm) off: the mean CREMI score is half the second's."""
+    from cleftnet.volumes import Volume
+
+    truth = open_volume(cremi_file, default=LABELS)
+    write_volume(Volume(np.roll(truth.read(), 1, axis=0), truth.voxel_size), tmp_path / "off.hdf", default=LABELS[0])
+    pairs = (cremi_file, cremi_file, tmp_path / "off.hdf", cremi_file)
+    labels = [f"{address}/volumes/labels/clefts" for address in pairs]
+    scores = json.loads(cleftnet("evaluate", *labels, "--json"))
+    first, second = scores["volumes"]
+    assert first["cremi_score"] == 0 < second["cremi_score"] <= 40
+    assert scores["cremi_score"] == second["cremi_score"] / 2
+    assert scores["voxels_scored"] == 2 * truth.box.voxels
+    assert second["prediction"] == labels[2]
+    assert {"f1", "auc", "fp_far", "threshold", "objects"} <= set(scores)
+    said = cleftnet("evaluate", *labels)
+    assert f"{labels[2]} against {labels[3]}" in said
+    assert "mean over 2 volumes" in said
+
+
+def test_one_pair_has_no_mean_and_sections_only_when_asked_for(cremi_file):
+    labels = f"{cremi_file}/volumes/labels/clefts"
+    said = cleftnet("evaluate", labels, cremi_file)
+    assert "mean" not in said
+    assert len(said.splitlines()) + 18 == len(cleftnet("evaluate", labels, cremi_file, "--sections").splitlines())
+
+
+def test_a_submission_is_written_and_its_verdict_told(cremi_file, tmp_path):
+    said = cleftnet("submit", f"{cremi_file}/volumes/labels/clefts", tmp_path / "s.hdf", "--raw", cremi_file)
+    assert said.startswith(f"{tmp_path / 's.hdf'}: warning\n")
+    assert "warning: the volume is 16×96×96 voxels; the challenge's are 125×1250×1250" in said
+    assert "in voxels of" in said
+    assert cleftnet("check", tmp_path / "s.hdf", "--submission").startswith(f"{tmp_path / 's.hdf'}: ok\n")
+
+
+def test_a_broken_file_is_told_and_ends_with_code_2(cremi_file, tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "zeros.hdf", "w") as file:
+        file["volumes/labels/clefts"] = np.zeros((2, 3, 4), np.uint64)
+    assert "not sound: " in cleftnet("check", cremi_file, tmp_path / "zeros.hdf", code=2)
+    assert cleftnet("check", cremi_file).startswith(f"{cremi_file}: ok\n")
+    (entry,) = json.loads(cleftnet("check", cremi_file, "--json"))
+    assert (entry["verdict"], {finding["verdict"] for finding in entry["findings"]}) == ("ok", {"ok"})
+
+
+def test_any_array_is_converted(cremi_file, tmp_path):
+    assert cleftnet("convert", cremi_file, tmp_path / "l.tif", "--labels") == f"{tmp_path / 'l.tif'}\n"
+    cleftnet("convert", tmp_path / "l.tif", tmp_path / "l.hdf", "--voxel-size", "40,4,4")
+    assert cleftnet("check", tmp_path / "l.hdf", "--submission").startswith(f"{tmp_path / 'l.hdf'}: ok\n")
+
+
 def test_a_sweep_names_the_best_thresholds(cremi_file, checkpoint, tmp_path):
     cleftnet("predict", checkpoint, cremi_file, tmp_path / "p.hdf", "--overlap", "0")
     assert "best F1" in cleftnet("evaluate", tmp_path / "p.hdf", cremi_file, "--sweep")
@@ -116,6 +168,13 @@ def test_a_tiff_series_is_predicted_with_a_voxel_size_given(checkpoint, syntheti
         (["predict", "{model}", "{file}", "out.hdf", "--overlap", "1"], "overlap 1.0"),
         (["predict", "{model}", "{file}", "{file}"], "exists already"),
         (["evaluate", "{file}/volumes/labels/clefts", "{file}", "--threshold", "0.5"], "takes no threshold"),
+        (["evaluate", "a.hdf", "b.hdf", "c.hdf"], "3 addresses are no pairs"),
+        (["submit", "{file}", "out.hdf", "--threshold", "0.5"], "takes no threshold"),
+        (["submit", "{file}/volumes/labels/clefts", "{file}"], "exists already"),
+        (["convert", "{file}", "out.xyz"], "format '.xyz' is unknown"),
+        (["convert", "{file}", "{file}"], "exists already"),
+        (["download", "cremi", "--sample", "Z"], "CREMI has no sample 'Z'"),
+        (["check", "nothing.hdf"], "nothing.hdf does not exist"),
         (["train", "nothing.yaml"], "cannot read recipe"),
         (["models", "clefnet"], "did you mean 'cleftnet'"),
         (["info", "{file}", "--voxel-size", "4"], "try --voxel-size 40,4,4"),

@@ -99,7 +99,7 @@ def test_the_challenges_shape_is_125_sections_of_1250_by_1250():
 
 
 def test_a_probability_scores_the_same_as_the_file_made_of_it(tmp_path, synthetic):
-    """The submission of a noisy truth two voxels off, read back, against the truth: all voxel scores equal those of the probability."""
+    """The submission of a noisy truth two voxels off, read back, against the truth: all scores are those of the probability."""
     rng = np.random.default_rng(0)
     labels = synthetic.labels.read()
     probability = np.clip(200 * np.roll(labels > 0, 2, axis=2) + rng.integers(-90, 90, labels.shape), 0, 255).astype(

@@ -331,6 +331,10 @@ def test_rows_show_every_score_with_its_unit_or_why_it_is_missing():
     assert rows["recall"] == ["0.0000", ""]
     assert rows["fn_far"] == ["1", "voxels"]
     assert rows["objects f1"] == ["0.0000", "0 matched of 1 true, 0 predicted"]
+    assert rows["objects precision"] == ["-", "no voxel is predicted as cleft (threshold 0.5)"]
+    assert "objects recall" not in rows
+    nothing = {name: rest for name, *rest in evaluate(probability(0, 9, 0), labels(0, 0, 0)).rows()}
+    assert nothing["objects f1"] == ["-", "0 matched of 0 true, 0 predicted: the truth holds no cleft voxel here"]
 
 
 def test_the_mean_over_volumes_weighs_each_volume_alike():
@@ -346,6 +350,44 @@ def test_a_score_that_one_volume_lacks_has_no_mean():
     assert mean.scores["cremi_score"] is None
     assert mean.undefined["cremi_score"] == "volume 2 of 2: no voxel is predicted as cleft (threshold 0.5)"
     assert mean.to_json()["recall"] == 0.5
+
+
+def test_whole_clefts_are_averaged_too_and_counted_together():
+    """A volume with 1 cleft found of 2, and one with its only cleft found: recall 1/2 and 1, mean 3/4; 2 of 3 clefts."""
+    half = evaluate(probability(200, 0, 0, 0), labels(7, 0, 8, 0))
+    mean = mean_evaluation([half, evaluate(probability(200, 0), labels(7, 0))])
+    assert mean.to_json()["objects"] == {
+        "precision": 1,
+        "recall": 0.75,
+        "f1": pytest.approx((2 / 3 + 1) / 2),
+        "true": 3,
+        "predicted": 2,
+        "matched": 2,
+    }
+
+
+def test_the_mean_of_objects_keeps_the_reason_it_is_missing():
+    nothing = evaluate(probability(0, 0), labels(7, 0))
+    mean = mean_evaluation([nothing])
+    assert mean.to_json()["objects"]["precision"] is None
+    reason = "volume 1 of 1: no voxel is predicted as cleft (threshold 0.5)"
+    assert mean.undefined["objects.precision"] == reason
+    assert ("objects precision", "-", reason) in mean.rows()
+
+
+def test_clefts_that_were_not_matched_have_no_mean():
+    blocks = evaluate(probability(200, 0), labels(7, 0), blocks=Blocks(shape=(1, 1, 1)))
+    mean = mean_evaluation([blocks])
+    assert mean.to_json()["objects"] is None
+    assert mean.rows()[-1][:2] == ("objects", "-")
+    assert "scored block by block" in mean.undefined["objects"]
+
+
+def test_the_mean_names_the_threshold_that_all_share():
+    one, other = (evaluate(probability(200, 0), labels(7, 0), threshold=threshold) for threshold in (0.5, 0.6))
+    assert mean_evaluation([one, one]).to_json()["threshold"] == 0.5
+    assert mean_evaluation([one, other]).to_json()["threshold"] is None
+    assert mean_evaluation([one, other]).to_json()["voxels_scored"] == 4
 
 
 def test_there_is_no_mean_of_nothing():

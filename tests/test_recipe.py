@@ -173,7 +173,7 @@ def test_labels_of_another_shape_than_raw_are_refused(write, tmp_path, cremi_fil
     data = small(cremi_file)["data"]
     data["train"][0]["labels"] = str(tmp_path / "part.hdf")
     data["train"][0].pop("roi")
-    with pytest.raises(InputError, match="16×96×96 voxels and .*part.hdf.* 16×96×90"):
+    with pytest.raises(InputError, match=r"16×96×96 voxels and .*part\.hdf.* 16×96×90"):
         cleftnet.train(write(data=data), tmp_path / "run")
 
 

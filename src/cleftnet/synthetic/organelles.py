@@ -75,7 +75,7 @@ def draw_dense_body(sections: Sections, rng: np.random.Generator, center_nm: Flo
     radius = rng.uniform(*_DENSE_BODY_NM)
     index, (dz, dy, dx) = sections.around(center_nm, 1.5 * radius)
     depth = radius - np.sqrt(dz**2 + (rng.uniform(0.8, 1.2) * dy) ** 2 + dx**2)
-    absorbance[index] += rng.uniform(0.8, 2.2) * np.clip(depth / 12 + 0.5, 0, 1)
+    absorbance[index] += rng.uniform(2.8, 4.0) * np.clip(depth / 12 + 0.5, 0, 1)
 
 
 def draw_reticulum(cells: Cells, rng: np.random.Generator, absorbance: Float) -> None:

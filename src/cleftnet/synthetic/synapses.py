@@ -18,8 +18,9 @@ from cleftnet.synthetic.sections import Float, Index, frame, within
 
 _REACH_NM = (75.0, 160.0)  # from the middle of a plate to the farthest point of its rim
 _HALF_THICKNESS_NM = (13.0, 16.0)
-_STRENGTH = (1.2, 1.8)  # absorbance of a plate
+_STRENGTH = (1.9, 2.4)  # absorbance of a plate, membrane included
 _BEND_NM = 40.0  # how far off the flat a plate may follow its membrane
+_PAINTED = 0.7  # share of the thickness of a section, from which on it is painted
 _PEN_NM = 12.0  # nothing thinner is painted
 _LEAST_NM3 = 60_000.0  # a plate that fills less of the voxels is not seen
 _STEEPEST = 0.45  # tilt of the membrane: a plate that lies flatter in the section is a smear that nobody could paint
@@ -43,7 +44,7 @@ class Plate:
         reach_nm: No voxel of it lies farther from its middle.
         index: The part of the stack that holds it.
         absorbance: What it absorbs there, z y x.
-        cleft: What an annotator paints there: the voxels at least half filled, in one 26-connected piece.
+        cleft: What an annotator paints there: the voxels filled well, in one 26-connected piece.
     """
 
     center_nm: Float
@@ -125,9 +126,9 @@ def _form(cells: Cells, rng: np.random.Generator, cell: int, center_nm: Float, n
     near = (dz**2 + dy**2 + dx**2 < reach_nm**2) & (np.abs(up) < _BEND_NM) & (cells.tilt[index] < 1.5 * _STEEPEST)
     filled = near * within(depth, half, smear) * np.clip((1 - radius) * wide / 10 + 0.5, 0, 1)
     pen = [1, *(max(1, round(_PEN_NM / v)) for v in cells.sections.voxel_size_nm[1:])]
-    painted = ndimage.binary_opening(filled > 0.5, np.ones(pen, bool))
+    painted = ndimage.binary_opening(filled > _PAINTED, np.ones(pen, bool))
     cleft = cc3d.largest_k(painted, k=1, connectivity=26) > 0
-    filled[(filled > 0.5) & ~cleft] = 0
+    filled[(filled > _PAINTED) & ~cleft] = 0
     absorbance = np.float32(rng.uniform(*_STRENGTH)) * filled
     return Plate(center_nm, normal, cell, reach_nm, index, absorbance, cleft)
 

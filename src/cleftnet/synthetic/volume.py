@@ -25,8 +25,9 @@ from cleftnet.volumes.volume import Volume
 _SMALLEST_NM = (320.0, 256.0, 256.0)  # 8×64×64 voxels of 40×4×4 nm: room for one synapse
 _LARGEST_VOXEL_NM = (100.0, 12.0, 12.0)  # a plate is at least 24 nm thick
 _MEMBRANE_HALF_NM, _MEMBRANE = 7.0, np.float32(1.2)  # two membranes and what is between them, one dark line
-_DARKER = np.float32(1.3)  # look-alike plates over true ones: the darkest membrane is no synapse
-_PLATES, _CLOUDS, _BODIES = 0.5, 1.0, 3.0  # of every kind of look-alike, for each distractor asked for
+_DARKER = 1.4  # look-alike plates over true ones: the darkest membrane is no synapse
+_PLATES, _CLOUDS, _BODIES = 0.25, 0.5, 1.0  # of every kind of look-alike, for each distractor asked for
+_CLEAR_NM = 220.0  # from the middle of a synapse to the middle of what else there is in cells
 _ATTEMPTS = 20
 
 
@@ -36,7 +37,8 @@ class SyntheticSettings(BaseModel, frozen=True, extra="forbid"):
     Args:
         cell_size_nm: About the width of a cell.
         synapses_per_um3: How dense synapses are; a volume has at least one.
-        distractors_per_synapse: 1 is a vesicle cloud, three dense bodies and half a dark plate without a synapse for each.
+        cleft_darkness: How much more a cleft absorbs than usual; 1 is about as dark as a membrane, and hard to learn.
+        distractors_per_synapse: of look-alikes: 1 is a dense body, half a vesicle cloud and a quarter of a dark plate.
         mitochondria_per_um3: How dense mitochondria are, as far as there are cells wide enough.
         misalignment_nm: Deviation of the position of a section in the plane, y and x.
         contrast: Deviation of brightness and contrast from section to section, relative.
@@ -46,6 +48,7 @@ class SyntheticSettings(BaseModel, frozen=True, extra="forbid"):
 
     cell_size_nm: float = Field(default=350.0, ge=100, le=800)
     synapses_per_um3: float = Field(default=16.0, gt=0, le=40)
+    cleft_darkness: float = Field(default=1.0, gt=0, le=4)
     distractors_per_synapse: float = Field(default=1.0, ge=0, le=5)
     mitochondria_per_um3: float = Field(default=5.0, ge=0, le=20)
     misalignment_nm: float = Field(default=4.0, ge=0, le=30)
@@ -112,9 +115,9 @@ def synthetic_volume(
     labels = np.zeros(size, np.uint64)
     for cleft_id, plate in enumerate(plates, start=1):
         labels[plate.index][plate.cleft] = cleft_id
-        absorbance[plate.index] += plate.absorbance
+        _stain(absorbance, plate, settings.cleft_darkness)
         draw_tbars(cells, synapses, plate, absorbance)
-        draw_vesicles(cells, synapses, plate.above_nm(110), synapses.uniform(170, 260), absorbance)
+        draw_vesicles(cells, synapses, plate.above_nm(90), synapses.uniform(170, 260), absorbance)
     raw = expose(
         sections,
         microscope,
@@ -156,31 +159,39 @@ def _cytoplasm(cells: Cells) -> Float:
     return np.asarray(cells.tone[cells.own] + _MEMBRANE * membrane, np.float32)
 
 
-def _places_inside(cells: Cells, rng: np.random.Generator, depth_nm: float, count: int) -> Float:
-    """Return random places that far from any membrane, (count, 3) z y x, or none where no cell is that wide."""
-    deep = np.flatnonzero(cells.membrane_nm > depth_nm)
-    chosen = rng.choice(deep, count) if len(deep) else deep
-    return cells.sections.place_nm(np.column_stack(np.unravel_index(chosen, cells.own.shape)))
+def _places_inside(cells: Cells, rng: np.random.Generator, depth_nm: float, count: float, plates: list[Plate]) -> Float:
+    """Return random places that far from any membrane and clear of the plates, (n, 3) z y x; none where there are none."""
+    free = cells.membrane_nm > depth_nm
+    for plate in plates:
+        index, (dz, dy, dx) = cells.sections.around(plate.center_nm, _CLEAR_NM)
+        free[index] &= dz**2 + dy**2 + dx**2 > _CLEAR_NM**2
+    found = np.flatnonzero(free)
+    chosen = rng.choice(found, round(count)) if len(found) else found
+    return cells.sections.place_nm(np.column_stack(np.unravel_index(chosen, free.shape)))
+
+
+def _stain(absorbance: Float, plate: Plate, strength: float) -> None:
+    """Make a plate as dark as it is, whatever was there: it replaces the membrane."""
+    part = absorbance[plate.index]
+    np.maximum(part, np.float32(strength) * plate.absorbance, out=part)
 
 
 def _draw_organelles(
     cells: Cells, rng: np.random.Generator, plates: list[Plate], mitochondria_per_um3: float, absorbance: Float
 ) -> None:
-    """Add reticulum, and mitochondria away from the synapses."""
+    """Add reticulum and mitochondria."""
     draw_reticulum(cells, rng, absorbance)
-    count = rng.poisson(mitochondria_per_um3 * cells.sections.volume_um3)
-    for place in _places_inside(cells, rng, 80, count):
-        if all(np.linalg.norm(place - plate.center_nm) > 180 for plate in plates):
-            draw_mitochondrion(cells, rng, place, absorbance)
+    for place in _places_inside(cells, rng, 80, mitochondria_per_um3 * cells.sections.volume_um3, plates):
+        draw_mitochondrion(cells, rng, place, absorbance)
 
 
 def _draw_look_alikes(
     cells: Cells, rng: np.random.Generator, plates: list[Plate], count: float, absorbance: Float
 ) -> None:
     """Add what looks like a part of a synapse: dense bodies, plates without T-bar and vesicles, vesicles without a plate."""
-    for place in _places_inside(cells, rng, 30, round(_BODIES * count)):
+    for place in _places_inside(cells, rng, 30, _BODIES * count, plates):
         draw_dense_body(cells.sections, rng, place, absorbance)
     for plate in place_plates(cells, rng, round(_PLATES * count), plates):
-        absorbance[plate.index] += _DARKER * plate.absorbance
-    for place in _places_inside(cells, rng, 45, round(_CLOUDS * count)):
+        _stain(absorbance, plate, _DARKER)
+    for place in _places_inside(cells, rng, 45, _CLOUDS * count, plates):
         draw_vesicles(cells, rng, place, rng.uniform(150, 260), absorbance)

@@ -96,6 +96,7 @@ def test_darkness_alone_does_not_find_the_clefts(good: list[Synthetic]) -> None:
     [
         {"cell_size_nm": 250},
         {"synapses_per_um3": 40},
+        {"cleft_darkness": 1.5},
         {"distractors_per_synapse": 4},
         {"mitochondria_per_um3": 20},
         {"misalignment_nm": 9},

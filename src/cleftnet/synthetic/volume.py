@@ -1,7 +1,7 @@
 """From a seed to a volume: grow cells, fill them, put synapses and their look-alikes on the membranes, take the picture.
 
-Darkness alone does not find the clefts: as many plates without a synapse, dense bodies, dark cells and T-bars are
-as dark. A cleft is a thick dark plate on a membrane with a T-bar and vesicles on one side of it.
+Darkness alone does not find the clefts: plates without a synapse, dense bodies, glia and T-bars are as dark, or darker.
+A cleft is a thick dark plate on a membrane with a T-bar and vesicles on one side of it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ class SyntheticSettings(BaseModel, frozen=True, extra="forbid"):
     Args:
         cell_size_nm: About the width of a cell.
         synapses_per_um3: How dense synapses are; a volume has at least one.
-        cleft_darkness: How much more a cleft absorbs than usual; 1 is about as dark as a membrane, and hard to learn.
-        distractors_per_synapse: of look-alikes: 1 is a dense body, half a vesicle cloud and a quarter of a dark plate.
+        cleft_darkness: How much more than usual a cleft absorbs. Up to about 1.3 its look-alikes are darker still; from 2 on
+            nothing is as dark as a cleft, which is easy to learn, and easy to find without learning.
+        distractors_per_synapse: 1 is a dense body, half a vesicle cloud and a quarter of a plate without a synapse for each.
         mitochondria_per_um3: How dense mitochondria are, as far as there are cells wide enough.
         misalignment_nm: Deviation of the position of a section in the plane, y and x.
         contrast: Deviation of brightness and contrast from section to section, relative.

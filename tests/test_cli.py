@@ -16,7 +16,7 @@ from cleftnet.volumes import LABELS, open_volume, write_volume
 def cleftnet(*arguments, code=0, cwd=None):
     """Run the program; return what it printed to stdout, or to stderr where it should fail."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", "from cleftnet.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-c", "from cleftnet.cli import main; main()", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,

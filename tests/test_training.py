@@ -100,30 +100,39 @@ def test_another_seed_gives_other_losses(tmp_path):
 def test_averaged_weights_are_what_is_saved(tmp_path):
     """A decay close to 1 keeps the averaged weights near the start; without averaging they move by the learning rate."""
     torch.manual_seed(0)
-    start = build("cleftnet", widths=(4, 8), patch=(8, 16, 16), max_keys=64).head.weight
+    start = build("cleftnet", widths=(4, 8), patch=(8, 16, 16), max_keys=64).head.weight.detach()
 
     def moved(run):
-        return float((load_model(run.directory / LAST).net.head.weight - start).abs().max())
+        return float((load_model(run.directory / LAST).net.head.weight.detach() - start).abs().max())
 
-    assert moved(train(tmp_path / "a", ema=0.999)) < 0.1 * moved(train(tmp_path / "b", ema=0))
+    assert moved(train(tmp_path / "a", ema=0.999)) < 0.5 * moved(train(tmp_path / "b", ema=0))
 
 
-def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
-    steps = iter(range(100))
-    honest = nn.Conv3d.forward
+@pytest.fixture
+def poison(monkeypatch):
+    """Make the head's convolution give NaN from a given training step on."""
 
-    def poisoned(self, x):  # the head's convolution gives NaN from the fifth training step on
-        y = honest(self, x)
-        return y * math.nan if self.training and self.out_channels == 2 and next(steps) >= 4 else y
+    def _poison(first):
+        steps, honest = iter(range(1, 100)), nn.Conv3d.forward
 
-    monkeypatch.setattr(nn.Conv3d, "forward", poisoned)
+        def forward(self, x):
+            y = honest(self, x)
+            return y * math.nan if self.training and self.out_channels == 2 and next(steps) >= first else y
+
+        monkeypatch.setattr(nn.Conv3d, "forward", forward)
+
+    return _poison
+
+
+def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_last_good_checkpoint(tmp_path, poison):
+    poison(5)
     with pytest.raises(InputError, match=r"not a finite number at step 5 .*last\.safetensors.*learning_rate"):
         train(tmp_path / "run", steps=20, validate_every=3)
     assert load_model(tmp_path / "run" / LAST).card.step == 3
 
 
-def test_a_loss_that_is_no_number_before_any_checkpoint_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(nn.Conv3d, "forward", lambda self, x: x.new_full((2, self.out_channels, 8, 16, 16), math.nan))
+def test_a_loss_that_is_no_number_before_any_checkpoint_says_so(tmp_path, poison):
+    poison(1)
     with pytest.raises(InputError, match="nothing was saved yet"):
         train(tmp_path / "run")
     assert not (tmp_path / "run" / BEST).exists()

@@ -274,7 +274,7 @@ class _Log:
 
 def _diverged(step: int, losses: Losses, out: Path) -> str:
     """Say that the loss is no longer a number, where the last good weights are, and what to try."""
-    parts = ", ".join(f"{name} {float(value):g}" for name, value in zip(losses._fields, losses, strict=True))
+    parts = ", ".join(f"{name} {float(value.detach()):g}" for name, value in zip(losses._fields, losses, strict=True))
     kept = (
         f"the weights of the last validation are in {out / LAST}" if (out / LAST).exists() else "nothing was saved yet"
     )

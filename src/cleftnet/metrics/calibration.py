@@ -61,21 +61,28 @@ def fit_calibration(logits: Sequence[Array], true: Sequence[Mask], valid: Sequen
 
 
 def _most_likely(values: Floats, positives: Integers, negatives: Integers) -> Calibration:
-    """Minimise the cross-entropy over the logarithm of the scale (so that it stays positive) and the shift."""
+    """Minimise the cross-entropy over scale and shift, which is convex, by Newton steps within a trust region."""
     certain = (positives.sum() + 1) / (positives.sum() + 2)  # Platt's targets: finite even where a threshold separates
     unlikely = 1 / (negatives.sum() + 2)
-    cleft = certain * positives + unlikely * negatives
-    other = (1 - certain) * positives + (1 - unlikely) * negatives
-    spread = max(float(np.ptp(values)), 1e-6)
+    every = (positives + negatives) / positives.sum()
+    cleft = (certain * positives + unlikely * negatives) / positives.sum()
+    middle, spread = float(values.mean()), max(float(np.ptp(values)), 1e-6)
+    design = np.stack([(values - middle) / spread, -np.ones_like(values)])
 
     def cross_entropy(point: Floats) -> float:
-        logit = np.exp(point[0]) * values / spread - point[1]
-        return float(-(cleft @ log_expit(logit) + other @ log_expit(-logit)) / (cleft.sum() + other.sum()))
+        logit = point @ design
+        return float(-(cleft @ log_expit(logit) + (every - cleft) @ log_expit(-logit)))
 
-    found = minimize(
-        cross_entropy, [np.log(spread), 0.0], method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-10}
-    )
-    return Calibration(float(np.exp(found.x[0]) / spread), float(found.x[1]))
+    def gradient(point: Floats) -> Floats:
+        return np.asarray(design @ (every * expit(point @ design) - cleft))
+
+    def curvature(point: Floats) -> Floats:
+        probability = expit(point @ design)
+        return np.asarray((design * (every * probability * (1 - probability))) @ design.T)
+
+    found = minimize(cross_entropy, [1.0, 0.0], method="trust-exact", jac=gradient, hess=curvature)
+    scale = max(float(found.x[0]) / spread, 1e-6)  # a network that ranks backwards keeps its ranking
+    return Calibration(scale, float(found.x[1]) + scale * middle)
 
 
 class Reliability(NamedTuple):

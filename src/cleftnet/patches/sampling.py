@@ -1,77 +1,43 @@
 """Random patches from labelled volumes, with the paper's rejection of patches that hold hardly any cleft (§IV-C).
 
 Patch number i of a training is a pure function of (seed, i): whatever the number of loader processes, and wherever a
-training was interrupted, the same patches come.
+training was interrupted, the same patches come. Rejection looks at an index of where clefts are; only what is kept is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch.utils.data import Dataset
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box, IntZYX
-from cleftnet.patches.augment import AugmentSettings, Patch, augment
-from cleftnet.patches.targets import distance_map
-from cleftnet.volumes.volume import CLEFT, Array, Volume, classes, intensity
+from cleftnet.patches.augment import AugmentSettings, augment
+from cleftnet.patches.index import CleftIndex
+from cleftnet.patches.labelled import LabelledVolume
+
+__all__ = ["LabelledVolume", "PatchSampler", "SamplingSettings"]
 
 
 class SamplingSettings(BaseModel):
-    """Which random patches are kept; the defaults are the paper's.
+    """Which random patches are kept, and where they are read from; the defaults of the rule are the paper's.
 
     Attributes:
-        min_cleft_voxels: A patch with fewer cleft voxels is rejected with `reject_probability`.
+        min_cleft_voxels: A patch with fewer cleft voxels is rejected with `reject_probability`. Counted where the patch lies,
+            before any change of it.
         reject_probability: How often such a patch is rejected.
+        raw_in_memory_gib: Raw volumes are held in memory, in their order, while they fit into this; the others are read
+            patch by patch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_cleft_voxels: int = Field(200, ge=0)
     reject_probability: float = Field(0.95, ge=0, lt=1)
-
-
-@dataclass(frozen=True)
-class LabelledVolume:
-    """A raw volume in memory with its augmented labels, axes z y x, all of one shape."""
-
-    raw: Array
-    classes: npt.NDArray[np.uint8]
-    distance: npt.NDArray[np.float32]
-
-    @classmethod
-    def read(cls, raw: Volume, labels: Volume, *, scale_nm: float | None = None) -> LabelledVolume:
-        """Read both volumes and augment the labels (Eq. 6).
-
-        Args:
-            raw: Any integer or 0-1 float type.
-            labels: Instance ids in the house's convention, of the same shape.
-            scale_nm: None measures boundary distance in voxels, as printed; a number in nm divided by it.
-
-        Raises:
-            InputError: when the shapes differ.
-        """
-        if raw.shape != labels.shape:
-            raise InputError(
-                f"{raw.address} is {raw.shape} but its labels {labels.address} are {labels.shape} (z y x voxels); give "
-                f"arrays of one shape, or labels whose offset places them"
-            )
-        ids = labels.read()
-        if scale_nm is None:
-            distance = distance_map(ids)
-        else:
-            distance = distance_map(ids, unit="nm", voxel_size_nm=labels.voxel_size_nm, scale_nm=scale_nm)
-        return cls(raw.read(), classes(ids), distance)
-
-    def patch(self, box: Box) -> Patch:
-        """Cut one patch; raw becomes float32 in 0-1."""
-        s = box.slices
-        return Patch(intensity(self.raw[s]), self.classes[s], self.distance[s])
+    raw_in_memory_gib: float = Field(2.0, ge=0)
 
 
 class PatchSampler(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
@@ -87,6 +53,15 @@ class PatchSampler(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
 
     Raises:
         InputError: when a volume is smaller than the patch, or none holds any cleft.
+
+    Example:
+        >>> from cleftnet.volumes import Volume
+        >>> raw, labels = np.zeros((4, 8, 8), np.uint8), np.ones((4, 8, 8), np.uint64)
+        >>> volume = LabelledVolume.read(Volume(raw), Volume(labels))
+        >>> settings = {"settings": SamplingSettings(), "augmentation": AugmentSettings()}
+        >>> patches = PatchSampler([volume], (2, 6, 6), length=10, seed=0, **settings)
+        >>> [tuple(tensor.shape) for tensor in patches[7]]
+        [(1, 2, 6, 6), (2, 6, 6), (2, 6, 6)]
     """
 
     def __init__(
@@ -99,35 +74,48 @@ class PatchSampler(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         settings: SamplingSettings,
         augmentation: AugmentSettings,
     ) -> None:
-        self.volumes, self.shape, self.length, self.seed = list(volumes), shape, length, seed
+        self.shape, self.length, self.seed = shape, length, seed
         self.settings, self.augmentation = settings, augmentation
-        for volume in self.volumes:
-            if any(n < p for n, p in zip(volume.raw.shape, shape, strict=True)):
+        for volume in volumes:
+            if any(n < p for n, p in zip(volume.shape, shape, strict=True)):
                 raise InputError(
                     f"patch {'×'.join(map(str, shape))} is larger than a training region of "
-                    f"{'×'.join(map(str, volume.raw.shape))} voxels (z×y×x); choose a smaller net.patch"
+                    f"{'×'.join(map(str, volume.shape))} voxels (z×y×x); choose a smaller net.patch"
                 )
-        if not any((v.classes == CLEFT).any() for v in self.volumes):
+        self.indices = [CleftIndex.of(v.target, shape, settings.min_cleft_voxels) for v in volumes]
+        if not any(index.cleft_voxels for index in self.indices):
             raise InputError(
                 "there is no cleft voxel in the training data; check the labels and the region (cleftnet info LABELS)"
             )
-        places = [np.prod([n - p + 1 for n, p in zip(v.raw.shape, shape, strict=True)]) for v in self.volumes]
-        self.share = np.array(places) / np.sum(places)
+        self.volumes = _held(volumes, settings.raw_in_memory_gib * 2**30)
+        places = np.array([np.prod(index.places, dtype=np.int64) for index in self.indices])
+        self.share = places / places.sum()
 
     def __len__(self) -> int:
         return self.length
 
-    def draw(self, rng: np.random.Generator) -> Patch:
-        """Draw one patch by the paper's rule, not augmented."""
+    def draw(self, rng: np.random.Generator) -> tuple[LabelledVolume, Box]:
+        """Draw where a patch lies by the paper's rule; no voxel is read."""
+        up_to = np.cumsum(self.share)
         while True:
-            volume = self.volumes[int(rng.choice(len(self.volumes), p=self.share))]
-            start = [int(rng.integers(0, n - p + 1)) for n, p in zip(volume.raw.shape, self.shape, strict=True)]
-            box = Box.at(start, self.shape)
-            found = np.count_nonzero(volume.classes[box.slices] == CLEFT)
-            if found >= self.settings.min_cleft_voxels or rng.random() >= self.settings.reject_probability:
-                return volume.patch(box)
+            number = int(np.searchsorted(up_to[:-1], rng.random(), side="right"))
+            z, y, x = (int(rng.integers(n)) for n in self.indices[number].places)
+            if self.indices[number].enough((z, y, x)) or rng.random() >= self.settings.reject_probability:
+                return self.volumes[number], Box.at((z, y, x), self.shape)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng([self.seed, index])
-        patch = augment(self.draw(rng), self.augmentation, rng)
-        return torch.from_numpy(patch.raw)[None], torch.from_numpy(patch.classes), torch.from_numpy(patch.distance)
+        volume, box = self.draw(rng)
+        patch = augment(volume.patch, box, self.augmentation, rng)
+        raw, classes, distance = (torch.from_numpy(a) for a in (patch.raw, patch.classes, patch.distance))
+        return raw[None], classes, distance
+
+
+def _held(volumes: Sequence[LabelledVolume], limit_bytes: float) -> list[LabelledVolume]:
+    """Return the volumes, raw read into memory for as many as fit."""
+    held, used = [], 0
+    for volume in volumes:
+        fits = used + volume.raw_bytes <= limit_bytes
+        used += volume.raw_bytes if fits else 0
+        held.append(volume.in_memory() if fits else volume)
+    return held

@@ -229,12 +229,12 @@ def folded_against_unfolded(patch: IntZYX, max_keys: int) -> None:
         )
 
 
-def training_step(sizes: NetSpec) -> Run:
-    """One optimiser step on one patch, after another that warmed everything up."""
+def training_step(sizes: NetSpec, batch: int) -> Run:
+    """One optimiser step, after another that warmed everything up."""
     net = Network(sizes).channels_last().to(device())
     optimiser = torch.optim.Adam(net.parameters())
-    x = torch.rand(1, 1, *sizes.patch, device=device())
-    classes = (torch.rand(1, *sizes.patch, device=device()) < 0.01).to(torch.uint8)
+    x = torch.rand(batch, 1, *sizes.patch, device=device())
+    classes = (torch.rand(batch, *sizes.patch, device=device()) < 0.01).to(torch.uint8)
 
     def run() -> None:
         loss = cleft_loss(net(x), classes, classes * 0.76, LossSettings()).total
@@ -246,10 +246,8 @@ def training_step(sizes: NetSpec) -> Run:
     return run
 
 
-def steps_against_resunet(patch: IntZYX, max_keys: int, repeats: int) -> None:
-    print(
-        f"\none training step, patch {'×'.join(map(str, patch))}, batch 1, best of {repeats}, attentions with {max_keys} keys"
-    )
+def steps_against_resunet(patch: IntZYX, max_keys: int, batch: int, repeats: int) -> None:
+    print(f"\none training step, patch {'×'.join(map(str, patch))}, batch {batch}, best of {repeats}, {max_keys} keys")
     print(f"{'network':20s}{'time s':>9s}{'against ResUnet':>17s}{'peak MiB':>10s}")
     rows = {
         name: spec(name, patch=patch, max_keys=max_keys) for name in sorted(ZOO, key=lambda name: name != "resunet")
@@ -258,7 +256,7 @@ def steps_against_resunet(patch: IntZYX, max_keys: int, repeats: int) -> None:
         rows["cleftnet, all keys"] = spec("cleftnet", patch=patch)
     resunet = 0.0
     for name, sizes in rows.items():
-        found = [alone(training_step, sizes) for _ in range(repeats)]
+        found = [alone(training_step, sizes, batch) for _ in range(repeats)]
         seconds, peak = min(found)
         resunet = resunet or seconds
         print(f"{name:20s}{seconds:9.2f}{seconds / resunet:16.2f}×{peak / MIB:10.0f}", flush=True)
@@ -278,6 +276,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--model", help="a trained CleftNet, whose features reduced keys are measured on")
     parser.add_argument("--volume", help="the tissue it sees (default: synthetic)")
     parser.add_argument("--max-keys", type=int, default=512, help="of the reduced form (default: 512)")
+    parser.add_argument("--batch", type=int, default=2, help="patches of a training step (default: 2)")
     parser.add_argument("--full", action="store_true", help="the paper's patch 8×256×256 instead of 8×64×64")
     given = parser.parse_args(arguments)
     unknown = set(given.parts) - set(parts)
@@ -296,6 +295,6 @@ def main(arguments: Sequence[str]) -> None:
     if "folded" in chosen:
         folded_against_unfolded(patch, given.max_keys)
     if "steps" in chosen:
-        steps_against_resunet(patch, given.max_keys, 1 if given.full else 3)
+        steps_against_resunet(patch, given.max_keys, given.batch, 1 if given.full else 3)
     if "forward" in chosen:
         full_forward()

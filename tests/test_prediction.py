@@ -5,8 +5,9 @@ import torch
 from cleftnet.checkpoint import Model, ModelCard
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
+from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.zoo import build
-from cleftnet.prediction import logit_tiles, predict, to_uint8
+from cleftnet.prediction import Inference, logit_tiles, predict, to_uint8
 from cleftnet.volumes import Volume, open_volume
 
 
@@ -85,6 +86,39 @@ def test_a_network_without_boundary_head_leaves_no_distance(raw, tmp_path):
     predict(Model(net, ModelCard(spec=net.spec)), raw, tmp_path / "p.hdf")
     with pytest.raises(InputError, match="no dataset 'volumes/distance'"):
         open_volume(tmp_path / "p.hdf/volumes/distance")
+
+
+@pytest.mark.filterwarnings("ignore:this model was trained on patches")
+def test_another_patch_predicts_what_the_network_with_interpolated_queries_says(model, raw, tmp_path):
+    predict(model, raw, tmp_path / "p.hdf", inference=Inference(overlap=0.25, patch=(4, 24, 20)))
+    logits = assembled(resize_network(model.net, (4, 24, 20)), raw, overlap=0.25)
+    probability = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
+    assert (
+        np.abs(open_volume(tmp_path / "p.hdf/volumes/probability").read() / 255 - probability).max() <= 0.5 / 255 + 1e-5
+    )
+
+
+def test_another_patch_brings_a_warning_and_the_trained_one_none(model, raw, tmp_path):
+    with pytest.warns(UserWarning, match="trained on patches of 8×32×32; its queries are interpolated to 8×24×24"):
+        predict(model, raw, tmp_path / "p.hdf", inference=Inference(patch=(8, 24, 24)))
+    predict(model, raw, tmp_path / "q.hdf", inference=Inference(patch=(8, 32, 32)))  # a warning would be an error here
+
+
+def test_a_patch_that_the_learned_kernels_do_not_fit_is_refused_and_nothing_is_left_behind(raw, tmp_path):
+    net = build("resunet", widths=(2, 4, 4, 4), patch=(4, 32, 32))  # z: 4 -> 2 -> 1 -> 1, halved twice
+    with (
+        pytest.warns(UserWarning, match="interpolated"),
+        pytest.raises(InputError, match="z = 8 is halved 3 times"),
+    ):
+        predict(Model(net, ModelCard(spec=net.spec)), raw, tmp_path / "p.hdf", inference=Inference(patch=(8, 32, 32)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("overlap", [-0.1, 0.95])
+def test_an_overlap_outside_0_to_0_9_is_refused_and_nothing_is_left_behind(model, raw, tmp_path, overlap):
+    with pytest.raises(InputError, match="share of the patch between"):
+        predict(model, raw, tmp_path / "p.hdf", inference=Inference(overlap=overlap))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_existing_output_is_not_touched_without_overwrite(model, raw, tmp_path):

@@ -41,12 +41,12 @@ def test_every_network_keeps_the_shapes_it_states(name):
 
 def test_a_key_without_its_channel_axis_is_noticed():
     with pytest.raises(jaxtyping.TypeCheckError):
-        attention.attend(torch.zeros(3, 1, 2, 2), torch.zeros(3, 2, 2, 2), torch.zeros(1, 3, 2, 2, 2))
+        attention.attend(torch.zeros(1, 4, 3), torch.zeros(8, 3), torch.zeros(1, 8, 3))
 
 
 def test_values_of_another_size_than_the_keys_are_noticed():
     with pytest.raises(jaxtyping.TypeCheckError):
-        attention.attend(torch.zeros(3, 1, 2, 2), torch.zeros(1, 3, 2, 2, 2), torch.zeros(1, 3, 2, 2, 1))
+        attention.attend(torch.zeros(1, 4, 3), torch.zeros(1, 8, 3), torch.zeros(1, 7, 3))
 
 
 def test_classes_of_another_type_than_uint8_are_noticed():

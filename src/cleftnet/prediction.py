@@ -10,6 +10,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +22,29 @@ from torch import Tensor
 from cleftnet.checkpoint import Float32, Model, load_model
 from cleftnet.errors import InputError
 from cleftnet.geometry import OVERLAP, Box, IntZYX, tile
+from cleftnet.nets.folding import fold
+from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.skeleton import Network
 from cleftnet.progress import track
 from cleftnet.volumes import PREDICTION, Volume, create_volumes, open_volume
 from cleftnet.volumes.volume import intensity
 
 PROBABILITY, DISTANCE = "volumes/probability", "volumes/distance"
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How a trained network is run over a volume.
+
+    Attributes:
+        overlap: Share of the patch that neighbouring tiles have in common, 0 to 0.9; the paper's is 0.
+        tta: Average over flips and in-plane rotations (test-time augmentation), 16 times the work.
+        patch: Another patch size z y x than the one trained with, the queries interpolated; None keeps it.
+    """
+
+    overlap: float = OVERLAP
+    tta: bool = False
+    patch: IntZYX | None = None
 
 
 class Tile(NamedTuple):
@@ -116,8 +134,7 @@ def predict(
     out: str | Path,
     *,
     roi: Box | None = None,
-    overlap: float = OVERLAP,
-    tta: bool = False,
+    inference: Inference = Inference(),
     overwrite: bool = False,
 ) -> Volume:
     """Predict a volume into a file of `volumes/probability` and `volumes/distance`, uint8, with voxel size and offset.
@@ -127,30 +144,43 @@ def predict(
         volume: Raw, or its address.
         out: The file to write, in the format of its ending (`.hdf`); it appears whole or not at all.
         roi: The part to predict, in voxels of the volume; None is all of it.
-        overlap: Share of the patch that neighbouring tiles have in common.
-        tta: Average over flips and in-plane rotations.
+        inference: Overlap of the tiles, test-time augmentation, another patch size.
         overwrite: Whether an existing `out` may be replaced.
 
     Returns:
         The probability, opened lazily, with the model's threshold.
 
     Raises:
-        InputError: when model or volume cannot be used, or `out` exists.
+        InputError: when model or volume cannot be used, the network cannot take the patch, or `out` exists.
     """
     loaded = model if isinstance(model, Model) else load_model(model, best_device())
     whole = volume if isinstance(volume, Volume) else open_volume(volume)
     raw = whole if roi is None else whole.crop(roi)
     _warn_about_voxel_size(loaded, raw)
+    net = fold(_at_patch(loaded.net, inference.patch)).channels_last()
     with create_volumes(out, overwrite) as new:
         create = functools.partial(new.create, voxel_size_nm=raw.voxel_size_nm, offset_nm=raw.offset_nm)
         probability = create(PROBABILITY, raw.shape, np.uint8, threshold=loaded.card.threshold)
         distance = create(DISTANCE, raw.shape, np.uint8) if len(loaded.card.spec.heads) > 1 else None
-        for done in logit_tiles(loaded.net, raw, overlap=overlap, tta=tta):
+        for done in logit_tiles(net, raw, overlap=inference.overlap, tta=inference.tta):
             probability[done.box.slices] = to_uint8(loaded.probability(done.logits))
             depth = loaded.distance(done.logits)
             if distance is not None and depth is not None:
                 distance[done.box.slices] = to_uint8(depth)
     return open_volume(out, default=PREDICTION)
+
+
+def _at_patch(net: Network, patch: IntZYX | None) -> Network:
+    """Return the network at another patch size, with a warning; itself where the size stays."""
+    if patch is None or patch == net.spec.patch:
+        return net
+    trained, wanted = ("×".join(map(str, sides)) for sides in (net.spec.patch, patch))
+    warnings.warn(
+        f"this model was trained on patches of {trained}; its queries are interpolated to {wanted}, which costs accuracy: "
+        f"docs/results.md has what it cost us, measure it on labels of your own",
+        stacklevel=3,
+    )
+    return resize_network(net, patch)
 
 
 def _warn_about_voxel_size(model: Model, raw: Volume) -> None:

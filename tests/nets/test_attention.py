@@ -11,8 +11,10 @@ from cleftnet.nets.attention import (
     SelfAttention,
     SpatialGate,
     attend,
+    features,
     reduced_shape,
     resize,
+    tokens,
 )
 
 SHAPES = {  # the paper's three scenarios, an axis of 1, odd sides, and sizes that mix growing with shrinking
@@ -119,22 +121,41 @@ def test_every_sample_of_a_batch_attends_to_itself_alone():
 
 
 def test_a_query_that_scores_all_voxels_alike_takes_their_mean():
-    x = torch.arange(8.0).view(1, 1, 2, 2, 2)
-    assert attend(torch.zeros(1, 1, 1, 1), x, x).item() == pytest.approx(3.5)
+    x = torch.arange(8.0).view(1, 8, 1)
+    assert attend(torch.zeros(1, 1, 1), x, x).item() == pytest.approx(3.5)
 
 
 def test_a_query_that_scores_one_voxel_far_above_all_others_takes_its_value():
-    key = torch.tensor([0.0, 0.0, 50.0, 0.0]).view(1, 1, 1, 1, 4)
-    value = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 1, 1, 4)
-    assert attend(torch.ones(1, 1, 1, 1), key, value).item() == pytest.approx(3.0)
+    key = torch.tensor([0.0, 0.0, 50.0, 0.0]).view(1, 4, 1)
+    value = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1)
+    assert attend(torch.ones(1, 1, 1), key, value).item() == pytest.approx(3.0)
 
 
 def test_scores_are_not_divided_by_the_root_of_the_channels():
     # Eq. 4 prints none: keys 0 and ln 3 under a query of 1 weigh 1/4 and 3/4, so that values 0 and 1 give 3/4.
-    key = torch.tensor([[0.0, np.log(3)], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]).view(1, 4, 1, 1, 2)
-    value, query = torch.tensor([0.0, 1.0]).view(1, 1, 1, 1, 2), torch.ones(4, 1, 1, 1)
+    key = torch.tensor([[0.0, 0.0, 0.0, 0.0], [np.log(3), 0.0, 0.0, 0.0]]).view(1, 2, 4)
+    value, query = torch.tensor([0.0, 1.0]).view(1, 2, 1), torch.ones(1, 1, 4)
     assert attend(query, key.float(), value).item() == pytest.approx(0.75)
     assert attend(query, key.float(), value, scale=0.0).item() == pytest.approx(0.5)
+
+
+def test_tokens_are_the_voxels_as_rows_and_features_are_their_inverse():
+    x = torch.arange(12.0).view(1, 2, 1, 2, 3)
+    assert tokens(x)[0].tolist() == [[0, 6], [1, 7], [2, 8], [3, 9], [4, 10], [5, 11]]
+    assert torch.equal(features(tokens(x), (1, 2, 3)), x)
+
+
+def test_nothing_is_copied_between_features_with_channels_last_and_tokens():
+    x = torch.randn(2, 3, 2, 4, 4).to(memory_format=torch.channels_last_3d)
+    assert tokens(x).data_ptr() == x.data_ptr()
+    assert features(tokens(x), (2, 4, 4)).data_ptr() == x.data_ptr()
+    assert features(tokens(x), (2, 4, 4)).is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_what_it_returns_has_channels_last_where_its_input_does():
+    x = torch.randn(2, 3, 2, 4, 4).to(memory_format=torch.channels_last_3d)
+    for shape in ((1, 2, 2), (2, 4, 4), (4, 8, 8)):
+        assert FeatureAugmentor(3, (2, 4, 4), shape)(x).is_contiguous(memory_format=torch.channels_last_3d)
 
 
 def test_queries_start_as_normal_with_a_deviation_of_2_percent_and_are_shared_by_all_inputs():

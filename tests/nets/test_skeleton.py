@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cleftnet.errors import InputError
+from cleftnet.nets.attention import tokens
 from cleftnet.nets.skeleton import HEADS, NetSpec, Network
 
 
@@ -58,3 +59,13 @@ def test_training_on_a_single_voxel_at_the_bottom_is_refused_and_two_patches_are
         net(torch.rand(1, 1, 1, 2, 2))
     assert net(torch.rand(2, 1, 1, 2, 2)).shape == (2, 1, 1, 2, 2)
     assert net.eval()(torch.rand(1, 1, 1, 2, 2)).shape == (1, 1, 1, 2, 2)
+
+
+def test_the_channels_last_layout_copies_no_query_and_changes_no_output():
+    torch.manual_seed(0)
+    net = Network(NetSpec(down="fa", bottom="fa", up="fa", widths=(4, 8), patch=(2, 8, 8))).eval()
+    x = torch.rand(1, 1, 2, 8, 8)
+    before = net(x)
+    query = net.channels_last().bottom.query
+    assert tokens(query[None]).data_ptr() == query.data_ptr()
+    torch.testing.assert_close(net(x), before)

@@ -1,8 +1,10 @@
 """The attentions of the paper: the feature augmentor (Eqs. 3-5), its self-attention twin (Eq. 2), the two gates (Eq. 1).
 
-All of them are called on `b c z y x` features. The attention map, keys × queries, is never formed: at the paper's own
-size it would take 137 GB. `scaled_dot_product_attention` computes the same softmax with memory linear in voxels, provided
-that Q, K and V are contiguous as `b 1 n c`; with a transposed view it silently forms the map on the CPU.
+All of them are called on `b c z y x` features and work on tokens, `b n c`: one row of channels for each voxel, which is how
+features with channels last lie in memory, so that no copy is made between the two. A 1×1×1 convolution is a matrix product
+of tokens. The attention map, keys × queries, is never formed: at the paper's own size it would take 137 GB.
+`scaled_dot_product_attention` computes the same softmax with memory linear in voxels, provided that the channels of Q, K and
+V lie side by side; with a transposed view it silently forms the map on the CPU.
 """
 
 # ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
@@ -53,36 +55,45 @@ def reduce_keys(x: Float[Tensor, "b c z y x"], shape: IntZYX) -> Float[Tensor, "
     return x if tuple(x.shape[-3:]) == shape else F.adaptive_avg_pool3d(x, shape)
 
 
+def tokens(x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b n c"]:
+    """Return the voxels of features as rows, without a copy where channels lie last in memory."""
+    return x.flatten(2).transpose(1, 2).contiguous()
+
+
+def features(rows: Float[Tensor, "b n c"], shape: IntZYX) -> Float[Tensor, "b c z y x"]:
+    """Return rows as features of a size z y x, their channels last in memory; the inverse of `tokens`, without a copy."""
+    return rows.transpose(1, 2).reshape(rows.shape[0], rows.shape[2], *shape)
+
+
+def convolve(conv: nn.Conv3d, rows: Float[Tensor, "b n c"]) -> Float[Tensor, "b n d"]:
+    """Apply a 1×1×1 convolution to tokens, as the matrix product that it is."""
+    return F.linear(rows, conv.weight.flatten(1), conv.bias)
+
+
 def attend(
-    query: Float[Tensor, "*#b k qz qy qx"],
-    key: Float[Tensor, "*b k z y x"],
-    value: Float[Tensor, "*b v z y x"],
-    scale: float = 1.0,
-) -> Float[Tensor, "*b v qz qy qx"]:
+    query: Float[Tensor, "#b q k"], key: Float[Tensor, "b n k"], value: Float[Tensor, "b n v"], scale: float = 1.0
+) -> Float[Tensor, "b q v"]:
     """Return V · Softmax(KᵀQ) of Eq. 4 without forming the map.
 
     Args:
-        query: `b k *query_shape`, or `k *query_shape` shared by the batch.
-        key: `b k *key_shape`.
-        value: `b v *key_shape`.
+        query: One row for each query, of one sample for the whole batch or of each.
+        key: One row for each key.
+        value: One row for each key.
         scale: Factor on KᵀQ; the paper has none, hence 1.
 
     Returns:
-        `b v *query_shape`; the softmax runs over the keys, separately for each query.
+        One row for each query; the softmax runs over the keys, separately for each query.
     """
-    batch, shape = key.shape[0], query.shape[-3:]
-    if query.dim() == 4:
-        query = query.unsqueeze(0).expand(batch, -1, -1, -1, -1)
-    # `b c z y x` -> `b 1 n c`, contiguous: see the module's first lines for why.
-    q, k, v = (t.flatten(2).transpose(1, 2).unsqueeze(1).contiguous() for t in (query, key, value))
-    q = q.to(k.dtype)  # under autocast the convolutions give the lower precision, the query parameter does not
-    v_channels = v.shape[-1]
-    # The kernels want Q, K and V of one width, those of CUDA in float32 a multiple of four, in bfloat16 of eight, or else
-    # they form the map. Zeros change neither the products nor the sums.
-    width = -(-max(k.shape[-1], v_channels) // 8) * 8
-    q, k, v = (F.pad(t, (0, width - t.shape[-1])) if t.shape[-1] < width else t for t in (q, k, v))
-    z = F.scaled_dot_product_attention(q, k, v, scale=scale)[..., :v_channels]
-    return z.squeeze(1).transpose(1, 2).reshape(batch, v_channels, *shape)
+    channels = value.shape[-1]
+    # The kernels want Q, K and V of one type and one width, those of CUDA in float32 a multiple of four, in bfloat16 of eight,
+    # or else they form the map. Zeros change neither the products nor the sums.
+    # Under autocast the convolutions give the lower precision, the query parameter does not; torch.export cannot read a batch
+    # of any size from an expanded tensor, hence the copy.
+    query = query.to(key.dtype).expand(key.shape[0], -1, -1).contiguous()
+    width = -(-max(key.shape[-1], channels) // 8) * 8
+    q, k, v = (F.pad(t, (0, width - t.shape[-1])) if t.shape[-1] < width else t for t in (query, key, value))
+    z = F.scaled_dot_product_attention(q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1), scale=scale)
+    return z.squeeze(1)[..., :channels]
 
 
 def halving(larger: Sequence[int], smaller: Sequence[int]) -> IntZYX:
@@ -129,12 +140,12 @@ class _Attention(nn.Module):
         self.output = nn.Conv3d(v, channels, 1)
 
     def augment(
-        self, x: Float[Tensor, "b c z y x"], query: Float[Tensor, "*b k qz qy qx"]
+        self, x: Float[Tensor, "b c z y x"], query: Float[Tensor, "#b k qz qy qx"]
     ) -> Float[Tensor, "b c qz qy qx"]:
         """Attend from `query` to the keys of `x`, and add the residual (Eqs. 4-5)."""
-        source = reduce_keys(x, self.key_shape)
-        z = attend(query, self.key(source), self.value(source), self.scale)
-        return self.output(z) + resize(x, self.out_shape)  # type: ignore[no-any-return]  # nn.Module calls are Any
+        source = tokens(reduce_keys(x, self.key_shape))
+        z = attend(tokens(query), convolve(self.key, source), convolve(self.value, source), self.scale)
+        return features(convolve(self.output, z), self.out_shape) + resize(x, self.out_shape)
 
 
 class FeatureAugmentor(_Attention):
@@ -177,7 +188,7 @@ class FeatureAugmentor(_Attention):
 
     def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c qz qy qx"]:
         """Augment `b c *in_shape` features into `b c *out_shape`."""
-        return self.augment(x, self.query)
+        return self.augment(x, self.query[None])
 
 
 class SelfAttention(_Attention):

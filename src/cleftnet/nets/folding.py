@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cleftnet.nets.attention import FeatureAugmentor, attend, reduce_keys, resize
+from cleftnet.nets.attention import FeatureAugmentor, attend, convolve, features, reduce_keys, resize, tokens
 from cleftnet.nets.skeleton import Network
 
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
@@ -51,9 +51,9 @@ class FoldedAugmentor(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c qz qy qx"]:
         """Augment `b c *in_shape` features into `b c *out_shape`."""
-        source = reduce_keys(x, self.key_shape)
-        attended = attend(self.query, source, source, self.scale)
-        return self.output(attended) + resize(x, self.out_shape)  # type: ignore[no-any-return]  # nn.Module calls are Any
+        source = tokens(reduce_keys(x, self.key_shape))
+        z = attend(tokens(self.query[None]), source, source, self.scale)
+        return features(convolve(self.output, z), self.out_shape) + resize(x, self.out_shape)
 
 
 def _matrix(conv: nn.Conv3d) -> tuple[Tensor, Tensor]:

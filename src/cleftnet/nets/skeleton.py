@@ -145,10 +145,12 @@ class Network(nn.Module):
         self.head = nn.Conv3d(widths[0], len(spec.heads), 1)
 
     def channels_last(self) -> Self:
-        """Lay the convolutions' weights out with channels last, 1.3 to 1.6 times faster on CPUs, and return self."""
+        """Lay convolutions and queries out with channels last, 1.3 to 1.6 times faster on CPUs, and return self."""
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
+            elif isinstance(query := getattr(module, "query", None), Tensor) and query.dim() == 4:
+                query.data = query.data.movedim(0, -1).contiguous().movedim(-1, 0)
         return self
 
     def forward(self, x: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b heads z y x"]:

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 import cleftnet
+from cleftnet.distributed import HardwareSettings
 from cleftnet.errors import InputError
 from cleftnet.losses import LossSettings
 from cleftnet.nets.skeleton import NetSpec
@@ -21,6 +22,7 @@ RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 SETTINGS: list[type[BaseModel]] = [
     AugmentSettings,
     DataSettings,
+    HardwareSettings,
     LossSettings,
     NetSpec,
     Recipe,
@@ -87,14 +89,14 @@ def test_a_key_that_nothing_reads_is_found():
 
 
 def test_the_list_of_settings_is_complete():
-    """Every pydantic model of the package but the checkpoint's card is among those checked."""
+    """Every pydantic model of the package but the cards of checkpoints and states is among those checked."""
     names = {
         node.name
         for path in SOURCE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "BaseModel" for base in node.bases)
     }
-    assert names - {"ModelCard"} == {s.__name__ for s in SETTINGS}
+    assert names - {"ModelCard", "StateCard"} == {s.__name__ for s in SETTINGS}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cleftnet.patches.targets import distance_map as distance_map
     from cleftnet.prediction import predict as predict
     from cleftnet.recipe import load_recipe as load_recipe
-    from cleftnet.recipe import train as train
+    from cleftnet.runs import train as train
     from cleftnet.synthetic import synthetic_volume as synthetic_volume
     from cleftnet.volumes import Volume as Volume
     from cleftnet.volumes import open_volume as open_volume
@@ -37,7 +37,7 @@ _WHERE = {
     "open_volume": "volumes",
     "predict": "prediction",
     "synthetic_volume": "synthetic",
-    "train": "recipe",
+    "train": "runs",
 }
 
 __all__ = sorted(_WHERE)

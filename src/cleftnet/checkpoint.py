@@ -7,6 +7,8 @@ chosen on validation, and where the weights come from.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import safetensors
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from torch import Tensor
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
@@ -72,9 +75,24 @@ class Model:
 
 def save_model(path: Path, model: Model) -> None:
     """Write weights and card to one safetensors file, whole or not at all."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.net.state_dict().items()}
+    write_tensors(path, model.net.state_dict(), {_KEY: model.card.model_dump_json()})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
+    """Write tensors and texts to one safetensors file that replaces `path` once it is whole and on the disk.
+
+    Raises:
+        InputError: when the disk is full; whatever was at `path` is untouched.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path, overwrite=True) as temporary:
-        safetensors.torch.save_file(weights, temporary, {_KEY: model.card.model_dump_json()})
+        try:
+            safetensors.torch.save_file(plain, temporary, dict(texts))
+        except safetensors.SafetensorError as error:  # it wraps the system's errors into text
+            code = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) if code else error from None
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # a machine that loses its power must not leave a renamed, empty file
 
 
 def find_model(address: str | Path) -> Path:

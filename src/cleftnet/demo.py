@@ -16,8 +16,9 @@ from cleftnet.metrics.evaluation import evaluate
 from cleftnet.metrics.scores import Evaluation
 from cleftnet.prediction import predict
 from cleftnet.progress import note
-from cleftnet.recipe import Recipe, train
+from cleftnet.recipe import Recipe
 from cleftnet.report import draw_sections
+from cleftnet.runs import train
 from cleftnet.synthetic import SyntheticSettings, synthetic_volume
 from cleftnet.volumes import LABELS, open_volume, write_cremi
 from cleftnet.volumes.atomic import refuse_existing, replacing

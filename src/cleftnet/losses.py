@@ -3,6 +3,9 @@
 Two of the printed formulas contradict the paper's own text (SPEC §3). `consistent`, the default, does what the text says;
 `as_printed` does what the formulas say. Unlabelled voxels are left out of every sum and share; sums are divided by the
 number of labelled voxels. Everything is computed in float32 from logits, so that no logarithm of zero arises.
+
+Shares and divisors belong to the whole batch. Where a batch is cut into parts (several processes, or gradients accumulated),
+each part is given the `Counts` of all of them, and the mean of the parts' losses is the loss of the batch.
 """
 
 # ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
@@ -50,22 +53,51 @@ class Losses(NamedTuple):
     coherence: Tensor
 
 
-def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """Return the share of voxels in `part` among `whole`; 0 where there is no voxel at all."""
-    return part.sum() / whole.sum().clamp(min=1)
+class Counts(NamedTuple):
+    """How many voxels of a batch are of which kind: what the shares of Eqs. 7-8 and the divisors of all losses are made of.
+
+    Attributes:
+        labelled: Voxels that somebody labelled, int64.
+        cleft: Those of them in a cleft.
+        inside: Those of them with a distance above 0.
+        parts: How many parts the batch was cut into, whose losses are averaged.
+    """
+
+    labelled: Tensor
+    cleft: Tensor
+    inside: Tensor
+    parts: int = 1
+
+    @classmethod
+    def of(cls, classes: Tensor, distance: Tensor) -> Counts:
+        """Count one batch, `b z y x`.
+
+        Example:
+            >>> counts = Counts.of(torch.tensor([[[[0, 1, 1, 2]]]]), torch.tensor([[[[0, 0.8, 0.8, 0]]]]))
+            >>> [int(n) for n in counts]
+            [3, 2, 2, 1]
+        """
+        labelled = classes != UNLABELLED
+        return cls(labelled.sum(), (classes == CLEFT).sum(), ((distance > 0) & labelled).sum())
+
+    def share(self, part: Tensor) -> Tensor:
+        """Return the share of one of the counts among the labelled voxels; 0 where nothing is labelled."""
+        return part / self.labelled.clamp(min=1)
+
+    def mean(self, values: Tensor, valid: Tensor) -> Tensor:
+        """Return the sum over valid voxels divided by the number of labelled voxels in the average part."""
+        return torch.where(valid, values, 0.0).sum() / (self.labelled.clamp(min=1) / self.parts)
 
 
-def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Return the sum over valid voxels divided by their number."""
-    return torch.where(valid, values, 0.0).sum() / valid.sum().clamp(min=1)
-
-
-def segmentation_loss(logit: Float[Tensor, "b z y x"], classes: UInt8[Tensor, "b z y x"]) -> Float[Tensor, ""]:
+def segmentation_loss(
+    logit: Float[Tensor, "b z y x"], classes: UInt8[Tensor, "b z y x"], counts: Counts | None = None
+) -> Float[Tensor, ""]:
     """Weighted cross-entropy, Eq. 7: `−β Σ_cleft log P − (1−β) Σ_rest log(1−P)`, β the share of non-cleft voxels.
 
     Args:
         logit: Segmentation logits `b z y x`.
         classes: uint8 `b z y x`: 0 not cleft, 1 cleft, 2 unlabelled.
+        counts: Those of the whole batch where this is a part of it; without, this is all of it.
 
     Returns:
         A scalar, ≥ 0.
@@ -75,8 +107,9 @@ def segmentation_loss(logit: Float[Tensor, "b z y x"], classes: UInt8[Tensor, "b
         0.2599301...
     """
     logit, cleft, valid = logit.float(), classes == CLEFT, classes != UNLABELLED
-    beta = 1 - _share(cleft, valid)
-    return _mean(torch.where(cleft, -beta * F.logsigmoid(logit), -(1 - beta) * F.logsigmoid(-logit)), valid)
+    counts = counts or Counts.of(classes, torch.zeros_like(logit))
+    beta = 1 - counts.share(counts.cleft)
+    return counts.mean(torch.where(cleft, -beta * F.logsigmoid(logit), -(1 - beta) * F.logsigmoid(-logit)), valid)
 
 
 def boundary_loss(
@@ -84,6 +117,7 @@ def boundary_loss(
     distance: Float[Tensor, "b z y x"],
     classes: UInt8[Tensor, "b z y x"],
     form: Form = "consistent",
+    counts: Counts | None = None,
 ) -> Float[Tensor, ""]:
     """Weighted squared error, Eq. 8: `β Σ_{y>0} (y − ŷ)² + (1−β) Σ_{y=0} (y − ŷ)²` with `ŷ = tanh(logit)`.
 
@@ -93,14 +127,16 @@ def boundary_loss(
         classes: uint8 `b z y x`: 0 not cleft, 1 cleft, 2 unlabelled.
         form: `as_printed` takes β as the share of *positive* voxels, which gives the rare clefts the tiny weight;
             `consistent` takes the share of zero voxels, as Eq. 7 does.
+        counts: Those of the whole batch where this is a part of it; without, this is all of it.
 
     Returns:
         A scalar, ≥ 0.
     """
     valid, inside = classes != UNLABELLED, distance > 0
-    positive = _share(inside & valid, valid)
+    counts = counts or Counts.of(classes, distance)
+    positive = counts.share(counts.inside)
     beta = positive if form == "as_printed" else 1 - positive
-    return _mean(torch.where(inside, beta, 1 - beta) * (distance - logit.float().tanh()) ** 2, valid)
+    return counts.mean(torch.where(inside, beta, 1 - beta) * (distance - logit.float().tanh()) ** 2, valid)
 
 
 def coherence_loss(
@@ -108,6 +144,7 @@ def coherence_loss(
     boundary_logit: Float[Tensor, "b z y x"],
     classes: UInt8[Tensor, "b z y x"],
     form: Form = "consistent",
+    counts: Counts | None = None,
 ) -> Float[Tensor, ""]:
     """Penalty on heads that contradict each other, Eq. 9, with `P = sigmoid(segmentation)`, `ŷ = tanh(boundary)`.
 
@@ -120,6 +157,7 @@ def coherence_loss(
         boundary_logit: Before tanh, `b z y x`.
         classes: uint8 `b z y x`; only used to leave unlabelled voxels out.
         form: Which of the two readings.
+        counts: Those of the whole batch where this is a part of it; without, this is all of it.
 
     Returns:
         A scalar, ≥ 0, finite for all finite logits.
@@ -133,7 +171,8 @@ def coherence_loss(
         # 1 − tanh(u) = 2 / (1 + e^{2u}), whose logarithm is finite for every u.
         above = -torch.sigmoid(-s) * (math.log(2) - F.softplus(2 * u))
         below = -(1 - y) * F.logsigmoid(-s)
-    return _mean(torch.where(inside, above, below), classes != UNLABELLED)
+    counts = counts or Counts.of(classes, y)
+    return counts.mean(torch.where(inside, above, below), classes != UNLABELLED)
 
 
 def cleft_loss(
@@ -141,6 +180,7 @@ def cleft_loss(
     classes: UInt8[Tensor, "b z y x"],
     distance: Float[Tensor, "b z y x"],
     settings: LossSettings,
+    counts: Counts | None = None,
 ) -> Losses:
     """The loss of Eq. 10, `L_s + α₁ L_b + α₂ L_c`; a network without boundary head has `L_s` alone.
 
@@ -149,15 +189,17 @@ def cleft_loss(
         classes: uint8 `b z y x`: 0 not cleft, 1 cleft, 2 unlabelled.
         distance: The tanh distance map `b z y x` in 0-1.
         settings: Weights and form.
+        counts: Those of the whole batch where this is a part of it; without, this is all of it.
 
     Returns:
         The total and its parts, scalars.
     """
-    segmentation = segmentation_loss(logits[:, 0], classes)
+    counts = counts or Counts.of(classes, distance)
+    segmentation = segmentation_loss(logits[:, 0], classes, counts)
     if logits.shape[1] == 1:
         zero = torch.zeros_like(segmentation)
         return Losses(segmentation, segmentation, zero, zero)
-    boundary = boundary_loss(logits[:, 1], distance, classes, settings.form)
-    coherence = coherence_loss(logits[:, 0], logits[:, 1], classes, settings.form)
+    boundary = boundary_loss(logits[:, 1], distance, classes, settings.form, counts)
+    coherence = coherence_loss(logits[:, 0], logits[:, 1], classes, settings.form, counts)
     total = segmentation + settings.boundary_weight * boundary + settings.coherence_weight * coherence
     return Losses(total, segmentation, boundary, coherence)

@@ -64,3 +64,35 @@ def bar(what: str, *, in_bytes: bool = False) -> Iterator[Callable[[int, int], N
     with Progress(*columns, console=_console(), transient=True, disable=not _console().is_terminal) as shown:
         task = shown.add_task(what, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+@contextmanager
+def training_bar(steps: int, done: int, patches: int) -> Iterator[Callable[[int], None]]:
+    """Show steps, patches a second and the time left while the body runs; what is yielded takes the step that is done.
+
+    Args:
+        steps: How many steps there are.
+        done: How many an earlier leg of the training took.
+        patches: How many patches a step takes.
+
+    Example:
+        >>> with training_bar(10, done=4, patches=16) as progress:
+        ...     progress(5)
+    """
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_console(), transient=True, disable=not _console().is_terminal) as shown:
+        task = shown.add_task("training", total=steps, completed=done, rate="")
+
+        def progress(step: int) -> None:
+            speed = shown.tasks[0].speed
+            shown.update(task, completed=step, rate="" if speed is None else f"{speed * patches:.3g} patches/s")
+
+        yield progress

@@ -5,33 +5,26 @@ An unknown key is an error that names the nearest known one; a recipe owns no de
 
 from __future__ import annotations
 
-import datetime
 import json
-import platform
-import subprocess
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
-import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
-from cleftnet.checkpoint import BEST, LAST
+from cleftnet.distributed import HardwareSettings
 from cleftnet.errors import InputError, nearest
-from cleftnet.geometry import Box, FloatZYX, IntZYX
+from cleftnet.geometry import Box, FloatZYX
 from cleftnet.losses import LossSettings
-from cleftnet.nets.skeleton import NetSpec, Network
+from cleftnet.nets.skeleton import NetSpec
 from cleftnet.nets.zoo import spec
 from cleftnet.patches.augment import AugmentSettings
-from cleftnet.patches.sampling import LabelledVolume, PatchSampler, SamplingSettings
-from cleftnet.training import METRICS, Region, Run, TrainingSettings, fit
-from cleftnet.volumes import LABELS, Volume, open_volume
+from cleftnet.patches.sampling import SamplingSettings
+from cleftnet.training import TrainingSettings
+from cleftnet.validation import Region
+from cleftnet.volumes import LABELS, open_volume
 from cleftnet.volumes.alignment import place
-from cleftnet.volumes.atomic import replacing
-
-RECIPE, RUN = "recipe.yaml", "run.json"  # the names inside a run directory
 
 
 class VolumeSettings(BaseModel):
@@ -86,22 +79,26 @@ class Recipe(BaseModel):
     Attributes:
         seed: Decides initial weights and patches.
         net: A row of the zoo by its `name`, with any fields of `NetSpec` changed.
+        init: A model to start from (a run directory or a checkpoint file) instead of random weights: fine-tuning.
         data: Volumes to train and validate on.
         sampling: Which patches are kept.
         augment: How patches are changed.
         loss: The weights and form of Eq. 10.
         training: How long and how fast.
+        hardware: On what.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(default=0, ge=0)
     net: NetSpec
+    init: str | None = None
     data: DataSettings
     sampling: SamplingSettings = SamplingSettings()
     augment: AugmentSettings = AugmentSettings()
     loss: LossSettings = LossSettings()
     training: TrainingSettings
+    hardware: HardwareSettings = HardwareSettings()
 
     @field_validator("net", mode="before")
     @classmethod
@@ -181,80 +178,31 @@ def _keys(place: Sequence[int | str]) -> list[str]:
     return [*known, "name"] if model is NetSpec else known
 
 
-def train(
-    recipe: str | Path | Recipe, out: str | Path | None = None, *, changes: Sequence[str] = (), overwrite: bool = False
-) -> Run:
-    """Train by a recipe into a run directory: weights, `metrics.csv`, the recipe as used, and `run.json`.
+def dump(recipe: Recipe) -> dict[str, JsonValue]:
+    """Return a recipe as it is written to files: plain values under the keys of a recipe file, every default said."""
+    return cast(dict[str, JsonValue], json.loads(recipe.model_dump_json(by_alias=True)))
+
+
+def first_difference(one: JsonValue, other: JsonValue, free: Collection[str] = (), key: str = "") -> str | None:
+    """Return the dotted key of the first value in which two dumped recipes differ, or None.
 
     Args:
-        recipe: A recipe file, or a recipe.
-        out: The run directory; default `runs/` with the recipe's name.
-        changes: `KEY=VALUE` changes to a recipe file.
-        overwrite: Whether a run directory that holds a training may be replaced.
+        one: A dumped recipe, or a value of one.
+        other: Another.
+        free: Dotted keys of values that may differ.
+        key: That of the two values.
 
-    Returns:
-        The run; `run.best` is usable as MODEL.
-
-    Raises:
-        InputError: for anything wrong with recipe or data, or an existing run directory.
+    Example:
+        >>> one = {"seed": 0, "training": {"steps": 10, "batch": 2}}
+        >>> first_difference(one, {"seed": 0, "training": {"steps": 20, "batch": 4}}, free=["training.steps"])
+        'training.batch'
     """
-    settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
-    name = "run" if isinstance(recipe, Recipe) else Path(recipe).stem
-    directory = Path(out) if out is not None else Path("runs") / name
-    if directory.exists() and not directory.is_dir():
-        raise InputError(f"{directory} is a file; expected a name for a run directory")
-    if directory.exists() and any(directory.iterdir()):
-        if not overwrite:
-            raise InputError(f"{directory} is not empty; choose another --out, or add --overwrite to train anew")
-        for old in (METRICS, RECIPE, RUN, BEST, LAST):
-            (directory / old).unlink(missing_ok=True)
-    torch.manual_seed(settings.seed)
-    regions = [volume.open() for volume in settings.data.validate_on]
-    for region in regions:
-        _must_hold(region.raw, settings.net.patch)
-    patches = PatchSampler(
-        [LabelledVolume.read(*v.open(), scale_nm=settings.data.distance_scale_nm) for v in settings.data.train],
-        settings.net.patch,
-        length=settings.training.steps * settings.training.batch,
-        seed=settings.seed,
-        settings=settings.sampling,
-        augmentation=settings.augment,
-    )
-    written = json.loads(settings.model_dump_json(by_alias=True))
-    about = provenance(written)
-    with replacing(directory / RECIPE) as temporary:
-        temporary.write_text(yaml.safe_dump(written, sort_keys=False))
-    with replacing(directory / RUN) as temporary:
-        temporary.write_text(json.dumps(about, indent=2))
-    return fit(Network(settings.net), patches, regions, settings.training, settings.loss, directory, about)
-
-
-def _must_hold(raw: Volume, patch: IntZYX) -> None:
-    """Raise when a region is smaller than the patch, before any training is spent on it."""
-    if any(n < p for n, p in zip(raw.shape, patch, strict=True)):
-        raise InputError(
-            f"patch {'×'.join(map(str, patch))} is larger than {raw.address}, {'×'.join(map(str, raw.shape))} voxels "
-            f"(z×y×x); choose a smaller net.patch or a larger region"
-        )
-
-
-def provenance(recipe: JsonValue) -> dict[str, JsonValue]:
-    """Return what somebody needs to do a training again: versions, machine, git state, time, recipe."""
-    versions = {name: version(name) for name in ("cleftnet", "torch", "numpy")}
-    return {
-        "versions": {"python": platform.python_version(), **versions},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
-        "threads": torch.get_num_threads(),
-        "git": _git_state(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "recipe": recipe,
-    }
-
-
-def _git_state() -> str | None:
-    """The commit that the package's source is at, with `-dirty` when it was changed; None outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+    if key in free or one == other:
         return None
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return key
+    for name in one | other:
+        found = first_difference(one.get(name), other.get(name), free, f"{key}.{name}".lstrip("."))
+        if found is not None:
+            return found
+    return None

@@ -48,15 +48,25 @@ def models(
 def train(
     recipe: Annotated[Path, typer.Argument(help="A YAML file, such as recipes/vnc-l3-quick.yaml.")],
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/ with the recipe's name.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on exactly from the run directory's newest state; begin where none is.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Open the data, take one step, tell memory and time; write nothing.")
+    ] = False,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a network by a recipe; the best checkpoint is kept."""
-    from cleftnet.recipe import train
+    """Train a network by a recipe; the best checkpoint is kept, and a SIGTERM saves where it stands (exit code 143)."""
+    from cleftnet.dry_run import rehearse
+    from cleftnet.runs import train
 
-    run = train(recipe, out, changes=changes or (), overwrite=overwrite)
+    if dry_run:
+        print_table(rehearse(recipe, changes=changes or ()).rows())
+        return
+    run = train(recipe, out, changes=changes or (), overwrite=overwrite, resume=resume)
     stdout.print(f"best checkpoint: {run.best}")
     print_table([(name, text(value)) for name, value in vars(run.scores).items()])
 
@@ -72,12 +82,16 @@ def predict(
         typer.Option(help="Share of the patch that neighbouring tiles have in common, 0 to 0.9; 0 as in the paper."),
     ] = OVERLAP,
     tta: Annotated[bool, typer.Option("--tta", help="Average over flips and rotations: 16 times the work.")] = False,
+    patch: Annotated[
+        str | None, typer.Option(metavar="Z,Y,X", help="Another patch size than the model's, its queries interpolated.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Predict a volume: probability and, where the model has it, distance."""
-    from cleftnet.prediction import predict
+    from cleftnet.prediction import Inference, predict
     from cleftnet.volumes import open_volume
 
     raw = open_volume(volume, voxel_size_nm=voxel_size_nm(voxel_size))
-    predict(model, raw, out, roi=region(roi), overlap=overlap, tta=tta, overwrite=overwrite)
+    how = Inference(overlap=overlap, tta=tta, patch=None if patch is None else patch_size(patch))
+    predict(model, raw, out, roi=region(roi), inference=how, overwrite=overwrite)
     stdout.print(str(out))

@@ -1,0 +1,82 @@
+"""A network that starts from the weights of another: what fits by name and shape is loaded, and the rest is told."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import NamedTuple
+
+from cleftnet.checkpoint import find_model, load_model
+from cleftnet.errors import InputError
+from cleftnet.nets.resizing import resize_network
+from cleftnet.nets.skeleton import Network
+
+SHOWN = 6  # names of a list before it is cut
+
+
+class Loaded(NamedTuple):
+    """Which tensors of a network came from a model, by name.
+
+    Attributes:
+        model: The checkpoint.
+        loaded: Those that did.
+        resized: Those of them that were interpolated to another patch size: queries.
+        fresh: Those that the model has not; they stay random.
+        changed: Those whose shape differs, with both shapes; they stay random.
+        unused: Those of the model that the network has not.
+    """
+
+    model: Path
+    loaded: list[str]
+    resized: list[str]
+    fresh: list[str]
+    changed: list[str]
+    unused: list[str]
+
+    def lines(self) -> list[str]:
+        """Return what happened, for people."""
+        total = len(self.loaded) + len(self.fresh) + len(self.changed)
+        told = [f"starting from {self.model}: {len(self.loaded)} of {total} tensors loaded"]
+        for names, what in (
+            (self.resized, "interpolated to the new patch size"),
+            (self.fresh, "not in the model, so random"),
+            (self.changed, "of another shape in the model, so random"),
+            (self.unused, "in the model but not in this network, so unused"),
+        ):
+            if names:
+                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+                told.append(f"  {len(names)} {what}: {', '.join(names[:SHOWN])}{more}")
+        return told
+
+
+def start_from(net: Network, address: str | Path) -> Loaded:
+    """Load into a network what fits of a model's weights; queries of another patch size are interpolated.
+
+    Args:
+        net: The network, changed in place.
+        address: A run directory or a checkpoint file.
+
+    Raises:
+        InputError: when there is no such model, or nothing of it fits.
+    """
+    source = load_model(address).net
+    before = {name: tensor.shape for name, tensor in source.state_dict().items()}
+    if source.spec.patch != net.spec.patch:
+        with contextlib.suppress(InputError):  # kernels for other halvings: told below as shapes that differ
+            source = resize_network(source, net.spec.patch)
+    theirs, mine = source.state_dict(), net.state_dict()
+    both = [name for name in mine if name in theirs]
+    fits = [name for name in both if mine[name].shape == theirs[name].shape]
+    if not any(name.endswith("weight") and mine[name].dim() == 5 for name in fits):
+        raise InputError(
+            f"no kernel of {find_model(address)} fits this network; expected a model of the same net.name and net.widths"
+        )
+    net.load_state_dict({name: theirs[name] for name in fits}, strict=False)
+    return Loaded(
+        model=find_model(address),
+        loaded=fits,
+        resized=[name for name in fits if before[name] != theirs[name].shape],
+        fresh=[name for name in mine if name not in theirs],
+        changed=[f"{n} {tuple(mine[n].shape)} from {tuple(theirs[n].shape)}" for n in both if n not in fits],
+        unused=[name for name in theirs if name not in mine],
+    )

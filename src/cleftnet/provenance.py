@@ -1,0 +1,79 @@
+"""What somebody needs to do a training again: versions, machine, git state, time, recipe, and checksums of the data."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+
+from cleftnet.geometry import Box
+from cleftnet.volumes import Volume
+from cleftnet.volumes.slabs import slabs
+
+PACKAGES = ("cleftnet", "torch", "lightning-fabric", "numpy")
+SECTIONS = 16  # of raw go into a checksum
+
+
+def provenance(recipe: JsonValue) -> dict[str, JsonValue]:
+    """Return versions, device, threads, git state, time, and the recipe."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "git": _git_state(),
+        "started": now(),
+        "recipe": recipe,
+    }
+
+
+def now() -> str:
+    """Return the time, to the second, in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def fingerprint(raw: Volume, labels: Volume) -> dict[str, JsonValue]:
+    """Return checksums of a region that do not depend on its format or place: of all labels, and of some sections of raw.
+
+    Labels are what people correct, so that each of them counts. Of raw, at most 16 sections spread evenly do, which takes a
+    second for a CREMI volume and finds another, shifted or rescaled volume, but not a change to single other sections.
+
+    Args:
+        raw: Gray values z y x.
+        labels: Instance ids z y x.
+
+    Returns:
+        The address, shape and SHA-256 sums, of little-endian values in z y x order.
+    """
+    depth, height, width = raw.shape
+    chosen = np.unique(np.linspace(0, depth - 1, SECTIONS).round().astype(int)).tolist()
+    return {
+        "raw": raw.address,
+        "shape": list(raw.shape),
+        "raw_sections_sha256": _sha256(raw, [Box((z, 0, 0), (z + 1, height, width)) for z in chosen]),
+        "labels": labels.address,
+        "labels_sha256": _sha256(labels, list(slabs(labels.box))),
+    }
+
+
+def _sha256(volume: Volume, boxes: list[Box]) -> str:
+    sha = hashlib.sha256(f"{volume.shape} {volume.dtype.str.lstrip('<>|=')}".encode())
+    for box in boxes:
+        values = volume[box]
+        sha.update(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data)
+    return sha.hexdigest()
+
+
+def _git_state() -> str | None:
+    """The commit that the package's source is at, with `-dirty` when it was changed; None outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

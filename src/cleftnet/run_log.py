@@ -1,0 +1,152 @@
+"""What a training writes down while it runs: losses.csv (each step), metrics.csv (each validation), TensorBoard, a bar.
+
+A resumed training cuts both tables back to where it goes on, so that every step stands in them once.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from cleftnet.losses import Losses
+from cleftnet.progress import note, training_bar
+from cleftnet.training_state import TrainingState
+from cleftnet.validation import Validation
+from cleftnet.volumes.atomic import replacing
+
+LOSSES, METRICS, TENSORBOARD = "losses.csv", "metrics.csv", "tensorboard"  # the names inside a run directory
+
+
+class RunLog:
+    """The tables, TensorBoard events and bar of one leg of a training; a context manager.
+
+    Args:
+        directory: The run directory.
+        state: Where the training stands; read at every line.
+        steps: How many steps there are in all.
+        patches: How many patches a step takes, in all processes together.
+    """
+
+    def __init__(self, directory: Path, state: TrainingState, *, steps: int, patches: int) -> None:
+        self.state, self.steps, self.patches = state, steps, patches
+        self.losses, self.metrics = directory / LOSSES, directory / METRICS
+        self.events = directory / TENSORBOARD
+        self._times: list[tuple[float, float]] = []  # of the steps since the last validation
+
+    def __enter__(self) -> Self:
+        cut_back(self.losses, self.state.step)
+        cut_back(self.metrics, self.state.validated)
+        self._open = ExitStack()
+        self._progress = self._open.enter_context(training_bar(self.steps, self.state.step, self.patches))
+        self._losses = _Table(self._open, self.losses)
+        self._metrics = _Table(self._open, self.metrics)
+        purge = self.state.step + 1 if self.state.step else None  # hides what an interrupted leg wrote beyond
+        self._writer: Any = SummaryWriter(self.events, purge_step=purge)
+        self._open.callback(self._writer.close)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def step(self, rate: float, seconds: float, waited: float) -> None:
+        """Write down the state's last step.
+
+        Args:
+            rate: Its learning rate.
+            seconds: How long it took.
+            waited: The part of that in which it waited for data.
+        """
+        parts = dict(zip(Losses._fields, self.state.losses[-1].tolist(), strict=True))
+        self._losses.add({"step": self.state.step, "learning_rate": rate, **_prefixed("loss_", parts)})
+        self._scalars(_prefixed("loss/", parts))
+        self._scalars({"learning_rate": rate})
+        self._times.append((seconds, waited))
+        self._progress(self.state.step)
+
+    def validation(self, rate: float, found: Validation, *, is_best: bool) -> None:
+        """Write down a validation with the mean losses since the one before, and say the essentials on stderr.
+
+        Args:
+            rate: The learning rate of the last step.
+            found: What the validation found.
+            is_best: Whether it is the best so far.
+        """
+        losses, speed = torch.stack(self.state.losses).mean(0).tolist(), self._speed()
+        row: dict[str, float | None] = {"step": self.state.step, "seconds": round(self.state.seconds, 1)}
+        row["learning_rate"] = rate
+        row |= _prefixed("loss_", dict(zip(Losses._fields, losses, strict=True))) | asdict(found.scores) | speed
+        self._metrics.add(row)
+        self._scalars(_prefixed("validation/", asdict(found.scores)) | _prefixed("speed/", speed))
+        name = "validation/raw, truth, probability"
+        self._writer.add_image(name, found.picture, self.state.step, dataformats="HW")
+        self._writer.flush()
+        scores = found.scores
+        shown = {"loss": losses[0], "F1": scores.f1, "AUC": scores.auc, "CREMI score nm": scores.cremi_score}
+        text = "  ".join(f"{name} {'undefined' if v is None else format(v, '.4g')}" for name, v in shown.items())
+        note(f"step {self.state.step} ({self.state.seconds:.0f} s)  {text}{'  best so far' if is_best else ''}")
+        self._times.clear()
+
+    def _speed(self) -> dict[str, float | None]:
+        """Patches a second since the last validation, and the share of the time that was spent waiting for data."""
+        seconds, waited = (sum(times) for times in zip(*self._times, strict=True)) if self._times else (0.0, 0.0)
+        if not seconds:  # the leg began with a validation
+            return {"patches_per_second": None, "data_wait": None}
+        rate = len(self._times) * self.patches / seconds
+        return {"patches_per_second": round(rate, 3), "data_wait": round(waited / seconds, 4)}
+
+    def _scalars(self, values: Mapping[str, float | None]) -> None:
+        for name, value in values.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, self.state.step)
+
+
+class _Table:
+    """A CSV file that grows by whole lines, each on its way to the disk at once."""
+
+    def __init__(self, stack: ExitStack, path: Path) -> None:
+        self.fresh = not path.exists() or not path.stat().st_size
+        self.file = stack.enter_context(path.open("a", newline="", buffering=1))
+
+    def add(self, row: Mapping[str, object]) -> None:
+        table = csv.DictWriter(self.file, row)
+        if self.fresh:
+            table.writeheader()
+            self.fresh = False
+        table.writerow(row)
+
+
+def cut_back(path: Path, step: int) -> None:
+    r"""Remove the rows of a table whose `step` is above a given one, and a last line that is not whole.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     table = Path(folder, "losses.csv")
+        ...     _ = table.write_text("step,loss\n1,0.5\n2,0.4\n3,0.")
+        ...     cut_back(table, 2)
+        ...     table.read_text()
+        'step,loss\n1,0.5\n2,0.4\n'
+    """
+    if not path.exists():
+        return
+    with (
+        path.open(newline="") as old,
+        replacing(path, overwrite=True) as temporary,
+        temporary.open("w", newline="") as new,
+    ):
+        new.writelines(
+            line
+            for number, line in enumerate(old)
+            if line.endswith("\n") and (number == 0 or int(line.split(",", 1)[0]) <= step)
+        )
+
+
+def _prefixed(prefix: str, values: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {prefix + name: value for name, value in values.items()}

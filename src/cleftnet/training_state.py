@@ -1,0 +1,228 @@
+"""Everything that changes while a network learns, and its files: a training goes on from them exactly as if never interrupted.
+
+The patches need no state: number i of them is a pure function of (seed, i), so that the step says which comes next. Files are
+safetensors with a JSON card and the SHA-256 of both; nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from cleftnet.checkpoint import write_tensors
+from cleftnet.errors import InputError
+from cleftnet.nets.skeleton import Network
+from cleftnet.progress import note
+from cleftnet.validation import Score, Scores
+
+STATES = "states"  # the folder inside a run directory
+_CARD, _DIGEST = "cleftnet-state", "sha256"
+
+
+class StateCard(BaseModel):
+    """The part of a training state that is not tensors.
+
+    Attributes:
+        step: Optimiser steps taken.
+        validated: The step of the last validation; 0 before the first.
+        stale: Validations since the best one.
+        best: Its scores.
+        seconds: How long the training has run, in all its legs.
+        scaler: The state of the loss scaling of 16-mixed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    validated: int
+    stale: int
+    best: Scores | None
+    seconds: float
+    scaler: dict[str, JsonValue]
+
+
+@dataclass
+class TrainingState:
+    """A network, what drives it, and how far they have come.
+
+    Attributes:
+        net: The network that learns.
+        optimiser: Over its parameters.
+        average: The moving average of its weights.
+        step: Optimiser steps taken.
+        validated: The step of the last validation; 0 before the first.
+        stale: Validations since the best one.
+        best: The best validation's scores.
+        seconds: How long the training has run, in all its legs.
+        losses: The loss and its parts, one row for each step since the last validation.
+        scaler: The state of the loss scaling of 16-mixed.
+    """
+
+    net: Network
+    optimiser: Optimizer
+    average: AveragedModel
+    step: int = 0
+    validated: int = 0
+    stale: int = 0
+    best: Scores | None = None
+    seconds: float = 0.0
+    losses: list[Tensor] = field(default_factory=list)
+    scaler: dict[str, JsonValue] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, net: Network, optimiser: Optimizer, ema: float) -> TrainingState:
+        """Return the state before the first step.
+
+        Args:
+            net: The network, on its device.
+            optimiser: Over its parameters.
+            ema: Decay of the moving average of the weights; with 0 the average is the last weights.
+        """
+        decay = get_ema_multi_avg_fn(ema)  # type: ignore[no-untyped-call]  # untyped in torch
+        return cls(net, optimiser, AveragedModel(net, multi_avg_fn=decay, use_buffers=True))
+
+    @property
+    def averaged(self) -> Network:
+        """The network with the averaged weights: what is validated and kept."""
+        return cast(Network, self.average.module)
+
+    def record(self, scores: Scores, best_by: Score) -> bool:
+        """Take note of a validation at this step; True when it is the best so far."""
+        self.validated = self.step
+        is_best = self.best is None or scores.better_than(self.best, best_by)
+        self.stale = 0 if is_best else self.stale + 1
+        self.best = scores if is_best else self.best
+        return is_best
+
+    def save(self, folder: Path, keep: int) -> Path:
+        """Write the state as a file of its step, then remove all but the newest `keep`.
+
+        Raises:
+            InputError: when the disk is full; the files before stand.
+        """
+        card = StateCard(
+            step=self.step,
+            validated=self.validated,
+            stale=self.stale,
+            best=self.best,
+            seconds=self.seconds,
+            scaler=self.scaler,
+        ).model_dump_json()
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors().items()}
+        path = folder / f"step-{self.step:09d}.safetensors"
+        write_tensors(path, tensors, {_CARD: card, _DIGEST: _digest(card, tensors)})
+        for old in _files(folder)[:-keep]:
+            old.unlink()
+        return path
+
+    def restore(self, path: Path) -> None:
+        """Take on the state that a file holds.
+
+        Raises:
+            InputError: when the file is damaged, or belongs to another network.
+        """
+        card, tensors = _read(path)
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, key = name.partition(".")
+            parts.setdefault(part, {})[key] = tensor
+        try:
+            self.net.load_state_dict(parts["net"])
+            self.average.load_state_dict(parts["average"])
+            self._restore_optimiser(parts.get("optimiser", {}))
+        except (KeyError, RuntimeError) as error:
+            raise InputError(f"{path} does not fit this recipe's network ({str(error).splitlines()[0]})") from None
+        torch.set_rng_state(parts["random"]["cpu"])
+        if "cuda" in parts["random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(parts["random"]["cuda"])
+        self.losses = list(parts["losses"][""]) if "losses" in parts else []
+        self.step, self.validated, self.stale = card.step, card.validated, card.stale
+        self.best, self.seconds, self.scaler = card.best, card.seconds, card.scaler
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors of the state, under names that begin with the part that they belong to."""
+        tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        for number, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if next(self.net.parameters()).is_cuda:
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        if self.losses:
+            tensors["losses."] = torch.stack(self.losses)
+        return tensors
+
+    def _restore_optimiser(self, flat: Mapping[str, Tensor]) -> None:
+        """Put moments back, laid out in memory as their parameters are: other strides may be summed in another order."""
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in flat.items():
+            number, _, name = key.partition(".")
+            like = parameters[int(number)]
+            own = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape and tensor.dim() else tensor
+            moments.setdefault(int(number), {})[name] = own.detach()
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def newest_state(folder: Path) -> Path | None:
+    """Return the newest intact state of a folder, or None where there is no state at all.
+
+    Damaged ones are told and renamed, so that they are neither used nor counted among those to keep.
+
+    Raises:
+        InputError: when there are states, but none of them is intact.
+    """
+    for unfinished in folder.glob(".step-*.part"):  # of a process that was killed while it wrote
+        unfinished.unlink()
+    files = _files(folder)
+    for path in reversed(files):
+        try:
+            _read(path)
+        except InputError as error:
+            note(f"{error}; going back to the state before it")
+            path.rename(path.with_suffix(".damaged"))
+        else:
+            return path
+    if files:
+        raise InputError(f"no training state in {folder} is intact; train anew with --overwrite")
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.safetensors"))
+
+
+def _read(path: Path) -> tuple[StateCard, dict[str, Tensor]]:
+    """Read one file; what it holds is what was written, or an `InputError` says that it is damaged."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            texts = file.metadata() or {}
+        tensors = safetensors.torch.load_file(path)
+        card = StateCard.model_validate(json.loads(texts[_CARD]))
+    except (safetensors.SafetensorError, OSError, KeyError, ValidationError, ValueError) as error:
+        raise InputError(f"training state {path} is damaged ({str(error).splitlines()[0]})") from None
+    if _digest(texts[_CARD], tensors) != texts.get(_DIGEST):
+        raise InputError(f"training state {path} is damaged (its SHA-256 is not the one it was written with)")
+    return card, tensors
+
+
+def _digest(card: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the card and of every tensor's name, shape and bytes."""
+    sha = hashlib.sha256(card.encode())
+    for name in sorted(tensors):
+        sha.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())
+        sha.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()

@@ -1,0 +1,136 @@
+"""How good a network is while it learns: whole regions predicted as `predict` does, calibrated, and scored.
+
+Never random patches: what is scored is what a user would get, tile borders included.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cleftnet.geometry import OVERLAP, Box
+from cleftnet.metrics.calibration import Calibration, fit_calibration, reliability
+from cleftnet.metrics.distances import cremi_score
+from cleftnet.metrics.predictions import predicted_mask
+from cleftnet.metrics.voxels import Mask, ScoreHistogram
+from cleftnet.nets.skeleton import Network
+from cleftnet.prediction import logit_tiles, to_uint8
+from cleftnet.volumes.volume import Array, Volume, intensity, is_cleft, is_labelled
+
+UInt8 = npt.NDArray[np.uint8]
+Score = Literal["f1", "auc", "cremi_score"]
+
+
+class Region(NamedTuple):
+    """A part of a labelled volume."""
+
+    raw: Volume
+    labels: Volume
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Validation scores over all regions, at the threshold with the best F1; None where undefined, lengths in nm.
+
+    The calibration errors are expected calibration errors over ten bins, of the probability and of the bare sigmoid.
+    """
+
+    f1: float | None
+    precision: float | None
+    recall: float | None
+    auc: float | None
+    cremi_score: float | None
+    adgt: float | None
+    adf: float | None
+    threshold: float
+    calibration_error: float
+    uncalibrated_error: float
+
+    def better_than(self, other: Scores | None, score: Score) -> bool:
+        """True when this is the better one by the named score; an undefined score is never better."""
+        mine, theirs = getattr(self, score), getattr(other, score, None)
+        if mine is None or theirs is None:
+            return mine is not None
+        return bool(mine < theirs if score == "cremi_score" else mine > theirs)
+
+
+class Validation(NamedTuple):
+    """What a validation found.
+
+    Attributes:
+        calibration: What makes the segmentation logit a probability.
+        scores: At the threshold with the best F1.
+        picture: uint8 `y x`: raw, truth and probability side by side, of the first region's section with most cleft.
+    """
+
+    calibration: Calibration
+    scores: Scores
+    picture: UInt8
+
+
+def validate(net: Network, regions: Sequence[Region], *, overlap: float = OVERLAP) -> Validation:
+    """Predict whole regions, as `predict` does; calibrate the logits on them, and score them together.
+
+    Args:
+        net: The network.
+        regions: What to predict and score; the CREMI score is the mean over them, as the challenge averages.
+        overlap: Share of the patch that neighbouring tiles have in common.
+
+    Returns:
+        The calibration, the scores at the threshold with the best F1, and a picture.
+    """
+    logits, labels = [], [region.labels.read() for region in regions]
+    for region in regions:
+        whole = np.empty(region.raw.shape, np.float32)
+        for done in logit_tiles(net, region.raw, overlap=overlap):
+            whole[done.box.slices] = done.logits[0]
+        logits.append(whole)
+    true, valid = [is_cleft(ids) for ids in labels], [is_labelled(ids) for ids in labels]
+    calibration = fit_calibration(logits, true, valid)
+    uncorrected = _histogram([to_uint8(Calibration().probability(part)) for part in logits], true, valid)
+    predictions = [to_uint8(calibration.probability(part)) for part in logits]
+    histogram = _histogram(predictions, true, valid)
+    best = histogram.best_f1()
+    threshold = best[0] if best else 0.5
+    counts = histogram.counts(threshold)
+    distances = [
+        cremi_score(predicted_mask(prediction, threshold), cleft, region.raw.voxel_size_nm, labelled)
+        for prediction, cleft, labelled, region in zip(predictions, true, valid, regions, strict=True)
+    ]
+    scores = Scores(
+        f1=counts.f1,
+        precision=counts.precision,
+        recall=counts.recall,
+        auc=histogram.auc,
+        cremi_score=_mean([d.score for d in distances]),
+        adgt=_mean([d.adgt for d in distances]),
+        adf=_mean([d.adf for d in distances]),
+        threshold=threshold,
+        calibration_error=reliability(histogram).error,
+        uncalibrated_error=reliability(uncorrected).error,
+    )
+    return Validation(calibration, scores, _side_by_side(regions[0].raw, true[0], predictions[0]))
+
+
+def _histogram(probabilities: Sequence[Array], true: Sequence[Mask], valid: Sequence[Mask]) -> ScoreHistogram:
+    return functools.reduce(operator.add, map(ScoreHistogram.of, probabilities, true, valid))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean of all values; None where one of them is undefined."""
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
+def _side_by_side(raw: Volume, true: Mask, prediction: UInt8) -> UInt8:
+    """Raw, truth and probability of the section with most cleft, `y x`."""
+    z = int(true.sum(axis=(1, 2)).argmax())
+    _, height, width = raw.shape
+    gray = to_uint8(intensity(raw[Box((z, 0, 0), (z + 1, height, width))][0]))
+    return np.concatenate([gray, true[z].astype(np.uint8) * np.uint8(255), prediction[z]], axis=1)

@@ -1,0 +1,292 @@
+"""A training that was interrupted ends as if it never had been."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+import yaml
+
+import cleftnet
+from cleftnet.checkpoint import BEST, LAST
+from cleftnet.errors import InputError
+from cleftnet.run_log import LOSSES, METRICS, RunLog
+from cleftnet.training_state import STATES
+
+STEPS, SAVED, VALIDATED = 12, 3, 4  # the training, and how often it saves and validates
+CLOCK = ("seconds", "patches_per_second", "data_wait")
+
+CHILD = """
+import os, signal, sys, torch
+from pathlib import Path
+torch.set_num_threads(int(sys.argv[1]))
+import cleftnet, cleftnet.run_log
+
+die_at = int(sys.argv[5])
+if sys.argv[6] == "between":
+    honest = cleftnet.run_log.RunLog.step
+    def step(self, *values):
+        honest(self, *values)
+        if self.state.step == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    cleftnet.run_log.RunLog.step = step
+else:
+    honest = Path.replace
+    def replace(self, target):
+        if f"step-{die_at:09d}" in str(target):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return honest(self, target)
+    Path.replace = replace
+cleftnet.train(sys.argv[2], sys.argv[3], changes=[sys.argv[4]], resume=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(cremi_file, tmp_path_factory):
+    content = {
+        "net": {"name": "cleftnet", "patch": [8, 32, 32], "widths": [4, 8], "max_keys": 64},
+        "data": {
+            "train": [{"raw": str(cremi_file), "roi": "0:16,0:64,0:96"}],
+            "validate": [{"raw": str(cremi_file), "roi": "0:16,64:96,0:96"}],
+        },
+        "training": {
+            "steps": STEPS,
+            "batch": 2,
+            "optimiser": "adamw",
+            "weight_decay": 0.01,
+            "warmup_steps": 3,
+            "schedule": "cosine",
+            "ema": 0.9,
+            "clip_norm": 1.0,
+            "validate_every": VALIDATED,
+            "validation_overlap": 0,
+            "save_every": SAVED,
+        },
+    }
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(recipe, tmp_path_factory):
+    """The run directory of the training that nobody interrupted."""
+    return cleftnet.train(recipe, tmp_path_factory.mktemp("whole") / "run").directory
+
+
+def table(directory, name):
+    with (directory / name).open() as file:
+        return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(file)]
+
+
+def assert_same(one, other):
+    """The same lines, none of them twice, and the same bits in every checkpoint and in the last state."""
+    assert [int(row["step"]) for row in table(other, LOSSES)] == list(range(1, STEPS + 1))
+    for name in (LOSSES, METRICS):
+        assert table(one, name) == table(other, name)
+    for name in (BEST, LAST, f"{STATES}/step-{STEPS:09d}.safetensors"):
+        mine, theirs = (safetensors.torch.load_file(run / name) for run in (one, other))
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+@pytest.mark.parametrize(
+    ("loaders", "where"),
+    [(0, "between"), (2, "between"), (0, "saving")],
+    ids=["no loader", "two loaders", "while saving"],
+)
+def test_a_training_killed_and_resumed_is_bit_identical_to_one_never_interrupted(
+    loaders, where, recipe, whole, tmp_path
+):
+    die_at = random.randrange(1, STEPS) if where == "between" else 2 * SAVED
+    change, out = f"training.loaders={loaders}", tmp_path / "run"
+    arguments = [str(torch.get_num_threads()), str(recipe), str(out), change, str(die_at), where]
+    done = subprocess.run([sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    reached = len(table(out, LOSSES))
+    assert reached == die_at
+    cleftnet.train(recipe, out, changes=[change], resume=True)
+    assert_same(whole, out)
+
+
+@pytest.fixture
+def interrupted(recipe, tmp_path, monkeypatch):
+    """Train until a step, at which a signal arrives; return the run directory."""
+
+    def _interrupt(step, name=signal.SIGTERM):
+        honest = RunLog.step
+
+        def log(self, *values):
+            honest(self, *values)
+            if self.state.step == step:
+                os.kill(os.getpid(), name)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(RunLog, "step", log)
+            with pytest.raises(SystemExit) as ended:
+                cleftnet.train(recipe, tmp_path / "run")
+        assert ended.value.code == 143
+        return tmp_path / "run"
+
+    return _interrupt
+
+
+def test_a_sigterm_saves_the_step_it_came_at_and_says_how_to_go_on(interrupted, recipe, whole, capfd):
+    out = interrupted(7)
+    assert "SIGTERM: step 7 is saved in" in capfd.readouterr().err
+    assert (out / STATES / "step-000000007.safetensors").is_file()
+    cleftnet.train(recipe, out, resume=True)
+    assert "going on from" in capfd.readouterr().err
+    assert_same(whole, out)
+
+
+def test_only_the_newest_states_are_kept(whole):
+    assert sorted(p.name for p in (whole / STATES).iterdir()) == [
+        "step-000000009.safetensors",
+        "step-000000012.safetensors",
+    ]
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty])
+def test_a_damaged_state_is_told_and_the_one_before_is_used(damage, interrupted, recipe, whole, capfd):
+    out = interrupted(7)
+    damage(out / STATES / "step-000000007.safetensors")
+    cleftnet.train(recipe, out, resume=True)
+    said = capfd.readouterr().err
+    assert "step-000000007.safetensors is damaged" in said
+    assert "going on from" in said.split("is damaged")[1]
+    assert "step-000000006.safetensors" in said
+    assert_same(whole, out)
+
+
+def test_states_that_are_all_damaged_are_refused(interrupted, recipe):
+    out = interrupted(7)
+    for path in (out / STATES).iterdir():
+        truncate(path)
+    with pytest.raises(InputError, match=r"no training state in .* is intact"):
+        cleftnet.train(recipe, out, resume=True)
+
+
+def test_a_state_that_pickles_is_damaged_and_never_executed(interrupted, recipe, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    out = interrupted(7)
+    for path in (out / STATES).iterdir():
+        torch.save({"net": Bomb()}, path)
+    with pytest.raises(InputError, match="intact"):
+        cleftnet.train(recipe, out, resume=True)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_full_disk_leaves_the_state_before_and_says_so(recipe, whole, tmp_path):
+    """A limit on the size of files stands in for the full disk: small enough for a state of 100 KB, not for the logs."""
+    import resource
+
+    out, before = tmp_path / "run", resource.getrlimit(resource.RLIMIT_FSIZE)
+    honest = RunLog.step
+
+    def log(self, *values):
+        honest(self, *values)
+        if self.state.step == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
+
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(RunLog, "step", log)
+            with pytest.raises(InputError, match=r"cannot write .*step-000000006.*(space|disk)"):
+                cleftnet.train(recipe, out, changes=["training.validate_every=100"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [p.name for p in (out / STATES).iterdir()] == ["step-000000003.safetensors"]
+    cleftnet.train(recipe, out, changes=["training.validate_every=100"], resume=True)
+    assert table(out, LOSSES) == table(whole, LOSSES)
+
+
+def test_a_finished_training_has_nothing_left_to_resume(recipe, whole):
+    before = {name: (whole / name).read_bytes() for name in (LOSSES, METRICS, BEST, LAST)}
+    run = cleftnet.train(recipe, whole, resume=True)
+    assert run.scores.f1 == max(float(row["f1"]) for row in table(whole, METRICS))
+    assert {name: (whole / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("change", ["training.batch=4", "net.max_keys=32", "seed=1", "training.steps=24"])
+def test_another_recipe_than_the_runs_own_is_refused_by_the_name_of_its_key(change, recipe, whole):
+    """Steps too: the cosine ends at the last one, so that all learning rates before would be others."""
+    with pytest.raises(InputError, match=f"trained with another {change.split('=')[0]}; resume with its own recipe"):
+        cleftnet.train(recipe, whole, changes=[change], resume=True)
+
+
+def test_more_steps_continue_a_constant_learning_rate(recipe, whole, tmp_path):
+    changes = ["training.schedule=constant", "training.validate_every=2"]
+    cleftnet.train(recipe, tmp_path / "run", changes=[*changes, "training.steps=2"])
+    cleftnet.train(recipe, tmp_path / "run", changes=[*changes, "training.steps=4"], resume=True)
+    cleftnet.train(recipe, tmp_path / "once", changes=[*changes, "training.steps=4"])
+    assert table(tmp_path / "run", LOSSES) == table(tmp_path / "once", LOSSES)
+
+
+def test_data_that_has_changed_is_refused(recipe, whole):
+    about = json.loads((whole / "run.json").read_text())
+    changed = json.loads((whole / "run.json").read_text())
+    changed["data"]["train"][0]["labels_sha256"] = "0"
+    try:
+        (whole / "run.json").write_text(json.dumps(changed))
+        with pytest.raises(InputError, match="the data has changed since"):
+            cleftnet.train(recipe, whole, resume=True)
+    finally:
+        (whole / "run.json").write_text(json.dumps(about))
+
+
+def test_where_there_is_nothing_to_resume_a_training_begins(recipe, tmp_path, capfd):
+    cleftnet.train(recipe, tmp_path / "run", changes=["training.steps=1"], resume=True)
+    assert "nothing to resume" in capfd.readouterr().err
+    assert len(table(tmp_path / "run", LOSSES)) == 1
+
+
+def test_a_folder_that_is_no_run_is_not_resumed(recipe, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds no recipe\.yaml"):
+        cleftnet.train(recipe, tmp_path, resume=True)
+
+
+def test_earlier_legs_are_told_in_run_json(interrupted, recipe):
+    out = interrupted(2)
+    first = json.loads((out / "run.json").read_text())["started"]
+    cleftnet.train(recipe, out, resume=True)
+    about = json.loads((out / "run.json").read_text())
+    assert [leg["started"] for leg in about["earlier_legs"]] == [first]
+
+
+def test_to_replace_and_to_resume_at_once_is_refused(recipe, tmp_path):
+    with pytest.raises(InputError, match="choose one"):
+        cleftnet.train(recipe, tmp_path / "run", resume=True, overwrite=True)
+
+
+def test_training_anew_leaves_nothing_of_the_old_training(recipe, tmp_path):
+    for steps in (4, 1):
+        cleftnet.train(recipe, tmp_path / "run", changes=[f"training.steps={steps}"], overwrite=True)
+    assert len(table(tmp_path / "run", LOSSES)) == 1
+    assert [p.name for p in (tmp_path / "run" / STATES).iterdir()] == ["step-000000001.safetensors"]
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1

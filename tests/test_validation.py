@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from cleftnet.validation import Region, Scores, validate
+from cleftnet.volumes import Volume
+
+UNDEFINED = Scores(None, None, None, None, None, None, None, 0.5, 0, 0)
+
+
+@pytest.mark.parametrize(("score", "better"), [("f1", True), ("auc", True), ("cremi_score", False)])
+def test_a_higher_f1_and_a_lower_cremi_score_are_better(score, better):
+    high, low = (Scores(v, v, v, v, v, v, v, 0.5, 0, 0) for v in (0.9, 0.1))
+    assert high.better_than(low, score) is better
+    assert low.better_than(high, score) is not better
+
+
+def test_an_undefined_score_is_never_better():
+    defined = Scores(0.1, 0.1, 0.1, 0.1, 100.0, 1.0, 1.0, 0.5, 0, 0)
+    assert not UNDEFINED.better_than(defined, "cremi_score")
+    assert not UNDEFINED.better_than(None, "f1")
+    assert defined.better_than(UNDEFINED, "cremi_score")
+
+
+def test_the_picture_shows_raw_truth_and_probability_of_the_section_with_most_cleft(model):
+    """Section 5 of 8 holds the cleft; raw there is its number."""
+    raw = np.broadcast_to(np.arange(8, dtype=np.uint8)[:, None, None], (8, 32, 32)).copy()
+    labels = np.zeros((8, 32, 32), np.uint64)
+    labels[5, 3, 4] = 1
+    picture = validate(model.net, [Region(Volume(raw, (40, 4, 4)), Volume(labels, (40, 4, 4)))]).picture
+    assert picture.shape == (32, 96)
+    assert (picture[:, :32] == 5).all()
+    assert np.argwhere(picture[:, 32:64]).tolist() == [[3, 4]]

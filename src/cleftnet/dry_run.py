@@ -66,16 +66,17 @@ class Rehearsal:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return names and values for people."""
-        days, rest = divmod(self.seconds, 86400)
+        hours = self.seconds / 3600
+        time = f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
         return [
             ("device", f"{self.device}, {self.processes} process{'es' if self.processes > 1 else ''}"),
             ("network", f"{self.parameters:,} parameters"),
-            ("patches at once", f"{self.patches} in each process"),
+            ("at once", f"{self.patches} patches in each process"),
             ("data", f"{self.data_seconds:.2f} s a step in one loader"),
             ("step", f"{self.step_seconds:.2f} s"),
             ("memory", f"{self.bytes / GIB:.2f} GiB"),
             ("validation", f"{self.validation_seconds:.1f} s ({self.tiles} tiles)"),
-            ("all of it", f"{self.steps:,} steps in about {days:.0f} days {rest / 3600:.1f} hours"),
+            ("all of it", f"{self.steps:,} steps in about {time}"),
         ]
 
 

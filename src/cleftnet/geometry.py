@@ -5,6 +5,8 @@ Lengths carry their unit in their name (`_vox`, `_nm`). A `Box` is half open, as
 
 from __future__ import annotations
 
+import bisect
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -134,14 +136,14 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
     return [*range(0, length - tile, step), length - tile]
 
 
-def _edges(starts: Sequence[int], tile: int, length: int) -> list[tuple[int, int]]:
-    """Where each tile along one axis writes: neighbours meet in the middle of what they share."""
-    cuts = [0, *((b + a + tile) // 2 for a, b in itertools.pairwise(starts)), length]
-    return list(itertools.pairwise(cuts))
+def _edges(starts: Sequence[int], tile: int, length: int) -> list[int]:
+    """Where tiles along one axis begin to write, and the end: neighbours meet in the middle of what they share."""
+    return [0, *((b + a + tile) // 2 for a, b in itertools.pairwise(starts)), length]
 
 
-def tile(box: Box, shape: Sequence[int], overlap: Sequence[int] = (0, 0, 0)) -> Iterator[Block]:
-    """Cover a box with tiles of one shape; the write boxes cover every voxel exactly once.
+@dataclass(frozen=True)
+class TileGrid:
+    """A region covered with tiles of one shape, which may overlap; their write boxes cover every voxel exactly once.
 
     Tiles step by `shape - overlap`; the last one on each axis is shifted inwards so that it ends at the border (SPEC §5,
     inference). Where tiles overlap, each writes up to the middle of the overlap, so that a voxel comes from the
@@ -149,8 +151,77 @@ def tile(box: Box, shape: Sequence[int], overlap: Sequence[int] = (0, 0, 0)) -> 
 
     Args:
         box: The region to cover, voxels z y x.
-        shape: The tile's sides in voxels; none may be larger than the box.
+        shape: The tile's sides in voxels; none may be larger than the region.
         overlap: Voxels that neighbouring tiles share at least, each below the tile's side.
+
+    Raises:
+        InputError: when a tile is larger than the region or an overlap is not below the tile's side.
+
+    Example:
+        >>> tiles = TileGrid(Box.of((20, 4, 4)), (8, 4, 4))
+        >>> [str(tile.write) for tile in tiles.touching(Box((8, 0, 0), (16, 4, 4)))]
+        ['8:14,0:4,0:4', '14:20,0:4,0:4']
+        >>> str(tiles.reads(Box((8, 0, 0), (14, 4, 4))))
+        '8:16,0:4,0:4'
+    """
+
+    box: Box
+    shape: IntZYX
+    overlap: IntZYX = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        if any(t > n for t, n in zip(self.shape, self.box.shape, strict=True)):
+            raise InputError(
+                f"patch {'×'.join(map(str, self.shape))} is larger than the region {'×'.join(map(str, self.box.shape))} "
+                f"(z×y×x voxels); use a larger region, or a model trained with a smaller patch"
+            )
+        if any(not 0 <= o < t for o, t in zip(self.overlap, self.shape, strict=True)):
+            raise InputError(f"overlap {self.overlap} must lie between 0 and the patch {self.shape} on every axis")
+
+    @functools.cached_property
+    def starts(self) -> tuple[list[int], list[int], list[int]]:
+        """Where the tiles begin, axis by axis, counted from the first voxel of the region."""
+        z, y, x = map(_starts, self.box.shape, self.shape, self.overlap)
+        return z, y, x
+
+    @functools.cached_property
+    def _edges(self) -> list[list[int]]:
+        return list(map(_edges, self.starts, self.shape, self.box.shape))
+
+    def __len__(self) -> int:
+        return math.prod(map(len, self.starts))
+
+    def __iter__(self) -> Iterator[Block]:
+        return self.touching(self.box)
+
+    def touching(self, box: Box) -> Iterator[Block]:
+        """Yield the tiles that write into a box inside the region, in z y x order: the same ones whoever asks."""
+        for corner in itertools.product(*self._places(box)):
+            starts, begins, ends = zip(*corner, strict=True)
+            yield Block(
+                Box.at(starts, self.shape).shift(self.box.start),
+                Box(_int_zyx(begins), _int_zyx(ends)).shift(self.box.start),
+            )
+
+    def reads(self, box: Box) -> Box:
+        """Return what the tiles that write into a box read together."""
+        places = self._places(box)
+        start = [axis[0][0] for axis in places]
+        stop = [axis[-1][0] + side for axis, side in zip(places, self.shape, strict=True)]
+        return Box(_int_zyx(start), _int_zyx(stop)).shift(self.box.start)
+
+    def _places(self, box: Box) -> list[list[tuple[int, int, int]]]:
+        """Where each tile begins, begins to write and ends to write, axis by axis, of the tiles that write into the box."""
+        inside = box.relative_to(self.box.start)
+        places = []
+        for starts, edges, low, high in zip(self.starts, self._edges, inside.start, inside.stop, strict=True):
+            first, last = bisect.bisect_right(edges, low) - 1, bisect.bisect_left(edges, high)
+            places.append([(starts[n], edges[n], edges[n + 1]) for n in range(first, last)])
+        return places
+
+
+def tile(box: Box, shape: Sequence[int], overlap: Sequence[int] = (0, 0, 0)) -> Iterator[Block]:
+    """Cover a box with tiles of one shape, see `TileGrid`; the write boxes cover every voxel exactly once.
 
     Raises:
         InputError: when a tile is larger than the box or an overlap is not below the tile's side.
@@ -159,22 +230,42 @@ def tile(box: Box, shape: Sequence[int], overlap: Sequence[int] = (0, 0, 0)) -> 
         >>> [str(b.write) for b in tile(Box.of((20, 4, 4)), (8, 4, 4))]
         ['0:8,0:4,0:4', '8:14,0:4,0:4', '14:20,0:4,0:4']
     """
-    if any(t > n for t, n in zip(shape, box.shape, strict=True)):
+    return iter(TileGrid(box, _int_zyx(shape), _int_zyx(overlap)))
+
+
+def parse_region(text: str, voxel_size_nm: Sequence[float] | None, offset_nm: Sequence[float] = (0, 0, 0)) -> Box:
+    """Read a region, `z0:z1,y0:y1,x0:x1`, in voxels or, where a number ends in nm, in nm of the world.
+
+    Args:
+        text: What people write. Voxels count from the volume's first one; nm from the origin of the world, offset included.
+        voxel_size_nm: Of the volume, z y x; None where it is not known.
+        offset_nm: Position of the volume's first voxel, z y x.
+
+    Returns:
+        The region in voxels; borders between voxels move to the nearest.
+
+    Raises:
+        InputError: when the text is not three ascending ranges, or says nm where no voxel size is known.
+
+    Example:
+        >>> str(parse_region("40nm:800nm,0:256,0nm:1000nm", (40, 4, 4)))
+        '1:20,0:256,0:250'
+    """
+    if "nm" not in text:
+        return Box.parse(text)
+    if voxel_size_nm is None:
+        raise InputError(f"region '{text}' is in nm, but the volume carries no voxel size; add --voxel-size 40,4,4")
+    ranges = []
+    try:
+        for part, size, offset in zip(text.split(","), voxel_size_nm, offset_nm, strict=True):
+            ends = [end.strip() for end in part.split(":")]
+            voxels = [round((float(e[:-2]) - offset) / size) if e.endswith("nm") else int(e) for e in ends]
+            ranges.append(":".join(map(str, voxels)))
+    except ValueError:
         raise InputError(
-            f"patch {'×'.join(map(str, shape))} is larger than the region {'×'.join(map(str, box.shape))} (z×y×x "
-            f"voxels); use a larger region, or a model trained with a smaller patch"
-        )
-    if any(not 0 <= o < t for o, t in zip(overlap, shape, strict=True)):
-        raise InputError(f"overlap {tuple(overlap)} must lie between 0 and the patch {tuple(shape)} on every axis")
-    axes = []
-    for length, side, shared in zip(box.shape, shape, overlap, strict=True):
-        starts = _starts(length, side, shared)
-        axes.append(list(zip(starts, _edges(starts, side, length), strict=True)))
-    for corner in itertools.product(*axes):
-        read = Box.at([start for start, _ in corner], shape)
-        (z0, z1), (y0, y1), (x0, x1) = (edge for _, edge in corner)
-        write = Box((z0, y0, x0), (z1, y1, x1))
-        yield Block(read.shift(box.start), write.shift(box.start))
+            f"region '{text}' is not z0:z1,y0:y1,x0:x1; try 0:20,768:1024,0:768 or 0nm:800nm,0nm:1000nm,0nm:1000nm"
+        ) from None
+    return Box.parse(",".join(ranges))
 
 
 def nm_to_voxels(lengths_nm: Sequence[float], voxel_size_nm: Sequence[float]) -> IntZYX:

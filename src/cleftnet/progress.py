@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -94,5 +95,45 @@ def training_bar(steps: int, done: int, patches: int) -> Iterator[Callable[[int]
         def progress(step: int) -> None:
             speed = shown.tasks[0].speed
             shown.update(task, completed=step, rate="" if speed is None else f"{speed * patches:.3g} patches/s")
+
+        yield progress
+
+
+@contextmanager
+def block_bar(what: str, blocks: int, done: int) -> Iterator[Callable[[int], None]]:
+    """Show blocks, blocks and voxels a second and the time left while the body runs; what is yielded takes a block's voxels.
+
+    Args:
+        what: What is being done.
+        blocks: How many blocks there are.
+        done: How many an earlier run finished.
+
+    Example:
+        >>> with block_bar("predicting", 10, done=4) as progress:
+        ...     progress(64 * 512 * 512)
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    day = 24 * 3600.0  # a block may take long: the speed is that of all blocks, not of the last half minute
+    console = _console()
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=day
+    ) as shown:
+        task = shown.add_task(what, total=blocks, completed=done, rate="")
+        begun, counted = time.monotonic(), [0, 0]
+
+        def progress(voxels: int) -> None:
+            counted[0] += 1
+            counted[1] += voxels
+            seconds = max(time.monotonic() - begun, 1e-9)
+            rate = f"{counted[0] / seconds:.3g} blocks/s, {counted[1] / seconds / 1e6:.3g} Mvoxel/s"
+            shown.update(task, completed=done + counted[0], rate=rate)
 
         yield progress

@@ -1,0 +1,141 @@
+"""Blocks done by Dask workers: a cluster of this machine's own, or whoever answers to a scheduler.
+
+The work travels to a worker once, as a plugin, which Dask also gives to workers that come later or come back. Only a few
+blocks more than there are workers are handed out at a time, so that the scheduler holds no list of a billion blocks.
+"""
+
+# distributed has types on few of its functions:
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import dask.config
+from distributed import Client, Future, Nanny, Scheduler, SpecCluster, Worker, as_completed, get_worker
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from cleftnet.blockwise.work import Division, Finish, Outcome, Todo, UnfinishedError, Work, attempt
+from cleftnet.errors import InputError
+from cleftnet.geometry import Block
+
+AHEAD = 2  # blocks that a worker holds at a time: one is computed while another is read or written
+CONNECT_S = 30
+
+Environment = Mapping[str, str]
+
+
+def on_cluster(
+    work: Work, todo: Todo, division: Division, finish: Finish, environments: Sequence[Environment] = ()
+) -> None:
+    """Do the blocks on Dask workers; one that dies is replaced, and its blocks are done by others.
+
+    Args:
+        work: What is done with each block.
+        todo: The blocks and their numbers.
+        division: Who does them.
+        finish: Told of every block; what it raises ends everything.
+        environments: Variables of the environment for the workers of this machine, taken in turn.
+
+    Raises:
+        InputError: when no scheduler answers.
+        UnfinishedError: when the scheduler is lost.
+    """
+    with _client(division, environments) as client:
+        plugin = _Carrier(work, f"cleftnet-{uuid.uuid4().hex[:12]}")
+        client.register_plugin(plugin, name=plugin.name)
+        try:
+            _hand_out(client, plugin.name, todo, division, finish)
+        finally:
+            if client.status == "running":
+                client.unregister_worker_plugin(plugin.name)
+
+
+class _Carrier(WorkerPlugin):
+    """Carries the work to a worker, and says how much of it is done there at a time."""
+
+    def __init__(self, work: Work, name: str) -> None:
+        self.work, self.name = work, name
+
+    def setup(self, worker: Worker) -> None:
+        self.work.start(worker.state.nthreads)
+        self.held, self.computing = threading.Semaphore(AHEAD), threading.Lock()
+
+    def do(self, block: Block, tries: int) -> None:
+        with self.held:
+            data = attempt(tries, self.work.read, block)
+            with self.computing:
+                result = attempt(tries, self.work.compute, block, data)
+            del data
+            attempt(tries, self.work.write, block, result)
+
+
+def _do(name: str, block: Block, tries: int) -> None:
+    """Do one block; this is what runs on a worker."""
+    carrier = get_worker().plugins[name]
+    assert isinstance(carrier, _Carrier)
+    carrier.do(block, tries)
+
+
+def _hand_out(client: Client, name: str, todo: Todo, division: Division, finish: Finish) -> None:
+    waiting = iter(todo)
+    out: dict[Future[None], tuple[int, Block]] = {}
+    done = as_completed()
+
+    def hand_out_more() -> None:
+        room = AHEAD * max(1, len(client.nthreads())) - len(out)
+        for index, block in (item for _, item in zip(range(room), waiting, strict=False)):
+            future = client.submit(_do, name, block, division.tries, key=f"{name}-{index}", pure=False)
+            out[future] = (index, block)
+            done.add(future)
+
+    hand_out_more()
+    for future in done:
+        index, block = out.pop(future)
+        if future.status not in ("finished", "error"):
+            raise UnfinishedError(
+                f"the Dask scheduler went away (block {block.write} was {future.status}); finished blocks are kept: "
+                f"run the same command again"
+            )
+        error = future.exception() if future.status == "error" else None
+        future.release()
+        finish(Outcome(index, block, error))
+        hand_out_more()
+
+
+@contextmanager
+def _client(division: Division, environments: Sequence[Environment]) -> Iterator[Client]:
+    with ExitStack() as stack:
+        address: Any = division.scheduler
+        if address is None:
+            # a block whose worker dies is given to another one as often as a step that fails
+            stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": division.tries - 1}))
+            address = stack.enter_context(_cluster(division.workers, environments))
+        try:
+            client = Client(address, timeout=CONNECT_S, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"no Dask scheduler answers at {division.scheduler} ({error}); start one with `dask scheduler` and give its "
+                f"address, such as --scheduler tcp://10.0.0.1:8786"
+            ) from None
+        try:
+            yield client
+        finally:
+            client.close(timeout=2)
+
+
+def _cluster(workers: int, environments: Sequence[Environment]) -> SpecCluster:
+    """Start worker processes on this machine, which share its cores; they end with this process, however it ends."""
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    common = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+    options = {"nthreads": threads, "memory_limit": 0, "dashboard": False, "silence_logs": logging.CRITICAL}
+    own: Sequence[Environment] = environments or [{}]
+    spec = {n: {"cls": Nanny, "options": {**options, "env": {**common, **own[n % len(own)]}}} for n in range(workers)}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    return SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL)

@@ -1,0 +1,180 @@
+"""Which blocks are finished, on disk: what a crash leaves behind is exactly what the next run need not do again.
+
+A journal is a folder beside the output. `task.json` says what is being done (model, input, settings) and into which blocks
+it was cut; `blocks.txt` gets one line for each block after its voxels are on disk. A line counts from its newline on, so that
+one cut short by a crash or a full disk is no line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from cleftnet.errors import InputError
+from cleftnet.geometry import IntZYX
+from cleftnet.volumes.atomic import replacing
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock: there, nobody keeps two runs from writing one output
+    fcntl = None  # type: ignore[assignment]
+
+TASK, BLOCKS = "task.json", "blocks.txt"
+
+
+class Task(BaseModel):
+    """What a journal is about.
+
+    Attributes:
+        settings: Whatever decides the result; a run that differs in any of it is refused.
+        block: Sides of the blocks that the work was cut into, z y x; a later run goes on with them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: dict[str, JsonValue]
+    block: IntZYX
+
+
+class Journal:
+    """The finished blocks of one task; entered by whoever works on it, one process at a time.
+
+    Args:
+        folder: Where it is kept; made if it is not there.
+        task: What is to be done. Where the folder holds a task already, its settings must be the same.
+
+    Raises:
+        InputError: when the folder holds another task, or another process is at work on it.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp(), "out.zarr.unfinished")
+        >>> with Journal(folder, Task(settings={"model": "a"}, block=(8, 8, 8))) as journal:
+        ...     journal.add(3)
+        >>> with Journal(folder, Task(settings={"model": "a"}, block=(16, 16, 16))) as journal:
+        ...     3 in journal, 2 in journal, len(journal), journal.block
+        (True, False, 1, (8, 8, 8))
+    """
+
+    def __init__(self, folder: Path, task: Task) -> None:
+        self.folder, self.task = folder, task
+        self._done = bytearray()  # by block: 1 where it is finished
+        self._turn = threading.Lock()
+
+    @property
+    def block(self) -> IntZYX:
+        """Sides of the blocks, z y x: those the work was begun with."""
+        return self.task.block
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self.folder / BLOCKS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            self._lock()
+            self._agree()
+            self._read()
+        except BaseException:
+            os.close(self._file)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def __contains__(self, index: int) -> bool:
+        return index < len(self._done) and bool(self._done[index])
+
+    def __len__(self) -> int:
+        return self._done.count(1)
+
+    def add(self, index: int) -> None:
+        """Record that a block is on disk; when this returns, a crash does not undo it.
+
+        Raises:
+            OSError: when the disk is full.
+        """
+        line = f"{index}\n".encode()
+        with self._turn:
+            while line:
+                line = line[os.write(self._file, line) :]
+            os.fsync(self._file)
+            self._mark(index)
+
+    def _mark(self, index: int) -> None:
+        self._done.extend(bytes(max(0, index + 1 - len(self._done))))
+        self._done[index] = 1
+
+    def _lock(self) -> None:
+        """Keep other processes out; the operating system gives the lock back, however this process ends."""
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another process is at work in {self.folder}; wait for it, or choose another output"
+            ) from None
+        except OSError:  # a file system without locks
+            return
+
+    def _agree(self) -> None:
+        path = self.folder / TASK
+        if not path.exists():
+            with replacing(path) as temporary:
+                write_durably(temporary, self.task.model_dump_json(indent=1).encode())
+            return
+        begun = _read_task(path)
+        for name in {**begun.settings, **self.task.settings}:
+            before, now = begun.settings.get(name), self.task.settings.get(name)
+            if before != now:
+                raise InputError(
+                    f"{self.folder} was begun with {name} {_short(before)}, not {_short(now)}; finish it with what it was "
+                    f"begun with, add --overwrite to begin anew, or choose another output"
+                )
+        self.task = begun
+
+    def _read(self) -> None:
+        """Take in the whole lines, and cut off what follows them."""
+        good = 0
+        with os.fdopen(os.dup(self._file), "rb") as lines:
+            for line in lines:
+                if not (line.endswith(b"\n") and line[:-1].isdigit()):
+                    break
+                self._mark(int(line))
+                good += len(line)
+        os.ftruncate(self._file, good)
+        os.lseek(self._file, 0, os.SEEK_END)
+
+
+def begun_with(folder: Path) -> Task | None:
+    """Return the task that a folder is about, or None where nothing was begun.
+
+    Raises:
+        InputError: when its description is damaged.
+    """
+    return _read_task(folder / TASK) if (folder / TASK).exists() else None
+
+
+def _read_task(path: Path) -> Task:
+    try:
+        return Task.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        raise InputError(f"{path} cannot be read; add --overwrite to begin anew, or choose another output") from None
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file that is on the disk, and not only on its way there, when this returns."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,63 @@
+import pytest
+
+from cleftnet.blockwise import Journal, Task, begun_with
+from cleftnet.errors import InputError
+
+TASK = Task(settings={"model": "a", "tta": False}, block=(8, 64, 64))
+
+
+def test_a_block_recorded_is_there_for_the_next_run_and_no_other_is(tmp_path):
+    with Journal(tmp_path / "j", TASK) as journal:
+        journal.add(7)
+        journal.add(0)
+    with Journal(tmp_path / "j", TASK) as journal:
+        assert [n for n in range(20) if n in journal] == [0, 7]
+        assert len(journal) == 2
+
+
+@pytest.mark.parametrize("tail", [b"12", b"\0\0\0", b"1x\n5\n"])
+def test_what_a_crash_left_of_a_line_is_no_block_and_does_not_spoil_the_next(tmp_path, tail):
+    with Journal(tmp_path / "j", TASK) as journal:
+        journal.add(3)
+    with (tmp_path / "j" / "blocks.txt").open("ab") as file:
+        file.write(tail)
+    with Journal(tmp_path / "j", TASK) as journal:
+        journal.add(4)
+    with Journal(tmp_path / "j", TASK) as journal:
+        assert [n for n in range(200) if n in journal] == [3, 4]
+
+
+def test_another_model_is_refused_by_name_and_the_journal_stays(tmp_path):
+    with Journal(tmp_path / "j", TASK) as journal:
+        journal.add(3)
+    other = Task(settings={"model": "b", "tta": False}, block=(8, 64, 64))
+    with pytest.raises(InputError, match='begun with model "a", not "b"'), Journal(tmp_path / "j", other):
+        pass
+    with Journal(tmp_path / "j", TASK) as journal:
+        assert 3 in journal
+
+
+def test_a_later_run_goes_on_with_the_blocks_that_the_first_one_cut(tmp_path):
+    with Journal(tmp_path / "j", TASK):
+        pass
+    with Journal(tmp_path / "j", TASK.model_copy(update={"block": (16, 128, 128)})) as journal:
+        assert journal.block == (8, 64, 64)
+    assert begun_with(tmp_path / "j") == TASK
+    assert begun_with(tmp_path) is None
+
+
+def test_two_runs_cannot_work_on_one_output_at_the_same_time(tmp_path):
+    with (
+        Journal(tmp_path, TASK),
+        pytest.raises(InputError, match="another process is at work"),
+        Journal(tmp_path, TASK),
+    ):
+        pass
+    with Journal(tmp_path, TASK):
+        pass
+
+
+def test_a_damaged_description_is_refused_with_a_way_out(tmp_path):
+    (tmp_path / "task.json").write_text("{")
+    with pytest.raises(InputError, match="add --overwrite to begin anew"), Journal(tmp_path, TASK):
+        pass

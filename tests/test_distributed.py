@@ -13,7 +13,7 @@ import yaml
 
 import cleftnet
 from cleftnet.checkpoint import LAST
-from cleftnet.distributed import HardwareSettings, make_fabric, noticing_sigterm, number_of_processes
+from cleftnet.distributed import HardwareSettings, launch, make_fabric, noticing_sigterm, number_of_processes
 from cleftnet.errors import InputError
 from cleftnet.losses import Counts, LossSettings, cleft_loss
 
@@ -116,3 +116,14 @@ def test_outside_of_the_main_thread_no_signal_is_handled():
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def terminate_oneself(fabric):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return "went on"
+
+
+def test_a_sigterm_before_the_first_step_ends_at_once_with_its_code():
+    with pytest.raises(SystemExit) as ended:
+        launch(make_fabric(HardwareSettings(accelerator="cpu")), terminate_oneself)
+    assert ended.value.code == 143

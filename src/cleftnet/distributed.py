@@ -25,7 +25,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning_fabric.strategies.ddp import DDPStrategy
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from cleftnet.errors import InputError
 from cleftnet.prediction import best_device
@@ -33,6 +33,7 @@ from cleftnet.prediction import best_device
 T = TypeVar("T")
 
 Precision = Literal[32, "bf16-mixed", "16-mixed"]
+SIGTERM_EXIT = 143  # 128 + 15, as shells count
 WAIT = timedelta(hours=6)  # how long processes wait for the first one, which validates alone
 
 
@@ -117,11 +118,16 @@ def launch(fabric: Fabric, function: Callable[..., T], *arguments: Any) -> T:
 
     Raises:
         InputError: when a process raised one.
+        SystemExit: with code 143 when a SIGTERM came before they could notice it.
     """
-    with _passing_on_sigterm():
+    packed: Any = _packed
+    with _passing_on_sigterm() as termination:
         try:
-            packed: Any = _packed
             return cast(_Parcel[T], fabric.launch(packed, function, *arguments)).content
+        except ProcessExitedException:
+            if termination.here:
+                raise SystemExit(SIGTERM_EXIT) from None
+            raise
         except ProcessRaisedException as error:  # carries the traceback of the other process as text
             found = re.search(r"^cleftnet\.errors\.InputError: (.*)", str(error), re.MULTILINE)
             if found is None:
@@ -138,17 +144,6 @@ class _Parcel(Generic[T]):
 
 def _packed(fabric: Fabric, function: Callable[..., T], *arguments: Any) -> _Parcel[T]:
     return _Parcel(function(fabric, *arguments))
-
-
-@contextmanager
-def _passing_on_sigterm() -> Iterator[None]:
-    def pass_on(*_: object) -> None:
-        for process in multiprocessing.active_children():
-            if process.pid is not None:
-                os.kill(process.pid, signal.SIGTERM)
-
-    with _handling_sigterm(pass_on):
-        yield
 
 
 class Termination:
@@ -173,6 +168,23 @@ def noticing_sigterm() -> Iterator[Termination]:
         termination.here = True
 
     with _handling_sigterm(notice):
+        yield termination
+
+
+@contextmanager
+def _passing_on_sigterm() -> Iterator[Termination]:
+    """Leave a SIGTERM to the processes that this one started, while the body runs; end where there are none."""
+    termination = Termination()
+
+    def pass_on(*_: object) -> None:
+        termination.here = True
+        started = [process.pid for process in multiprocessing.active_children()]
+        if not started:
+            raise SystemExit(SIGTERM_EXIT)
+        for number in started:
+            os.kill(cast(int, number), signal.SIGTERM)
+
+    with _handling_sigterm(pass_on):
         yield termination
 
 

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from pydantic import JsonValue
 
 from cleftnet.checkpoint import BEST, LAST
-from cleftnet.distributed import by_the_first, launch, make_fabric, synchronise_batch_norm
+from cleftnet.distributed import SIGTERM_EXIT, by_the_first, launch, make_fabric, synchronise_batch_norm
 from cleftnet.errors import InputError
 from cleftnet.fine_tuning import start_from
 from cleftnet.geometry import IntZYX
@@ -36,7 +36,6 @@ _FREE = (  # may change from leg to leg: they change no weight
     "sampling.raw_in_memory_gib",
     *(f"training.{key}" for key in ("loaders", "patience", "save_every", "keep_states")),
 )
-SIGTERM_EXIT = 143  # 128 + 15, as shells count
 
 
 def train(

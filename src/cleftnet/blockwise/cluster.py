@@ -86,7 +86,7 @@ def _do(name: str, block: Block, tries: int) -> None:
 def _hand_out(client: Client, name: str, todo: Todo, division: Division, finish: Finish) -> None:
     waiting = iter(todo)
     out: dict[Future[None], tuple[int, Block]] = {}
-    done = as_completed()
+    done = as_completed(loop=client.loop)
 
     def hand_out_more() -> None:
         room = AHEAD * max(1, len(client.nthreads())) - len(out)

@@ -9,6 +9,7 @@ import tifffile
 
 from cleftnet.errors import InputError
 from cleftnet.volumes import LABELS, PREDICTION, RAW, Volume, create_volumes, list_arrays, open_volume, write_volume
+from cleftnet.volumes.formats import locate
 
 BOX = np.zeros((2, 3, 4), np.uint8)
 
@@ -92,7 +93,7 @@ def test_list_arrays_names_what_has_three_axes_and_each_opens(folder):
         ("A.hdf/volumes", r"no dataset 'volumes'; it has volumes/labels/clefts, volumes/raw"),
         ("main.h5", r"has no volumes/raw; it has main; name one, as in .*main\.h5/main"),
         ("A.hdf/annotations/ids", r"has shape \(5,\); expected three axes z y x"),
-        ("vol.zarr/raw", r"format '\.zarr' is unknown; known are HDF5 .*; TIFF"),
+        ("vol.zarr/raw", r"vol\.zarr does not exist; its folder holds"),
         ("scan.nrrd", r"format '\.nrrd' is unknown; known are HDF5 .*; TIFF"),
         ("stac", r"stac does not exist; its folder holds stack; check the name"),
         ("stack/*.tiff", r"no TIFF file matches .*stack/\*\.tiff; the folder holds 0\.tif, 1\.tif, 2\.tif"),
@@ -107,10 +108,33 @@ def test_what_is_not_there_is_said_in_one_line(folder, address, line):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/vol.zarr", "precomputed://gs://bucket/vol", "https://site/vol.n5"])
+@pytest.mark.parametrize("address", ["s3://bucket/vol.nrrd", "ftp://site/vol.zarr", "dvid://site/vol"])
 def test_a_url_in_no_known_format_lists_the_formats(address):
-    with pytest.raises(InputError, match="is unknown; known are HDF5"):
+    with pytest.raises(InputError, match=r"is unknown; known are HDF5 .*; Zarr .*; N5 .*; precomputed"):
         open_volume(address)
+
+
+def test_a_file_behind_a_url_is_to_be_downloaded_first():
+    with pytest.raises(InputError, match="HDF5 is read from local files only; download it first"):
+        open_volume("https://site/A.hdf/volumes/raw")
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "path", "inside"),
+    [
+        ("s3://bucket/a/vol.zarr/volumes/raw", "Zarr", "s3://bucket/a/vol.zarr", "volumes/raw"),
+        ("https://site:8000/vol.n5/raw/s0/", "N5", "https://site:8000/vol.n5", "raw/s0"),
+        ("gs://bucket/vol.OME.ZARR", "Zarr", "gs://bucket/vol.OME.ZARR", ""),
+        ("file:///data/vol.zarr/0", "Zarr", "/data/vol.zarr", "0"),
+        ("precomputed://gs://bucket/vol", "precomputed", "gs://bucket/vol", ""),
+        ("precomputed://vol/8_8_40", "precomputed", "vol/8_8_40", ""),
+        ("precomputed:///data/vol/", "precomputed", "/data/vol", ""),
+        ("precomputed://file:///data/vol", "precomputed", "/data/vol", ""),
+    ],
+)
+def test_an_address_is_a_format_a_place_and_a_name_inside(address, name, path, inside):
+    row, location = locate(address)
+    assert (row.name, location.path, location.inside) == (name, path, inside)
 
 
 def test_listing_what_is_not_there_fails_as_opening_does(folder):

@@ -12,6 +12,7 @@ import typer
 from cleftnet.cli.options import Json, Overwrite, VoxelSize, voxel_size_nm
 from cleftnet.cli.printing import print_table, stdout, text
 from cleftnet.errors import InputError, nearest
+from cleftnet.geometry import IntZYX
 
 if TYPE_CHECKING:
     from cleftnet.volumes import Finding
@@ -71,19 +72,46 @@ def convert(
     source: Annotated[
         str, typer.Argument(metavar="SRC", help="Any readable address; a CREMI file alone means its raw.")
     ],
-    target: Annotated[str, typer.Argument(metavar="DST", help="out.hdf, out.hdf/some/dataset, out.tif, 'out/*.tif'.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="DST",
+            help="out.hdf, out.hdf/some/dataset, out.zarr, out.n5/raw, precomputed://out, out.tif, 'out/*.tif'.",
+        ),
+    ],
     labels: Annotated[bool, typer.Option("--labels", help="SRC holds cleft ids, or: take its labels.")] = False,
     voxel_size: VoxelSize = None,
+    chunk: Annotated[
+        str | None,
+        typer.Option(metavar="Z,Y,X", help="Sides of the chunks in voxels; default 16,128,128 (HDF5 8,128,128)."),
+    ] = None,
+    pyramid: Annotated[
+        bool, typer.Option("--pyramid", help="Add lower resolutions, for viewers (OME-Zarr, precomputed).")
+    ] = False,
+    zarr: Annotated[int | None, typer.Option(help="Version of Zarr: 2 (OME-Zarr 0.4, default) or 3 (0.5).")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Copy an array into another format; labels in a CREMI file get CREMI's ids, everywhere else background is 0."""
     from cleftnet.progress import bar
     from cleftnet.volumes.conversion import convert
+    from cleftnet.volumes.layout import Layout
 
-    size = voxel_size_nm(voxel_size)
+    size, wanted = voxel_size_nm(voxel_size), Layout(_chunk(chunk), pyramid, zarr)
     with bar("converting") as progress:
-        convert(source, target, labels=labels, voxel_size_nm=size, overwrite=overwrite, progress=progress)
+        convert(
+            source, target, labels=labels, voxel_size_nm=size, layout=wanted, overwrite=overwrite, progress=progress
+        )
     stdout.print(target, markup=False)
+
+
+def _chunk(text: str | None) -> IntZYX | None:
+    if text is None:
+        return None
+    try:
+        z, y, x = (int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"chunk '{text}' is not three sides in voxels, z,y,x; try --chunk 16,128,128") from None
+    return z, y, x
 
 
 def download(

@@ -1,15 +1,18 @@
 """Volumes in and out: one address names an array, every format becomes the same lazy `Volume`."""
 
 from cleftnet.volumes.address import Address
+from cleftnet.volumes.chunked import WritableVolume
 from cleftnet.volumes.cremi import CLEFT_ZERO, write_cremi
+from cleftnet.volumes.formats import NewArrays
+from cleftnet.volumes.layout import Layout
 from cleftnet.volumes.opening import (
     LABELS,
     PREDICTION,
     RAW,
-    NewArrays,
     create_volumes,
     list_arrays,
     open_volume,
+    open_writable,
     write_volume,
 )
 from cleftnet.volumes.slabs import Progress, WritableStore
@@ -28,11 +31,13 @@ __all__ = [
     "Address",
     "Finding",
     "LabelStatistics",
+    "Layout",
     "NewArrays",
     "Progress",
     "Store",
     "Volume",
     "WritableStore",
+    "WritableVolume",
     "check_cremi",
     "create_volumes",
     "is_cleft",
@@ -40,6 +45,7 @@ __all__ = [
     "label_statistics",
     "list_arrays",
     "open_volume",
+    "open_writable",
     "overall",
     "write_cremi",
     "write_volume",

@@ -1,6 +1,6 @@
 """Addresses, the one string that names an array: variables expanded, the file told apart from the array inside it.
 
-Nothing here opens a file; which endings belong to which format is the table in `cleftnet.volumes.opening`.
+Nothing here opens a file; which endings belong to which format is the table in `cleftnet.volumes.formats`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ class Location:
     """An address taken apart.
 
     Args:
-        path: The file, the folder, or the pattern of slices (`stack/*.tif`).
+        path: The file, the folder, the pattern of slices (`stack/*.tif`) or the URL.
         inside: The array inside the file, such as `volumes/raw`; empty where the address names the file alone.
+        scheme: What stood before the path to name the format: `precomputed://`, or nothing.
     """
 
-    path: Path
+    path: str
     inside: str = ""
+    scheme: str = ""
 
     def __str__(self) -> str:
-        return f"{self.path}/{self.inside}" if self.inside else str(self.path)
+        return self.scheme + (f"{self.path}/{self.inside}" if self.inside else self.path)
 
 
 def expand(address: Address) -> str:

@@ -24,6 +24,7 @@ from cleftnet.errors import InputError
 from cleftnet.volumes.address import Address
 from cleftnet.volumes.hdf5 import open_hdf5, open_hdf5_file
 from cleftnet.volumes.hdf5_writing import new_hdf5
+from cleftnet.volumes.layout import Layout
 from cleftnet.volumes.slabs import Progress, copy
 from cleftnet.volumes.volume import BACKGROUND, Array, Store, Volume
 
@@ -117,6 +118,7 @@ def write_cremi(
     raw: Volume | None = None,
     clefts: Volume | None = None,
     *,
+    layout: Layout | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
@@ -126,6 +128,7 @@ def write_cremi(
         path: The file to make; it appears when it is complete.
         raw: Gray values, uint8.
         clefts: Labels in house ids (background 0), any integer type or bool; may be smaller than raw, placed by its offset.
+        layout: How the arrays shall lie in the file; our own way, when None.
         overwrite: Whether a file already there may be replaced.
         progress: Called with the voxels done and the voxels in all, for raw and then for the labels.
 
@@ -154,7 +157,7 @@ def write_cremi(
             f"voxel sizes differ: {raw.address} has {raw.voxel_size_nm} nm, {clefts.address} has {clefts.voxel_size_nm} nm; "
             f"a CREMI file needs one for both"
         )
-    with new_hdf5(path, overwrite) as file:
+    with new_hdf5(path, overwrite, layout) as file:
         file.attrs["file_format"] = FILE_FORMAT
         for volume, name, dtype, convert in (
             (raw, RAW_NAME, np.uint8, np.asarray),

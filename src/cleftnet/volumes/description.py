@@ -9,7 +9,7 @@ from cleftnet.geometry import FloatZYX
 from cleftnet.volumes.address import Address
 from cleftnet.volumes.opening import list_arrays, open_volume
 from cleftnet.volumes.summary import LabelStatistics, label_statistics
-from cleftnet.volumes.volume import Volume
+from cleftnet.volumes.volume import Volume, holds_labels
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def describe(address: Address, *, voxel_size_nm: FloatZYX | None = None) -> list
     """Describe every array behind an address.
 
     Integer arrays of at least four bytes a voxel, and those whose name says labels, are taken for labels and
-    counted slab by slab.
+    counted slab by slab, except where they are not on this machine.
 
     Args:
         address: A file, or an array in it.
@@ -63,7 +63,6 @@ def describe(address: Address, *, voxel_size_nm: FloatZYX | None = None) -> list
     found = []
     for name in list_arrays(address):
         volume = open_volume(name, voxel_size_nm=voxel_size_nm)
-        wide = volume.dtype.itemsize >= 4  # gray values come in one byte or two
-        is_labels = volume.dtype.kind in "iub" and (wide or "labels" in name)
-        found.append(Description(volume, label_statistics(volume) if is_labels else None))
+        counted = holds_labels(volume.dtype, name) and "://" not in name  # nobody means to fetch all of a remote volume
+        found.append(Description(volume, label_statistics(volume) if counted else None))
     return found

@@ -7,7 +7,6 @@ the matter of `cleftnet.volumes.cremi`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +16,8 @@ import h5py
 import numpy as np
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import FloatZYX
 from cleftnet.volumes.address import missing
+from cleftnet.volumes.attributes import read_lengths, read_threshold
 from cleftnet.volumes.volume import Array, Volume
 
 
@@ -93,15 +92,7 @@ def open_hdf5(path: Path, dataset: str) -> Volume:
             f"{address}: attribute 'resolution' is {voxel_size}; expected three positive lengths in nm, z y x"
         )
     offset_nm = read_lengths(store.attributes, "offset", address) or (0.0, 0.0, 0.0)
-    return Volume(store, voxel_size, offset_nm, address, _threshold(store.attributes, address))
-
-
-def _threshold(attributes: dict[str, Any], address: str) -> float | None:
-    stored = attributes.get("threshold")
-    try:
-        return None if stored is None else float(stored)
-    except (TypeError, ValueError):
-        raise InputError(f"{address}: attribute 'threshold' is {stored}; expected a number between 0 and 1") from None
+    return Volume(store, voxel_size, offset_nm, address, read_threshold(store.attributes, address))
 
 
 def open_hdf5_file(path: Path) -> h5py.File:
@@ -147,23 +138,6 @@ def array_names(file: h5py.File) -> list[str]:
 
     file.visititems(collect)
     return sorted(names)
-
-
-def read_lengths(attributes: dict[str, Any], name: str, address: str) -> FloatZYX | None:
-    """Return the attribute as three finite lengths in nm, z y x, or None where it is not there.
-
-    Raises:
-        InputError: when it is there and is anything else.
-    """
-    if name not in attributes:
-        return None
-    try:
-        z, y, x = (float(v) for v in attributes[name])
-        if math.isfinite(z + y + x):
-            return z, y, x
-    except (TypeError, ValueError):
-        pass
-    raise InputError(f"{address}: attribute '{name}' is {attributes[name]}; expected three lengths in nm, z y x")
 
 
 def _is_other_format(path: Path) -> bool:

@@ -13,15 +13,16 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cleftnet.geometry import FloatZYX
+from cleftnet.geometry import FloatZYX, IntZYX
 from cleftnet.volumes.address import Address, expand
 from cleftnet.volumes.atomic import replacing
+from cleftnet.volumes.layout import Layout
 from cleftnet.volumes.slabs import CHUNK_VOX, WritableStore
 from cleftnet.volumes.volume import Array
 
 
 @contextmanager
-def new_hdf5(path: Address, overwrite: bool = False) -> Iterator[NewHdf5]:
+def new_hdf5(path: Address, overwrite: bool = False, layout: Layout | None = None) -> Iterator[NewHdf5]:
     """Yield a writable HDF5 file that takes its place at `path` when the body succeeds, and vanishes when it fails.
 
     Raises:
@@ -40,7 +41,7 @@ def new_hdf5(path: Address, overwrite: bool = False) -> Iterator[NewHdf5]:
         ((40.0, 4.0, 4.0), 210)
     """
     with replacing(Path(expand(path)), overwrite) as temporary, _Disk(temporary, "w+") as disk:
-        with NewHdf5(disk) as file:
+        with NewHdf5(disk, layout or Layout()) as file:
             yield file
         disk.check()
 
@@ -82,9 +83,10 @@ class _Disk(io.FileIO):
 class NewHdf5(h5py.File):  # type: ignore[misc]  # h5py ships no types
     """A file being made: an ordinary `h5py.File`, which knows the disk below it."""
 
-    def __init__(self, disk: _Disk) -> None:
+    def __init__(self, disk: _Disk, layout: Layout) -> None:
         super().__init__(disk, "w")
         self.disk = disk
+        self.layout = layout
 
     def create(
         self,
@@ -106,7 +108,7 @@ class NewHdf5(h5py.File):  # type: ignore[misc]  # h5py ships no types
             offset_nm: Position of the first voxel, z y x; zero leaves the attribute `offset` out.
             threshold: Kept as an attribute beside a probability, see `Volume`; None leaves it out.
         """
-        chunks = tuple(min(side, chunk) for side, chunk in zip(shape, CHUNK_VOX, strict=True))
+        chunks = self.layout.sides(tuple(shape), CHUNK_VOX)
         # level 1: on vnc-l3 raw is no larger than at level 4, labels are 0.6 % instead of 0.2 %, in half the time
         dataset = self.create_dataset(name, tuple(shape), dtype, chunks=chunks, compression="gzip", compression_opts=1)
         if voxel_size_nm is not None:
@@ -135,6 +137,12 @@ class NewDataset:
         """The type of one voxel."""
         dtype: np.dtype[Any] = self.dataset.dtype
         return dtype
+
+    @property
+    def chunk_shape(self) -> IntZYX:
+        """Sides of a chunk in voxels, z y x."""
+        z, y, x = self.dataset.chunks
+        return z, y, x
 
     def __getitem__(self, index: tuple[slice, slice, slice]) -> Array:
         """Read one box of what has been written."""

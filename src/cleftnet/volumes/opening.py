@@ -1,70 +1,26 @@
-"""From an address to a volume, and from an address to a new file: one table says which format opens, lists and creates what.
-
-A new format is one more row; callers never ask which it is.
-"""
+"""From an address to a volume, and from an address to a new file, whatever the format: that is in `formats`."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
-
-import numpy.typing as npt
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
-from cleftnet.volumes import cremi, tiff
-from cleftnet.volumes.address import Address, Location, expand, missing
-from cleftnet.volumes.hdf5 import array_names, find_dataset, open_hdf5_file
-from cleftnet.volumes.hdf5_writing import new_hdf5
-from cleftnet.volumes.slabs import Progress, WritableStore, copy
-from cleftnet.volumes.tiff_writing import new_tiff
+from cleftnet.volumes.address import Address, Location
+from cleftnet.volumes.chunked import ChunkedStore, WritableVolume
+from cleftnet.volumes.formats import Format, NewArrays, locate
+from cleftnet.volumes.layout import Layout
+from cleftnet.volumes.pyramid import Pyramid
+from cleftnet.volumes.slabs import Progress, copy
+from cleftnet.volumes.storage import is_remote
 from cleftnet.volumes.volume import Volume
 
 RAW = ("volumes/raw",)
 LABELS = ("volumes/labels/clefts",)
 PREDICTION = ("volumes/probability", "volumes/labels/clefts")
-
-
-class NewArrays(Protocol):
-    """A file being made, in which arrays are created; one array only where the format holds no more."""
-
-    def create(
-        self,
-        name: str,
-        shape: Sequence[int],
-        dtype: npt.DTypeLike,
-        *,
-        voxel_size_nm: FloatZYX | None,
-        offset_nm: FloatZYX = (0.0, 0.0, 0.0),
-        threshold: float | None = None,
-    ) -> WritableStore:
-        """Create an array whose boxes can be written in any order."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """One row of the table.
-
-    Args:
-        name: What people call the format.
-        example: An address, for messages.
-        endings: The endings of its files, in lower case.
-        open: Opens the array at a location; where that names only the file, the first of these names that is there.
-        arrays: Lists the arrays of three axes at a location.
-        create: Begins a new file at a path; the flag says whether one may be there already.
-    """
-
-    name: str
-    example: str
-    endings: tuple[str, ...]
-    open: Callable[[Location, Sequence[str]], Volume]
-    arrays: Callable[[Location], list[Location]]
-    create: Callable[[Path, bool], AbstractContextManager[NewArrays]]
 
 
 def open_volume(address: Address, *, default: Sequence[str] = RAW, voxel_size_nm: FloatZYX | None = None) -> Volume:
@@ -73,13 +29,14 @@ def open_volume(address: Address, *, default: Sequence[str] = RAW, voxel_size_nm
     Labels of a CREMI file come in house ids (background 0).
 
     Args:
-        address: Such as `A.hdf`, `A.hdf/volumes/raw`, `stack.tif`, `stack/*.tif` or a folder of TIFFs; `~` and `$NAME` are
-            expanded.
+        address: Such as `A.hdf`, `A.hdf/volumes/raw`, `vol.zarr`, `vol.n5/raw/s0`, `precomputed://gs://bucket/vol`,
+            `stack.tif`, `stack/*.tif` or a folder of TIFFs; `~` and `$NAME` are expanded.
         default: Datasets to try in turn where the address names a file of several: `RAW`, `LABELS` or `PREDICTION`.
         voxel_size_nm: Voxel size, z y x, for formats that carry none; where the file carries one it must be the same.
 
     Raises:
-        InputError: when there is no such file, format or array, or the voxel size contradicts the file's own.
+        InputError: when there is no such file, format or array, a server does not answer, or the voxel size contradicts the
+            file's own.
 
     Example:
         >>> import tempfile
@@ -119,15 +76,16 @@ def list_arrays(address: Address) -> list[str]:
 
 
 @contextmanager
-def create_volumes(address: Address, overwrite: bool = False) -> Iterator[NewArrays]:
+def create_volumes(address: Address, overwrite: bool = False, layout: Layout | None = None) -> Iterator[NewArrays]:
     """Begin a new file in the format of its ending; it appears when the body succeeds, and vanishes when it fails.
 
     Args:
         address: The file, such as `out.hdf`, without an array inside.
         overwrite: Whether a file already there may be replaced.
+        layout: How its arrays shall lie on disk; each format's own way, when None.
 
     Raises:
-        InputError: when the format is unknown, or the output exists.
+        InputError: when the format is unknown or cannot lie that way, or the output exists.
 
     Example:
         >>> import tempfile
@@ -141,8 +99,38 @@ def create_volumes(address: Address, overwrite: bool = False) -> Iterator[NewArr
     row, location = locate(address, new=True)
     if location.inside:
         raise InputError(f"{location} names an array inside a file; name the output file alone: {location.path}")
-    with row.create(location.path, overwrite) as new:
+    with row.create(location.path, overwrite, fitting(layout, row)) as new:
         yield new
+
+
+def open_writable(address: Address, *, default: Sequence[str] = RAW) -> WritableVolume:
+    """Open an array that exists for writing, from any number of processes at once; each opens it for itself.
+
+    Create the array first (`create_volumes`), in one process. Processes may write at the same time as long as no two write
+    into one chunk: cut the volume at multiples of `chunk_shape`. A box is on disk when its assignment returns.
+
+    Args:
+        address: An array of a Zarr, N5 or precomputed volume.
+        default: Arrays to try in turn where the address names a file of several.
+
+    Raises:
+        InputError: when there is no such array, or its format cannot be written by several processes.
+
+    Example:
+        >>> import tempfile
+        >>> from cleftnet.geometry import Box
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with create_volumes(f"{folder}/out.zarr", layout=Layout(chunk=(2, 4, 4))) as new:
+        ...         _ = new.create("volumes/probability", (4, 8, 8), "uint8", voxel_size_nm=(40, 4, 4))
+        ...     target = open_writable(f"{folder}/out.zarr/volumes/probability")
+        ...     target[Box((0, 4, 0), (2, 8, 8))] = 128
+        ...     target.chunk_shape, int(target.volume.read().sum())
+        ((2, 4, 4), 8192)
+    """
+    volume = open_volume(address, default=default)
+    if not isinstance(volume.store, ChunkedStore):
+        raise InputError(f"{volume.address} can be written by one process only; choose an output ending in .zarr")
+    return WritableVolume(volume, volume.store.chunk_shape)
 
 
 def write_volume(
@@ -151,24 +139,28 @@ def write_volume(
     *,
     default: str = RAW[0],
     overwrite: bool = False,
+    layout: Layout | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write a volume to a new file of any format, slab by slab: values as they are, and voxel size, offset and threshold.
 
-    A TIFF keeps no threshold.
+    A TIFF keeps no threshold. Where a container of several arrays is there already, it is replaced only as a whole.
 
     Args:
         volume: What to write.
-        address: Where to, such as `out.hdf/volumes/raw`, `out.tif` or `out/*.tif`.
+        address: Where to, such as `out.hdf/volumes/raw`, `out.zarr`, `precomputed://out`, `out.tif` or `out/*.tif`.
         default: The dataset's name where the address names only the file.
         overwrite: Whether a file already there may be replaced.
-        progress: Called after every slab with the voxels done and the voxels in all.
+        layout: How the array shall lie on disk; the format's own way, when None.
+        progress: Called after every slab with the voxels done and the voxels in all; with a pyramid then the same for that.
 
     Raises:
-        InputError: when the format is unknown, or the output exists.
+        InputError: when the format is unknown or cannot hold such an array, or the output exists.
     """
     row, location = locate(address, new=True)
-    with row.create(location.path, overwrite) as new:
+    if overwrite and row.folder and location.inside:
+        _refuse_others(row, location)
+    with row.create(location.path, overwrite, fitting(layout, row)) as new:
         target = new.create(
             location.inside or default,
             volume.shape,
@@ -178,75 +170,31 @@ def write_volume(
             threshold=volume.threshold,
         )
         copy(volume, target, progress=progress)
+        if isinstance(target, Pyramid):
+            target.fill(progress)
 
 
-def locate(address: Address, new: bool = False) -> tuple[Format, Location]:
-    """Find the format of an address, and take the address apart; one for a `new` file need not exist.
-
-    Raises:
-        InputError: when no format has such an ending.
-    """
-    text = expand(address)
-    path = Path(text)
-    if scheme := re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
-        raise _unknown(text, scheme[0])
-    for n, part in enumerate(path.parts, start=1):
-        ending, file = Path(part).suffix.lower(), Path(*path.parts[:n])
-        if ending in _LATER:
-            raise _unknown(text, ending)
-        for row in FORMATS:
-            if ending in row.endings and not file.is_dir():  # a folder may be called data.h5
-                return row, Location(file, "/".join(path.parts[n:]))
-    if path.is_dir() and not new:
-        return _TIFF, Location(path)
-    if not path.suffix and not path.exists() and not new:
-        raise missing(path)
-    raise _unknown(text, path.suffix)
+def fitting(layout: Layout | None, row: Format) -> Layout:
+    """Return the layout where the format can lie that way."""
+    layout = layout or Layout()
+    for name in layout.chosen():
+        if name not in row.layout:
+            fit = f"only {', '.join(row.layout)}" if row.layout else "none of its kind"
+            raise InputError(f"{row.name} has no option '{name}', {fit}; leave it out or choose another format")
+    return layout
 
 
-def _unknown(address: str, ending: str) -> InputError:
-    known = "; ".join(f"{row.name} ({', '.join(row.endings)}), as in {row.example}" for row in FORMATS)
-    what = f"format '{ending}' is unknown" if ending else "there is no ending that tells the format"
-    return InputError(f"{address}: {what}; known are {known}")
-
-
-def _open_hdf5(location: Location, default: Sequence[str]) -> Volume:
-    if location.inside:
-        return cremi.open_dataset(location.path, location.inside)
-    with open_hdf5_file(location.path) as file:
-        there = array_names(file)
-    for name in default:
-        if name in there:
-            return cremi.open_dataset(location.path, name)
-    hint = (
-        f"it has {', '.join(there)}; name one, as in {location.path}/{there[0]}"
-        if there
-        else "it has no array of three axes"
-    )
-    raise InputError(f"{location.path} has no {' or '.join(default)}; {hint}")
-
-
-def _hdf5_arrays(location: Location) -> list[Location]:
-    with open_hdf5_file(location.path) as file:
-        if location.inside:
-            find_dataset(file, location.inside)
-            return [location]
-        return [Location(location.path, name) for name in array_names(file)]
-
-
-def _open_tiff(location: Location, default: Sequence[str]) -> Volume:
-    if location.inside:
-        raise InputError(f"{location.path} is a TIFF and holds one array; leave out /{location.inside}")
-    return tiff.open_tiff(location.path)
-
-
-def _tiff_arrays(location: Location) -> list[Location]:
-    _open_tiff(location, ())
-    return [location]
-
-
-_HDF5 = Format("HDF5", "A.hdf/volumes/raw", (".hdf", ".h5", ".hdf5"), _open_hdf5, _hdf5_arrays, new_hdf5)
-_TIFF = Format("TIFF", "stack.tif or stack/*.tif", tiff.ENDINGS, _open_tiff, _tiff_arrays, new_tiff)
-
-FORMATS = (_HDF5, _TIFF)
-_LATER = (".zarr", ".n5")  # folders, which would else be taken for folders of TIFFs
+def _refuse_others(row: Format, location: Location) -> None:
+    """Replacing a container for the sake of one array must not take other arrays with it."""
+    container = Location(location.path)
+    if is_remote(location.path):
+        raise InputError(f"{location} would replace all of {location.path}; name {location.path} alone to do so")
+    try:
+        others = [a.inside for a in row.arrays(container) if not f"{a.inside}/".startswith(f"{location.inside}/")]
+    except InputError:  # nothing there yet
+        return
+    if others:
+        raise InputError(
+            f"{location.path} holds other arrays ({', '.join(others)}), which would go; choose another container, or name "
+            f"{location.path} alone to replace it"
+        )

@@ -13,8 +13,9 @@ import numpy as np
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box, FloatZYX, IntZYX, nm_to_voxels
 from cleftnet.volumes.address import Address, expand
+from cleftnet.volumes.attributes import read_lengths
 from cleftnet.volumes.cremi import CLEFT_ZERO, CLEFTS_NAME, CREMI_BACKGROUND, FILE_FORMAT, RAW_NAME, HouseIds
-from cleftnet.volumes.hdf5 import Hdf5Store, open_hdf5_file, read_lengths
+from cleftnet.volumes.hdf5 import Hdf5Store, open_hdf5_file
 from cleftnet.volumes.slabs import Progress
 from cleftnet.volumes.summary import label_statistics
 from cleftnet.volumes.volume import Volume

@@ -162,6 +162,17 @@ def is_cleft(labels: Array) -> npt.NDArray[np.bool_]:
     return np.asarray((labels != BACKGROUND) & is_labelled(labels))
 
 
+def holds_labels(dtype: np.dtype[Any], name: str = "") -> bool:
+    """True where an array holds label ids or a mask, as far as its type and its name tell.
+
+    Example:
+        >>> holds_labels(np.dtype("uint64")), holds_labels(np.dtype("uint8"), "volumes/raw")
+        (True, False)
+    """
+    wide = dtype.kind in "iu" and dtype.itemsize >= 4  # gray values come in one byte or two
+    return wide or dtype.kind == "b" or (dtype.kind in "iu" and "labels" in name)
+
+
 def classes(labels: Array) -> npt.NDArray[np.uint8]:
     """Return the class of each voxel: `NOT_CLEFT`, `CLEFT`, or `UNLABELLED` for voxels that nobody labelled.
 

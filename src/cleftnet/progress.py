@@ -14,6 +14,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -99,9 +100,29 @@ def training_bar(steps: int, done: int, patches: int) -> Iterator[Callable[[int]
         yield progress
 
 
+class Blocks:
+    """A bar over blocks; told of every block, and in between of the share of the one under way."""
+
+    def __init__(self, bar: Progress, task: TaskID, done: int) -> None:
+        self._bar, self._task, self._done = bar, task, done
+        self._begun, self._blocks, self._voxels = time.monotonic(), 0, 0
+
+    def block(self, voxels: int) -> None:
+        """Count a block of so many voxels."""
+        self._blocks += 1
+        self._voxels += voxels
+        seconds = max(time.monotonic() - self._begun, 1e-9)
+        rate = f"{self._blocks / seconds:.3g} blocks/s, {self._voxels / seconds / 1e6:.3g} Mvoxel/s"
+        self._bar.update(self._task, completed=self._done + self._blocks, rate=rate)
+
+    def share(self, share: float) -> None:
+        """Show a share, 0 to 1, of one more block."""
+        self._bar.update(self._task, completed=self._done + self._blocks + share)
+
+
 @contextmanager
-def block_bar(what: str, blocks: int, done: int) -> Iterator[Callable[[int], None]]:
-    """Show blocks, blocks and voxels a second and the time left while the body runs; what is yielded takes a block's voxels.
+def block_bar(what: str, blocks: int, done: int) -> Iterator[Blocks]:
+    """Show blocks, blocks and voxels a second, and the time left while the body runs.
 
     Args:
         what: What is being done.
@@ -110,30 +131,18 @@ def block_bar(what: str, blocks: int, done: int) -> Iterator[Callable[[int], Non
 
     Example:
         >>> with block_bar("predicting", 10, done=4) as progress:
-        ...     progress(64 * 512 * 512)
+        ...     progress.share(0.5)
+        ...     progress.block(64 * 512 * 512)
     """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.completed:.4g}/{task.total} blocks {task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     day = 24 * 3600.0  # a block may take long: the speed is that of all blocks, not of the last half minute
-    console = _console()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=day
-    ) as shown:
-        task = shown.add_task(what, total=blocks, completed=done, rate="")
-        begun, counted = time.monotonic(), [0, 0]
-
-        def progress(voxels: int) -> None:
-            counted[0] += 1
-            counted[1] += voxels
-            seconds = max(time.monotonic() - begun, 1e-9)
-            rate = f"{counted[0] / seconds:.3g} blocks/s, {counted[1] / seconds / 1e6:.3g} Mvoxel/s"
-            shown.update(task, completed=done + counted[0], rate=rate)
-
-        yield progress
+    off = not _console().is_terminal
+    with Progress(*columns, console=_console(), transient=True, disable=off, speed_estimate_period=day) as shown:
+        yield Blocks(shown, shown.add_task(what, total=blocks, completed=done, rate=""), done)

@@ -1,6 +1,6 @@
 import pytest
 
-from cleftnet.blockwise import Journal, Task, begun_with
+from cleftnet.blockwise import Journal, Task
 from cleftnet.errors import InputError
 
 TASK = Task(settings={"model": "a", "tta": False}, block=(8, 64, 64))
@@ -37,13 +37,19 @@ def test_another_model_is_refused_by_name_and_the_journal_stays(tmp_path):
         assert 3 in journal
 
 
+def test_beginning_anew_forgets_the_blocks_of_another_task_and_keeps_those_of_the_same(tmp_path):
+    other = Task(settings={"model": "b"}, block=(16, 64, 64))
+    for task, kept in ((TASK, 1), (TASK, 1), (other, 0)):
+        with Journal(tmp_path, task, anew=True) as journal:
+            assert (len(journal), journal.block) == (kept if task is other or journal else 0, task.block)
+            journal.add(5)
+
+
 def test_a_later_run_goes_on_with_the_blocks_that_the_first_one_cut(tmp_path):
     with Journal(tmp_path / "j", TASK):
         pass
     with Journal(tmp_path / "j", TASK.model_copy(update={"block": (16, 128, 128)})) as journal:
         assert journal.block == (8, 64, 64)
-    assert begun_with(tmp_path / "j") == TASK
-    assert begun_with(tmp_path) is None
 
 
 def test_two_runs_cannot_work_on_one_output_at_the_same_time(tmp_path):

@@ -53,7 +53,7 @@ class WindowSums:
         high = [max(0, b - n) for b, n in zip(wide.stop, SHAPE, strict=True)]
         return np.pad(RAW[block.read.slices], list(zip(low, high, strict=True)))
 
-    def compute(self, block, data):
+    def compute(self, block, data, tick):
         return sliding_window_view(data, (3, 5, 3)).sum((-3, -2, -1))
 
     def write(self, block, result):
@@ -107,9 +107,9 @@ class Failing(WindowSums):
         self.fail("read", block)
         return super().read(block)
 
-    def compute(self, block, data):
+    def compute(self, block, data, tick):
         self.fail("compute", block)
-        return super().compute(block, data)
+        return super().compute(block, data, tick)
 
     def write(self, block, result):
         self.fail("write", block)
@@ -144,9 +144,9 @@ class Counting(WindowSums):
     def __post_init__(self):
         self.computed = []
 
-    def compute(self, block, data):
+    def compute(self, block, data, tick):
         self.computed.append(block.write)
-        return super().compute(block, data)
+        return super().compute(block, data, tick)
 
 
 @dataclass
@@ -173,7 +173,7 @@ def test_a_full_disk_ends_the_run_at_once_and_loses_nothing(tmp_path):
 
 
 class Broken(WindowSums):
-    def compute(self, block, data):
+    def compute(self, block, data, tick):
         raise ValueError("the GPU fell off the bus")
 
 
@@ -185,10 +185,10 @@ def test_when_everything_fails_the_run_ends_early(tmp_path, monkeypatch):
 
 @dataclass
 class Interrupted(Counting):
-    def compute(self, block, data):
+    def compute(self, block, data, tick):
         if len(self.computed) == 4:
             raise KeyboardInterrupt
-        return super().compute(block, data)
+        return super().compute(block, data, tick)
 
 
 def test_an_interrupt_leaves_what_is_finished(tmp_path):
@@ -210,13 +210,13 @@ class Overlapping(WindowSums):
         self.read_blocks.release()
         return super().read(block)
 
-    def compute(self, block, data):
+    def compute(self, block, data, tick):
         last = block.write.stop == SHAPE
         assert self.read_blocks.acquire(timeout=20)
         if not last:
             assert self.read_blocks.acquire(timeout=20), "the next block was not read meanwhile"
             self.read_blocks.release()
-        return super().compute(block, data)
+        return super().compute(block, data, tick)
 
 
 def test_the_next_block_is_read_while_one_is_computed(tmp_path):
@@ -227,7 +227,7 @@ def test_the_next_block_is_read_while_one_is_computed(tmp_path):
 class Deadly(WindowSums):
     """Kills its process in mid-block, once."""
 
-    def compute(self, block, data):
+    def compute(self, block, data, tick):
         if block.write.start == (4, 8, 8):
             try:
                 (self.out.parent / "killed").touch(exist_ok=False)
@@ -235,7 +235,7 @@ class Deadly(WindowSums):
                 pass
             else:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return super().compute(block, data)
+        return super().compute(block, data, tick)
 
 
 def test_two_workers_one_of_them_killed_in_mid_block_write_what_one_process_does(tmp_path):
@@ -249,11 +249,11 @@ def test_two_workers_one_of_them_killed_in_mid_block_write_what_one_process_does
 class Slow(WindowSums):
     """After five blocks, says so and waits to be killed."""
 
-    def compute(self, block, data):
+    def compute(self, block, data, tick):
         if block.write.start[0] >= 4:
             (self.out.parent / "under way").touch()
             time.sleep(60)
-        return super().compute(block, data)
+        return super().compute(block, data, tick)
 
 
 def wait_for(path, seconds=120):

@@ -5,8 +5,21 @@ and a `Journal` beside the output says which blocks need not be done again.
 """
 
 from cleftnet.blockwise.grid import BlockGrid
-from cleftnet.blockwise.journal import Journal, Task, begun_with
+from cleftnet.blockwise.journal import Journal, Task
 from cleftnet.blockwise.mapping import map_blocks
-from cleftnet.blockwise.work import Division, UnfinishedError, Work
+from cleftnet.blockwise.output import NewArray, Output, unfinished
+from cleftnet.blockwise.work import Division, Tick, UnfinishedError, Work
 
-__all__ = ["BlockGrid", "Division", "Journal", "Task", "UnfinishedError", "Work", "begun_with", "map_blocks"]
+__all__ = [
+    "BlockGrid",
+    "Division",
+    "Journal",
+    "NewArray",
+    "Output",
+    "Task",
+    "Tick",
+    "UnfinishedError",
+    "Work",
+    "map_blocks",
+    "unfinished",
+]

@@ -21,7 +21,7 @@ import dask.config
 from distributed import Client, Future, Nanny, Scheduler, SpecCluster, Worker, as_completed, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from cleftnet.blockwise.work import Division, Finish, Outcome, Todo, UnfinishedError, Work, attempt
+from cleftnet.blockwise.work import Division, Finish, Outcome, Todo, UnfinishedError, Work, attempt, in_silence
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block
 
@@ -71,7 +71,7 @@ class _Carrier(WorkerPlugin):
         with self.held:
             data = attempt(tries, self.work.read, block)
             with self.computing:
-                result = attempt(tries, self.work.compute, block, data)
+                result = attempt(tries, self.work.compute, block, data, in_silence)
             del data
             attempt(tries, self.work.write, block, result)
 

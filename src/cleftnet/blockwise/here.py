@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from cleftnet.blockwise.work import Finish, Outcome, Todo, Work, attempt
+from cleftnet.blockwise.work import Finish, Outcome, Tick, Todo, Work, attempt
 from cleftnet.geometry import Block
 
 
-def in_this_process(work: Work, todo: Todo, tries: int, finish: Finish) -> None:
+def in_this_process(work: Work, todo: Todo, tries: int, finish: Finish, tick: Tick) -> None:
     """Do the blocks in turn; at any time there are at most three in memory.
 
     Args:
@@ -18,12 +18,13 @@ def in_this_process(work: Work, todo: Todo, tries: int, finish: Finish) -> None:
         todo: The blocks and their numbers.
         tries: How often a step is tried.
         finish: Told of every block; what it raises ends everything.
+        tick: Told which share of the block under way is done.
     """
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         writing: Future[None] | None = None
         for index, block, data in _reading_ahead(reader, work, todo, tries):
             try:
-                result = attempt(tries, work.compute, block, data.result())
+                result = attempt(tries, work.compute, block, data.result(), tick)
             except Exception as error:
                 finish(Outcome(index, block, error))
                 continue

@@ -47,6 +47,7 @@ class Journal:
     Args:
         folder: Where it is kept; made if it is not there.
         task: What is to be done. Where the folder holds a task already, its settings must be the same.
+        anew: Whether another task may be forgotten for this one.
 
     Raises:
         InputError: when the folder holds another task, or another process is at work on it.
@@ -61,8 +62,8 @@ class Journal:
         (True, False, 1, (8, 8, 8))
     """
 
-    def __init__(self, folder: Path, task: Task) -> None:
-        self.folder, self.task = folder, task
+    def __init__(self, folder: Path, task: Task, anew: bool = False) -> None:
+        self.folder, self.task, self.anew = folder, task, anew
         self._done = bytearray()  # by block: 1 where it is finished
         self._turn = threading.Lock()
 
@@ -105,6 +106,14 @@ class Journal:
             os.fsync(self._file)
             self._mark(index)
 
+    def clear(self) -> None:
+        """Forget every block."""
+        with self._turn:
+            os.ftruncate(self._file, 0)
+            os.fsync(self._file)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            self._done.clear()
+
     def _mark(self, index: int) -> None:
         self._done.extend(bytes(max(0, index + 1 - len(self._done))))
         self._done[index] = 1
@@ -125,8 +134,12 @@ class Journal:
     def _agree(self) -> None:
         path = self.folder / TASK
         if not path.exists():
-            with replacing(path) as temporary:
-                write_durably(temporary, self.task.model_dump_json(indent=1).encode())
+            self._describe()
+            return
+        if self.anew and _settings(path) != self.task.settings:
+            os.ftruncate(self._file, 0)  # first, so that a crash leaves none of the other task's blocks
+            os.fsync(self._file)
+            self._describe()
             return
         begun = _read_task(path)
         for name in {**begun.settings, **self.task.settings}:
@@ -137,6 +150,12 @@ class Journal:
                     f"begun with, add --overwrite to begin anew, or choose another output"
                 )
         self.task = begun
+
+    def _describe(self) -> None:
+        with replacing(self.folder / TASK, overwrite=True) as temporary, temporary.open("wb") as file:
+            file.write(self.task.model_dump_json(indent=1).encode())
+            file.flush()
+            os.fsync(file.fileno())
 
     def _read(self) -> None:
         """Take in the whole lines, and cut off what follows them."""
@@ -151,15 +170,6 @@ class Journal:
         os.lseek(self._file, 0, os.SEEK_END)
 
 
-def begun_with(folder: Path) -> Task | None:
-    """Return the task that a folder is about, or None where nothing was begun.
-
-    Raises:
-        InputError: when its description is damaged.
-    """
-    return _read_task(folder / TASK) if (folder / TASK).exists() else None
-
-
 def _read_task(path: Path) -> Task:
     try:
         return Task.model_validate_json(path.read_bytes())
@@ -167,12 +177,11 @@ def _read_task(path: Path) -> Task:
         raise InputError(f"{path} cannot be read; add --overwrite to begin anew, or choose another output") from None
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file that is on the disk, and not only on its way there, when this returns."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _settings(path: Path) -> dict[str, JsonValue] | None:
+    try:
+        return _read_task(path).settings
+    except InputError:
+        return None
 
 
 def _short(value: Any) -> str:

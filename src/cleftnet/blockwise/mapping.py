@@ -44,13 +44,13 @@ def map_blocks(
         note(f"{len(journal):,} of {len(blocks):,} blocks were finished before; going on with the others")
     todo = ((index, blocks[index]) for index in range(len(blocks)) if index not in journal)
     with block_bar(what, len(blocks), len(journal)) as progress:
-        tally = _Tally(journal, progress)
+        tally = _Tally(journal, progress.block)
         if division.workers or division.scheduler:
             from cleftnet.blockwise.cluster import on_cluster  # Dask takes a second to import
 
             on_cluster(work, todo, division, tally.count, environments)
         else:
-            in_this_process(work, todo, division.tries, tally.count)
+            in_this_process(work, todo, division.tries, tally.count, progress.share)
     if tally.failed:
         raise tally.error(f"{len(tally.failed):,} of {len(blocks):,} blocks failed")
 

@@ -19,6 +19,9 @@ PAUSE_S = 0.2  # before the second try of a step, doubled before each further on
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+Tick = Callable[[float], None]
+
+
 class Work(Protocol):
     """What is done with every block. It can be pickled, and the same block always gives the same result.
 
@@ -32,8 +35,8 @@ class Work(Protocol):
     def read(self, block: Block) -> Any:
         """Return what `compute` needs."""
 
-    def compute(self, block: Block, data: Any) -> Any:
-        """Return what `write` shall write."""
+    def compute(self, block: Block, data: Any, tick: Tick) -> Any:
+        """Return what `write` shall write; `tick` may be told now and then which share of the block is done."""
 
     def write(self, block: Block, result: Any) -> None:
         """Write the block's write box and nothing else; when this returns, it is on disk."""
@@ -104,3 +107,7 @@ def attempt(tries: int, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
                 raise
             time.sleep(PAUSE_S * 2**further)
     return step(*args, **kwargs)
+
+
+def in_silence(share: float) -> None:
+    """Be told which share of a block is done where nobody watches."""

@@ -1,0 +1,200 @@
+"""An output that grows block by block: until it is finished, its arrays and its journal lie in `OUT.unfinished` beside it.
+
+The arrays there are chunked ones, which any number of processes may write and a crash does not hurt. When every block is
+done they become the output in one step: a folder (Zarr, N5) is renamed, an HDF5 file is copied together, whole or not at all.
+In a bucket nothing can be renamed: there the arrays lie in their place from the beginning, and the journal in the folder
+where the command runs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy.typing as npt
+
+from cleftnet.blockwise.journal import TASK, Journal, Task
+from cleftnet.errors import InputError
+from cleftnet.geometry import IntZYX
+from cleftnet.progress import bar
+from cleftnet.volumes import (
+    Address,
+    NewArrays,
+    Volume,
+    WritableStore,
+    WritableVolume,
+    create_volumes,
+    list_arrays,
+    open_volume,
+    open_writable,
+)
+from cleftnet.volumes.atomic import refuse_existing
+from cleftnet.volumes.formats import locate
+from cleftnet.volumes.slabs import copy
+from cleftnet.volumes.storage import is_remote, remove_remote
+
+UNFINISHED = ".unfinished"
+
+
+@dataclass(frozen=True)
+class NewArray:
+    """An array of the output.
+
+    Attributes:
+        name: Inside the output, such as `volumes/probability`.
+        dtype: The type of one voxel.
+        threshold: Kept beside a probability, see `Volume`.
+    """
+
+    name: str
+    dtype: npt.DTypeLike
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """The arrays of an unfinished output, and which of its blocks are done.
+
+    Attributes:
+        arrays: By name, to be written at multiples of `chunk`.
+        journal: Of the finished blocks.
+        chunk: Sides in voxels, z y x, of what one process alone may write.
+    """
+
+    arrays: Mapping[str, WritableVolume]
+    journal: Journal
+    chunk: IntZYX
+
+
+@contextmanager
+def unfinished(
+    out: Address, arrays: Sequence[NewArray], like: Volume, task: Task, overwrite: bool = False
+) -> Iterator[Output]:
+    """Yield an output to be filled; it takes its place when the body succeeds, and waits for the next run when it fails.
+
+    Args:
+        out: What is made, in the format of its ending: HDF5, Zarr or N5.
+        arrays: What it shall hold, all of the shape, voxel size and offset of `like`.
+        like: What the output is made from.
+        task: What decides the result, and the blocks; the next run must have the same settings to go on.
+        overwrite: Whether an output already there may be replaced, and another task that was begun forgotten.
+
+    Raises:
+        InputError: when the output exists, another task was begun there, or its format holds no such arrays.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from cleftnet.geometry import Box
+        >>> raw = Volume(np.zeros((4, 5, 6), np.uint8), (40, 4, 4))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     task = Task(settings={}, block=(4, 4, 4))
+        ...     with unfinished(f"{folder}/out.hdf", [NewArray("volumes/raw", "uint8")], raw, task) as output:
+        ...         output.arrays["volumes/raw"][Box((0, 0, 0), (4, 5, 6))] = 7
+        ...     open_volume(f"{folder}/out.hdf").read().max(), [p.name for p in Path(folder).iterdir()]
+        (np.uint8(7), ['out.hdf'])
+    """
+    place = _Place.of(out)
+    place.prepare(overwrite)
+    begun = (place.folder / TASK).exists()
+    with Journal(place.folder, task, anew=overwrite) as journal:
+        try:
+            if not journal or not place.has_arrays():
+                journal.clear()
+                place.create(arrays, like, overwrite or begun)
+            targets = {array.name: open_writable(f"{place.arrays}/{array.name}") for array in arrays}
+            yield Output(targets, journal, next(iter(targets.values())).chunk_shape)
+            place.finish(overwrite)
+        except BaseException:
+            if not journal:
+                place.remove()
+            raise
+        shutil.rmtree(place.folder)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an output will be, and where it lies until then.
+
+    Attributes:
+        out: Its address.
+        arrays: The address of the arrays until then.
+        folder: Of the journal.
+    """
+
+    out: str
+    arrays: str
+    folder: Path
+
+    @classmethod
+    def of(cls, out: Address) -> _Place:
+        row, location = locate(out, new=True)
+        if location.inside or row.name not in ("HDF5", "Zarr", "N5"):
+            raise InputError(
+                f"{out} cannot hold arrays that grow block by block; choose a name ending in .hdf or .zarr"
+            )
+        if is_remote(location.path):
+            if not row.folder:
+                raise InputError(f"{out}: only Zarr and N5 can be written there; choose a name ending in .zarr")
+            return cls(location.path, location.path, Path(PurePosixPath(location.path).name + UNFINISHED))
+        folder = Path(location.path + UNFINISHED)
+        return cls(location.path, str(folder / ("arrays.n5" if row.name == "N5" else "arrays.zarr")), folder)
+
+    @property
+    def remote(self) -> bool:
+        return self.out == self.arrays
+
+    def prepare(self, overwrite: bool) -> None:
+        """Make the folder, unless there is something at the output that may not be replaced."""
+        if not self.remote:
+            refuse_existing(Path(self.out), overwrite)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the folder {self.folder}: {error.strerror}; choose another output") from None
+
+    def has_arrays(self) -> bool:
+        return self.remote or Path(self.arrays).exists()
+
+    def create(self, arrays: Sequence[NewArray], like: Volume, overwrite: bool) -> None:
+        with create_volumes(self.arrays, overwrite or not self.remote) as new:
+            for array in arrays:
+                _create(new, array, like)
+
+    def finish(self, overwrite: bool) -> None:
+        """Put the finished arrays in their place."""
+        if self.remote:
+            return
+        out, arrays = Path(self.out), Path(self.arrays)
+        if out.suffix != arrays.suffix:
+            self._copy(overwrite)
+            return
+        if out.exists():
+            out.replace(self.folder / "replaced")
+        arrays.replace(out)
+
+    def _copy(self, overwrite: bool) -> None:
+        with create_volumes(self.out, overwrite) as new, bar(f"writing {Path(self.out).name}") as progress:
+            for address in list_arrays(self.arrays):
+                volume = open_volume(address)
+                array = NewArray(address.removeprefix(f"{self.arrays}/"), volume.dtype, volume.threshold)
+                copy(volume, _create(new, array, volume), progress=progress)
+
+    def remove(self) -> None:
+        if self.remote:
+            remove_remote(self.arrays)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _create(new: NewArrays, array: NewArray, like: Volume) -> WritableStore:
+    return new.create(
+        array.name,
+        like.shape,
+        array.dtype,
+        voxel_size_nm=like.voxel_size,
+        offset_nm=like.offset_nm,
+        threshold=array.threshold,
+    )

@@ -7,7 +7,6 @@ import yaml
 from pydantic import BaseModel
 
 import cleftnet
-from cleftnet.distributed import HardwareSettings
 from cleftnet.errors import InputError
 from cleftnet.losses import LossSettings
 from cleftnet.nets.skeleton import NetSpec
@@ -15,7 +14,8 @@ from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.sampling import SamplingSettings
 from cleftnet.recipe import DataSettings, Recipe, VolumeSettings, load_recipe
 from cleftnet.synthetic import SyntheticSettings
-from cleftnet.training import TrainingSettings
+from cleftnet.training.distributed import HardwareSettings
+from cleftnet.training.loop import TrainingSettings
 
 SOURCE = Path(cleftnet.__file__).parent
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))

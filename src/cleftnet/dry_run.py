@@ -19,7 +19,6 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from cleftnet.distributed import HardwareSettings, launch, make_fabric, number_of_processes
 from cleftnet.errors import InputError
 from cleftnet.geometry import tile
 from cleftnet.losses import cleft_loss
@@ -29,6 +28,7 @@ from cleftnet.prediction import overlap_in_voxels
 from cleftnet.progress import note
 from cleftnet.recipe import Recipe, load_recipe
 from cleftnet.runs import open_data
+from cleftnet.training.distributed import HardwareSettings, launch, make_fabric, number_of_processes
 
 T = TypeVar("T")
 GIB = 2**30

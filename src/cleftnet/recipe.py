@@ -13,7 +13,6 @@ from typing import Any, cast, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
-from cleftnet.distributed import HardwareSettings
 from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import Box, FloatZYX
 from cleftnet.losses import LossSettings
@@ -21,8 +20,9 @@ from cleftnet.nets.skeleton import NetSpec
 from cleftnet.nets.zoo import spec
 from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.sampling import SamplingSettings
-from cleftnet.training import TrainingSettings
-from cleftnet.validation import Region
+from cleftnet.training.distributed import HardwareSettings
+from cleftnet.training.loop import TrainingSettings
+from cleftnet.training.validation import Region
 from cleftnet.volumes import LABELS, open_volume
 from cleftnet.volumes.alignment import place
 

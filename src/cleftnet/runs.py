@@ -13,18 +13,18 @@ from lightning_fabric import Fabric
 from pydantic import JsonValue
 
 from cleftnet.checkpoint import BEST, LAST
-from cleftnet.distributed import SIGTERM_EXIT, by_the_first, launch, make_fabric, synchronise_batch_norm
 from cleftnet.errors import InputError
-from cleftnet.fine_tuning import start_from
 from cleftnet.geometry import IntZYX
 from cleftnet.nets.skeleton import Network
 from cleftnet.patches.sampling import LabelledVolume, PatchSampler
 from cleftnet.progress import note
 from cleftnet.provenance import fingerprint, provenance
 from cleftnet.recipe import Recipe, dump, first_difference, load_recipe
-from cleftnet.run_log import LOSSES, METRICS, TENSORBOARD
-from cleftnet.training import Data, Run, fit
-from cleftnet.training_state import STATES, newest_state
+from cleftnet.training.distributed import SIGTERM_EXIT, by_the_first, launch, make_fabric, synchronise_batch_norm
+from cleftnet.training.fine_tuning import start_from
+from cleftnet.training.log import LOSSES, METRICS, TENSORBOARD
+from cleftnet.training.loop import Data, Run, fit
+from cleftnet.training.state import STATES, newest_state
 from cleftnet.volumes import Volume
 from cleftnet.volumes.atomic import replacing
 

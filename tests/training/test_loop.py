@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from cleftnet.checkpoint import BEST, LAST, load_model
-from cleftnet.distributed import HardwareSettings, make_fabric
 from cleftnet.errors import InputError
 from cleftnet.losses import LossSettings
 from cleftnet.nets.zoo import build
 from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.sampling import LabelledVolume, PatchSampler, SamplingSettings
-from cleftnet.training import Data, TrainingSettings, fit, load
-from cleftnet.validation import Region, validate
+from cleftnet.training.distributed import HardwareSettings, make_fabric
+from cleftnet.training.loop import Data, TrainingSettings, fit, load
+from cleftnet.training.validation import Region, validate
 from cleftnet.volumes import Volume
 
 

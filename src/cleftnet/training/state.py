@@ -25,7 +25,7 @@ from cleftnet.checkpoint import write_tensors
 from cleftnet.errors import InputError
 from cleftnet.nets.skeleton import Network
 from cleftnet.progress import note
-from cleftnet.validation import Score, Scores
+from cleftnet.training.validation import Score, Scores
 
 STATES = "states"  # the folder inside a run directory
 _CARD, _DIGEST = "cleftnet-state", "sha256"

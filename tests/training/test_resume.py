@@ -17,8 +17,8 @@ import yaml
 import cleftnet
 from cleftnet.checkpoint import BEST, LAST
 from cleftnet.errors import InputError
-from cleftnet.run_log import LOSSES, METRICS, RunLog
-from cleftnet.training_state import STATES
+from cleftnet.training.log import LOSSES, METRICS, RunLog
+from cleftnet.training.state import STATES
 
 STEPS, SAVED, VALIDATED = 12, 3, 4  # the training, and how often it saves and validates
 CLOCK = ("seconds", "patches_per_second", "data_wait")
@@ -27,16 +27,16 @@ CHILD = """
 import os, signal, sys, torch
 from pathlib import Path
 torch.set_num_threads(int(sys.argv[1]))
-import cleftnet, cleftnet.run_log
+import cleftnet, cleftnet.training.log
 
 die_at = int(sys.argv[5])
 if sys.argv[6] == "between":
-    honest = cleftnet.run_log.RunLog.step
+    honest = cleftnet.training.log.RunLog.step
     def step(self, *values):
         honest(self, *values)
         if self.state.step == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
-    cleftnet.run_log.RunLog.step = step
+    cleftnet.training.log.RunLog.step = step
 else:
     honest = Path.replace
     def replace(self, target):

@@ -13,9 +13,9 @@ import yaml
 
 import cleftnet
 from cleftnet.checkpoint import LAST
-from cleftnet.distributed import HardwareSettings, launch, make_fabric, noticing_sigterm, number_of_processes
 from cleftnet.errors import InputError
 from cleftnet.losses import Counts, LossSettings, cleft_loss
+from cleftnet.training.distributed import HardwareSettings, launch, make_fabric, noticing_sigterm, number_of_processes
 
 CPU = {"accelerator": "cpu"}
 

@@ -5,8 +5,8 @@ import yaml
 import cleftnet
 from cleftnet.checkpoint import Model, ModelCard, save_model
 from cleftnet.errors import InputError
-from cleftnet.fine_tuning import start_from
 from cleftnet.nets.zoo import build
+from cleftnet.training.fine_tuning import start_from
 
 TINY = {"widths": (4, 8), "patch": (4, 16, 16)}
 

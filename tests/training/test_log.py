@@ -7,9 +7,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cleftnet.metrics.calibration import Calibration
 from cleftnet.nets.zoo import build
-from cleftnet.run_log import RunLog, cut_back
-from cleftnet.training import TrainingSettings
-from cleftnet.validation import Scores, Validation
+from cleftnet.training.log import RunLog, cut_back
+from cleftnet.training.loop import TrainingSettings
+from cleftnet.training.validation import Scores, Validation
 
 SCORES = Scores(0.5, 0.4, 0.6, 0.9, None, 1.0, 2.0, 0.5, 0.1, 0.2)
 

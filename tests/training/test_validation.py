@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cleftnet.validation import Region, Scores, validate
+from cleftnet.training.validation import Region, Scores, validate
 from cleftnet.volumes import Volume
 
 UNDEFINED = Scores(None, None, None, None, None, None, None, 0.5, 0, 0)

@@ -21,15 +21,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cleftnet.checkpoint import BEST, LAST, Model, ModelCard, save_model
-from cleftnet.distributed import Precision, noticing_sigterm
 from cleftnet.errors import InputError
 from cleftnet.geometry import OVERLAP
 from cleftnet.losses import Counts, Losses, LossSettings, cleft_loss
 from cleftnet.nets.skeleton import Network
 from cleftnet.progress import note
-from cleftnet.run_log import RunLog
-from cleftnet.training_state import STATES, TrainingState
-from cleftnet.validation import Region, Score, Scores, Validation, validate
+from cleftnet.training.distributed import Precision, noticing_sigterm
+from cleftnet.training.log import RunLog
+from cleftnet.training.state import STATES, TrainingState
+from cleftnet.training.validation import Region, Score, Scores, Validation, validate
 
 Batch = tuple[Tensor, Tensor, Tensor]  # raw `b 1 z y x`, classes `b z y x`, distance `b z y x`
 

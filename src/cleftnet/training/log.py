@@ -17,8 +17,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cleftnet.losses import Losses
 from cleftnet.progress import note, training_bar
-from cleftnet.training_state import TrainingState
-from cleftnet.validation import Validation
+from cleftnet.training.state import TrainingState
+from cleftnet.training.validation import Validation
 from cleftnet.volumes.atomic import replacing
 
 LOSSES, METRICS, TENSORBOARD = "losses.csv", "metrics.csv", "tensorboard"  # the names inside a run directory

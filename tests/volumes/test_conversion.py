@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 
 from cleftnet.errors import InputError
-from cleftnet.volumes import LABELS, PREDICTION, Volume, check_cremi, open_volume, overall, write_cremi, write_volume
+from cleftnet.volumes import (
+    LABELS,
+    PREDICTION,
+    Layout,
+    Volume,
+    check_cremi,
+    list_arrays,
+    open_volume,
+    overall,
+    write_cremi,
+    write_volume,
+)
 from cleftnet.volumes.conversion import convert
 from cleftnet.volumes.cremi import CREMI_BACKGROUND
 from cleftnet.volumes.volume import INVALID
@@ -120,3 +131,69 @@ def test_progress_ends_at_all_voxels(cremi, tmp_path):
     seen = []
     convert(cremi, tmp_path / "B.hdf", progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (3, 3)
+
+
+FORMATS = ("vol.hdf", "vol.tif", "vol.zarr", "vol.n5", "precomputed://vol")
+
+
+@pytest.mark.parametrize("target", FORMATS)
+@pytest.mark.parametrize("source", FORMATS)
+def test_raw_goes_from_any_format_to_any_other_in_its_place(tmp_path, monkeypatch, source, target):
+    values = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    (tmp_path / "to").mkdir()
+    monkeypatch.chdir(tmp_path)
+    write_volume(Volume(values, SIZE_NM, (80.0, 8.0, 12.0)), source)
+    scheme, _, name = target.rpartition("vol")
+    convert(source, f"{scheme}to/vol{name}")
+    there = open_volume(f"{scheme}to/vol{name}")
+    assert there.read().tolist() == values.tolist()
+    assert (there.voxel_size, there.offset_nm) == (SIZE_NM, pytest.approx((80.0, 8.0, 12.0)))
+
+
+@pytest.mark.parametrize("target", ["out.zarr", "out.n5", "precomputed://out"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.int64])
+def test_labels_become_a_label_file_of_uint64_with_background_zero(tmp_path, monkeypatch, target, dtype):
+    monkeypatch.chdir(tmp_path)
+    write_volume(Volume(np.array([[[0, 7, 9]]], dtype), SIZE_NM), "ids.tif")
+    convert("ids.tif", target, labels=True)
+    volume = open_volume(target, default=LABELS)
+    assert (volume.dtype, volume.read().tolist()) == (np.uint64, [[[0, 7, 9]]])
+    assert "precomputed" in target or volume.address.endswith("volumes/labels/clefts")
+
+
+def test_labels_of_a_cremi_file_reach_zarr_with_background_zero_and_come_back(cremi, tmp_path):
+    convert(cremi, tmp_path / "labels.zarr", labels=True)
+    assert open_volume(tmp_path / "labels.zarr", default=LABELS).read().tolist() == IDS.tolist()
+    convert(tmp_path / "labels.zarr", tmp_path / "B.hdf", labels=True)
+    assert in_file(tmp_path / "B.hdf", "volumes/labels/clefts")[0] == in_file(cremi, "volumes/labels/clefts")[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [(np.array([[[-1, 7]]], np.int32), "label id -1 is negative"), (np.ones((1, 1, 2), np.float32), "holds float32")],
+)
+def test_what_is_no_label_does_not_become_one_in_zarr(tmp_path, values, line):
+    write_volume(Volume(values, SIZE_NM), tmp_path / "ids.tif")
+    with pytest.raises(InputError, match=line):
+        convert(tmp_path / "ids.tif", tmp_path / "out.zarr", labels=True)
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_a_probability_keeps_name_threshold_and_place_in_zarr(tmp_path):
+    write_volume(Volume(RAW, SIZE_NM, (40.0, 0.0, 8.0), threshold=0.7), tmp_path / "p.hdf", default=PREDICTION[0])
+    convert(tmp_path / "p.hdf", tmp_path / "q.zarr")
+    there = open_volume(tmp_path / "q.zarr", default=PREDICTION)
+    assert there.address.endswith("q.zarr/volumes/probability")
+    assert (there.threshold, there.offset_nm, there.voxel_size) == (0.7, (40.0, 0.0, 8.0), SIZE_NM)
+
+
+def test_chunks_and_pyramid_are_made_on_the_way(cremi, tmp_path):
+    convert(cremi, tmp_path / "raw.hdf", layout=Layout(chunk=(1, 1, 2)))
+    with h5py.File(tmp_path / "raw.hdf") as file:
+        assert file["volumes/raw"].chunks == (1, 1, 2)
+        assert "file_format" in file.attrs
+    convert(cremi, tmp_path / "raw.zarr", layout=Layout(chunk=(1, 1, 1), pyramid=True))
+    assert [a.rsplit("/", 1)[1] for a in list_arrays(tmp_path / "raw.zarr")] == ["s0", "s1", "s2"]
+    assert open_volume(tmp_path / "raw.zarr").read().tolist() == RAW.tolist()
+    with pytest.raises(InputError, match="HDF5 has no option 'pyramid'"):
+        convert(cremi, tmp_path / "more.hdf", layout=Layout(pyramid=True))

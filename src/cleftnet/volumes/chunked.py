@@ -172,7 +172,7 @@ def _read(store: ChunkedStore, index: Slices) -> Array:
 def _write(store: ChunkedStore, index: Slices, values: Array) -> None:
     """Write one box, chunk by chunk, and come back only when nothing more is under way, whatever happened."""
     array = _from_zero(store, write=True)
-    chunk = array.chunk_layout.write_chunk.shape or store.shape
+    chunk = [side or 1 for side in array.chunk_layout.write_chunk.shape or store.shape]
     starts = [[s.start, *range((s.start // c + 1) * c, s.stop, c)] for s, c in zip(index, chunk, strict=True)]
     stops = [[*begins[1:], s.stop] for begins, s in zip(starts, index, strict=True)]
     values = np.broadcast_to(values, [s.stop - s.start for s in index])

@@ -71,7 +71,9 @@ def read_images(attributes: dict[str, Any], address: str) -> list[list[Level]]:
     holder = ome if isinstance(ome, dict) else attributes
     try:
         return [_read_image(image, address) for image in holder.get("multiscales", ())]
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{address}: its OME-Zarr metadata (multiscales) cannot be understood ({type(error).__name__}: {error}); "
             f"name an array in it to read it without"

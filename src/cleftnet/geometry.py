@@ -194,28 +194,41 @@ class TileGrid:
     def __iter__(self) -> Iterator[Block]:
         return self.touching(self.box)
 
-    def touching(self, box: Box) -> Iterator[Block]:
-        """Yield the tiles that write into a box inside the region, in z y x order: the same ones whoever asks."""
-        for corner in itertools.product(*self._places(box)):
+    def touching(self, box: Box, read: bool = False) -> Iterator[Block]:
+        """Yield the tiles that write into a box inside the region, in z y x order: the same ones whoever asks.
+
+        Args:
+            box: Inside the region.
+            read: Ask for the tiles that read any of the box instead; where tiles overlap, these are more.
+        """
+        for corner in itertools.product(*self._places(box, read)):
             starts, begins, ends = zip(*corner, strict=True)
             yield Block(
                 Box.at(starts, self.shape).shift(self.box.start),
                 Box(_int_zyx(begins), _int_zyx(ends)).shift(self.box.start),
             )
 
-    def reads(self, box: Box) -> Box:
-        """Return what the tiles that write into a box read together."""
-        places = self._places(box)
+    def reads(self, box: Box, read: bool = False) -> Box:
+        """Return what the tiles that write into a box, or that read any of it, read together."""
+        places = self._places(box, read)
         start = [axis[0][0] for axis in places]
         stop = [axis[-1][0] + side for axis, side in zip(places, self.shape, strict=True)]
         return Box(_int_zyx(start), _int_zyx(stop)).shift(self.box.start)
 
-    def _places(self, box: Box) -> list[list[tuple[int, int, int]]]:
-        """Where each tile begins, begins to write and ends to write, axis by axis, of the tiles that write into the box."""
+    def counts(self, box: Box, read: bool = False) -> IntZYX:
+        """Return how many tiles write into a box, or read any of it, along each axis."""
+        return _int_zyx(list(map(len, self._places(box, read))))
+
+    def _places(self, box: Box, read: bool) -> list[list[tuple[int, int, int]]]:
+        """Where each tile begins, begins to write and ends to write, axis by axis."""
         inside = box.relative_to(self.box.start)
         places = []
-        for starts, edges, low, high in zip(self.starts, self._edges, inside.start, inside.stop, strict=True):
-            first, last = bisect.bisect_right(edges, low) - 1, bisect.bisect_left(edges, high)
+        for axis, (starts, edges) in enumerate(zip(self.starts, self._edges, strict=True)):
+            low, high = inside.start[axis], inside.stop[axis]
+            if read:
+                first, last = bisect.bisect_right(starts, low - self.shape[axis]), bisect.bisect_left(starts, high)
+            else:
+                first, last = bisect.bisect_right(edges, low) - 1, bisect.bisect_left(edges, high)
             places.append([(starts[n], edges[n], edges[n + 1]) for n in range(first, last)])
         return places
 

@@ -1,0 +1,152 @@
+"""The network over tiles of its patch size: which tiles there are depends on the volume alone, never on who computes them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cleftnet.checkpoint import Float32
+from cleftnet.geometry import OVERLAP, Block, Box, IntZYX, TileGrid
+from cleftnet.nets.skeleton import Network
+from cleftnet.prediction.inference import Inference, overlap_in_voxels
+from cleftnet.progress import track
+from cleftnet.volumes import Volume
+from cleftnet.volumes.volume import Array, intensity
+
+
+class Tile(NamedTuple):
+    """What the network says about one box: logits `heads z y x`, float32."""
+
+    box: Box
+    logits: Float32
+
+
+class _Turn(NamedTuple):
+    """A flip after an in-plane rotation, and back again."""
+
+    quarter: int = 0
+    axes: tuple[int, ...] = ()
+
+    def there(self, x: Tensor) -> Tensor:
+        return x.rot90(self.quarter, (-2, -1)).flip(self.axes)
+
+    def back(self, x: Tensor) -> Tensor:
+        return x.flip(self.axes).rot90(-self.quarter, (-2, -1))
+
+
+def _turns(patch: IntZYX) -> list[_Turn]:
+    """All flips and in-plane rotations: 16 where the patch is square in the plane, else 8."""
+    quarters = (0, 1) if patch[1] == patch[2] else (0,)
+    subsets = [axes for n in range(4) for axes in itertools.combinations((-3, -2, -1), n)]
+    return [_Turn(quarter, axes) for quarter in quarters for axes in subsets]
+
+
+@dataclass(frozen=True)
+class TileNetwork:
+    """A network that takes raw tiles and gives logits.
+
+    Args:
+        net: It runs where its weights are.
+        how: Test-time augmentation, precision and batch.
+    """
+
+    net: Network
+    how: Inference
+
+    def logits(self, tiles: Sequence[Block], raw: Array, origin: Sequence[int]) -> Iterator[tuple[Block, Float32]]:
+        """Yield every tile with its logits `heads z y x` of the tile's read box, float32.
+
+        Batches are always full, so that a tile's logits do not depend on how many others there are.
+
+        Args:
+            tiles: What to compute.
+            raw: Gray values of a box that holds all of them.
+            origin: Where that box begins.
+        """
+        patch, size = self.net.spec.patch, self.how.batch
+        x = np.zeros((size, 1, *patch), np.float32)
+        with inferring(self.net):
+            for first in range(0, len(tiles), size):
+                batch = tiles[first : first + size]
+                for place, tile in zip(x, batch, strict=False):
+                    place[0] = intensity(raw[tile.read.relative_to(origin).slices])
+                logits = self._averaged(torch.from_numpy(x)).numpy()
+                yield from zip(batch, logits, strict=False)
+
+    @torch.inference_mode()
+    def _averaged(self, x: Tensor) -> Tensor:
+        """The network's logits `b heads z y x`, averaged over turns where that is asked for; one turn is held at a time."""
+        turns = _turns(self.net.spec.patch) if self.how.tta else [_Turn()]
+        x = x.to(next(self.net.parameters()).device)
+        total = sum(turn.back(self._run(turn.there(x))) for turn in turns)
+        assert isinstance(total, Tensor)
+        return (total / len(turns)).cpu()
+
+    def _run(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.how.precision == "bf16"):
+            logits: Tensor = self.net(x.contiguous(memory_format=torch.channels_last_3d))
+        return logits.float()
+
+
+@contextmanager
+def inferring(net: Network) -> Iterator[None]:
+    """Have a network in eval mode while the body runs."""
+    was_training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(was_training)
+
+
+def logit_tiles(net: Network, raw: Volume, *, overlap: float = OVERLAP, tta: bool = False) -> Iterator[Tile]:
+    """Run a network over a volume tile by tile, each voxel exactly once; memory is that of one patch.
+
+    Args:
+        net: It runs where its weights are.
+        raw: Unsigned integers, or floats in 0-1, at least as large as the patch.
+        overlap: Share of the patch that neighbouring tiles have in common; each keeps the half it saw best.
+        tta: Average over flips and in-plane rotations (test-time augmentation), 16 times the work.
+
+    Raises:
+        InputError: when the volume is smaller than the patch.
+
+    Example:
+        >>> from cleftnet.nets.zoo import build
+        >>> net, raw = build("resunet", widths=(2, 4), patch=(2, 8, 8)), Volume(np.zeros((3, 8, 8), np.uint8))
+        >>> [(str(tile.box), tile.logits.shape) for tile in logit_tiles(net, raw, overlap=0)]
+        [('0:1,0:8,0:8', (1, 1, 8, 8)), ('1:3,0:8,0:8', (1, 2, 8, 8))]
+    """
+    network = TileNetwork(net, Inference(overlap=overlap, tta=tta))
+    grid = TileGrid(raw.box, net.spec.patch, overlap_in_voxels(net.spec.patch, overlap))
+    for tile in track(grid, "predicting", len(grid)):
+        for _, logits in network.logits([tile], raw[tile.read], tile.read.start):
+            yield Tile(tile.write, logits[(slice(None), *tile.write.relative_to(tile.read.start).slices)])
+
+
+def smooth_weights(starts: Sequence[int], side: int) -> list[Float32]:
+    """Return for every tile along one axis how much each of its voxels counts; where tiles overlap, these sum to 1.
+
+    A voxel counts by its distance from the nearest end of the tile (a triangle, never zero). Since the weight of a voxel in
+    a tile is the product over the axes, and each axis sums to 1, so does the product: no sum of weights is kept anywhere.
+
+    Args:
+        starts: Where the tiles begin, ascending, the first at 0.
+        side: How long each is.
+
+    Example:
+        >>> [weights.tolist() for weights in smooth_weights([0, 2], 4)]
+        [[1.0, 1.0, 0.6666666865348816, 0.3333333432674408], [0.3333333432674408, 0.6666666865348816, 1.0, 1.0]]
+    """
+    hat = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)).astype(np.float64)
+    total = np.zeros(starts[-1] + side)
+    for start in starts:
+        total[start : start + side] += hat
+    return [(hat / total[start : start + side]).astype(np.float32) for start in starts]

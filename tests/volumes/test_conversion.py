@@ -1,9 +1,12 @@
 """What becomes of an array on its way from one format to another."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
 
+from cleftnet.cli import main
 from cleftnet.errors import InputError
 from cleftnet.volumes import (
     LABELS,
@@ -19,6 +22,7 @@ from cleftnet.volumes import (
 )
 from cleftnet.volumes.conversion import convert
 from cleftnet.volumes.cremi import CREMI_BACKGROUND
+from cleftnet.volumes.description import describe
 from cleftnet.volumes.volume import INVALID
 
 SIZE_NM = (40.0, 4.0, 4.0)
@@ -197,3 +201,29 @@ def test_chunks_and_pyramid_are_made_on_the_way(cremi, tmp_path):
     assert open_volume(tmp_path / "raw.zarr").read().tolist() == RAW.tolist()
     with pytest.raises(InputError, match="HDF5 has no option 'pyramid'"):
         convert(cremi, tmp_path / "more.hdf", layout=Layout(pyramid=True))
+
+
+def test_the_verb_takes_chunks_the_version_of_zarr_and_a_pyramid(cremi, tmp_path, capsys):
+    options = ["--chunk", "1,1,2", "--zarr", "3", "--pyramid"]
+    with pytest.raises(SystemExit) as ended:
+        main(["convert", str(cremi), str(tmp_path / "out.zarr"), *options])
+    assert ended.value.code == 0
+    metadata = json.loads((tmp_path / "out.zarr/volumes/raw/s0/zarr.json").read_text())
+    assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == [1, 1, 2]
+    assert (tmp_path / "out.zarr/volumes/raw/s1/zarr.json").exists()
+    assert capsys.readouterr().out == f"{tmp_path}/out.zarr\n"
+
+
+def test_the_verb_refuses_a_chunk_that_is_none(cremi, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["convert", str(cremi), str(tmp_path / "out.zarr"), "--chunk", "64,64"])
+    assert ended.value.code == 2
+    assert "error: chunk '64,64' is not three sides in voxels, z,y,x; try --chunk 16,128,128" in capsys.readouterr().err
+
+
+def test_info_lists_what_a_container_holds(tmp_path):
+    write_volume(Volume(IDS[..., :2], SIZE_NM), tmp_path / "vol.zarr/volumes/labels/clefts")
+    write_volume(Volume(IDS[..., :2], SIZE_NM), f"precomputed://{tmp_path}/vol")
+    for address in (tmp_path / "vol.zarr", f"precomputed://{tmp_path}/vol"):
+        (found,) = [d.to_json() for d in describe(address)]
+        assert (found["shape"], found["clefts"], found["voxel_size_nm"]) == ([1, 1, 2], 1, [40, 4, 4])

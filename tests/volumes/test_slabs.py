@@ -37,3 +37,12 @@ def test_slabs_of_slices_too_large_are_cut_along_y_at_chunk_borders():
         "8:9,0:256,0:10",
         "8:9,256:300,0:10",
     ]
+
+
+def test_slabs_of_rows_too_long_are_cut_along_x_so_that_none_holds_more_than_asked():
+    """A petavoxel has rows of 100 000 voxels; 16 by 128 of them are 205 million, and here at most eight chunks are held."""
+    box = Box((0, 0, 5), (40, 200, 100_005))
+    found = list(slabs(box, 8 * 16 * 128 * 128, (16, 128, 128)))
+    assert max(slab.voxels for slab in found) <= 8 * 16 * 128 * 128
+    assert sum(slab.voxels for slab in found) == box.voxels
+    assert all((slab.start[2] - 5) % 128 == 0 for slab in found)

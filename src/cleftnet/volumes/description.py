@@ -7,7 +7,9 @@ from typing import Any
 
 from cleftnet.geometry import FloatZYX
 from cleftnet.volumes.address import Address
+from cleftnet.volumes.formats import locate
 from cleftnet.volumes.opening import list_arrays, open_volume
+from cleftnet.volumes.storage import is_remote
 from cleftnet.volumes.summary import LabelStatistics, label_statistics
 from cleftnet.volumes.volume import Volume, holds_labels
 
@@ -63,6 +65,7 @@ def describe(address: Address, *, voxel_size_nm: FloatZYX | None = None) -> list
     found = []
     for name in list_arrays(address):
         volume = open_volume(name, voxel_size_nm=voxel_size_nm)
-        counted = holds_labels(volume.dtype, name) and "://" not in name  # nobody means to fetch all of a remote volume
+        here = not is_remote(locate(name)[1].path)  # nobody means to fetch all of a remote volume
+        counted = here and holds_labels(volume.dtype, name)
         found.append(Description(volume, label_statistics(volume) if counted else None))
     return found

@@ -111,7 +111,7 @@ def test_segmentation_pulls_clefts_up_and_the_rest_down(logits):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.floats(-4, 4), min_size=4, max_size=4))
+@given(st.lists(st.floats(-4, 4).map(lambda u: round(u, 6)), min_size=4, max_size=4))  # no products that underflow to 0
 def test_boundary_pulls_every_voxel_towards_its_distance(logits):
     distance = voxels([TANH1, 0.0, 0.0, 0.0])
     (slope,) = gradients(lambda u: boundary_loss(u, distance, classes(ONE_CLEFT)), voxels(logits))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
-from cleftnet.cli.options import Json, Overwrite, Roi, VoxelSize, patch_size, region, voxel_size_nm
+from cleftnet.cli.options import Json, Overwrite, VoxelSize, patch_size, voxel_size_nm
 from cleftnet.cli.printing import print_table, stdout, text
 from cleftnet.geometry import OVERLAP
+
+MASKS = ("volumes/mask", "volumes/labels/mask", "volumes/raw")  # tried where --mask names only a file
 
 
 def models(
@@ -73,9 +76,12 @@ def train(
 
 def predict(
     model: Annotated[str, typer.Argument(help="A run directory or a checkpoint file.")],
-    volume: Annotated[str, typer.Argument(help="Raw: A.hdf, A.hdf/volumes/raw, stack.tif, 'stack/*.tif'.")],
-    out: Annotated[Path, typer.Argument(help="Prediction to write (.hdf).")],
-    roi: Roi = None,
+    volume: Annotated[str, typer.Argument(help="Raw: A.hdf, vol.zarr/raw, precomputed://URL, 'stack/*.tif'.")],
+    out: Annotated[str, typer.Argument(help="Prediction to write (.hdf, .zarr, .n5).")],
+    roi: Annotated[
+        str | None,
+        typer.Option(metavar="z0:z1,y0:y1,x0:x1", help="Only this part, in voxels or, as in 0nm:800nm, in nm."),
+    ] = None,
     voxel_size: VoxelSize = None,
     overlap: Annotated[
         float,
@@ -85,13 +91,52 @@ def predict(
     patch: Annotated[
         str | None, typer.Option(metavar="Z,Y,X", help="Another patch size than the model's, its queries interpolated.")
     ] = None,
+    dtype: Annotated[str, typer.Option(help="uint8 (v stands for v / 255) or float32.")] = "uint8",
+    mask: Annotated[str | None, typer.Option(help="Address of a volume: 0 where it is 0, and no work there.")] = None,
+    skip_empty: Annotated[
+        bool, typer.Option("--skip-empty", help="Leave out, as 0, tiles whose raw is zero everywhere.")
+    ] = False,
+    precision: Annotated[str, typer.Option(help="Of the network: float32 or bf16.")] = "float32",
+    batch: Annotated[int, typer.Option(help="Tiles that go through the network together.")] = 1,
+    workers: Annotated[int, typer.Option(help="Worker processes, one for each GPU where there are any; 0: none.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help="Dask scheduler whose workers do it, tcp://HOST:PORT.")] = None,
+    block: Annotated[
+        str | None,
+        typer.Option(metavar="Z,Y,X", help="Block size in voxels: what is done, and lost in a crash, at once."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell blocks, memory and time; write nothing.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Predict a volume: probability and, where the model has it, distance."""
-    from cleftnet.prediction import Inference, predict
+    """Predict a volume: probability and, where the model has it, distance.
+
+    Finished blocks are kept in OUT.unfinished until all are: after a crash the same command does only what is missing.
+    Exit code 1: blocks failed or the cluster was lost, through no fault of the input; run it again.
+    """
+    from cleftnet.blockwise import Division, UnfinishedError
+    from cleftnet.geometry import parse_region
+    from cleftnet.prediction import Inference, rehearse_prediction
+    from cleftnet.prediction import predict as predict_volume
     from cleftnet.volumes import open_volume
 
     raw = open_volume(volume, voxel_size_nm=voxel_size_nm(voxel_size))
-    how = Inference(overlap=overlap, tta=tta, patch=None if patch is None else patch_size(patch))
-    predict(model, raw, out, roi=region(roi), inference=how, overwrite=overwrite)
-    stdout.print(str(out))
+    part = None if roi is None else parse_region(roi, raw.voxel_size, raw.offset_nm)
+    how = Inference(
+        overlap=overlap,
+        tta=tta,
+        patch=None if patch is None else patch_size(patch),
+        dtype=cast(Any, dtype),  # a name it does not know is refused there
+        mask=None if mask is None else open_volume(mask, default=MASKS),
+        skip_empty=skip_empty,
+        precision=cast(Any, precision),
+        batch=batch,
+    )
+    division = Division(None if block is None else patch_size(block), workers, scheduler)
+    if dry_run:
+        print_table(rehearse_prediction(model, raw, roi=part, inference=how, division=division).rows())
+        return
+    try:
+        predict_volume(model, raw, out, roi=part, inference=how, division=division, overwrite=overwrite)
+    except UnfinishedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    stdout.print(out)

@@ -43,7 +43,6 @@ def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     if _user == process:
         return function(*args, **kwargs)
     if process not in _beside:
-        _beside.clear()  # those of the parent
         _beside[process] = _Beside()
     result: T = _beside[process].call((function, args, kwargs))
     return result

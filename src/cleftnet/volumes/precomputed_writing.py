@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,24 +78,8 @@ class NewPrecomputed:
         start = _whole(offset_nm, size, called)
         labels = holds_labels(np.dtype(dtype), name)
         factors = plan(shape, size, self.layout.chunk or CHUNK) if self.layout.pyramid else [(1, 1, 1)]
-        scales, shapes = [], []
-        for by in factors:
-            # voxels of a level lie on the grid that begins at the origin, and so may reach over the array's first voxel
-            corner = [o // f for o, f in zip(start, by, strict=True)]
-            end = [-(-(o + int(n)) // f) for o, n, f in zip(start, shape, by, strict=True)]
-            sides = tuple(b - a for a, b in zip(corner, end, strict=True))
-            sizes = [f * v for f, v in zip(by, size, strict=True)]
-            scales.append(
-                {
-                    "key": "_".join(f"{v:g}" for v in reversed(sizes)),
-                    "size": sides[::-1],
-                    "resolution": sizes[::-1],
-                    "voxel_offset": corner[::-1],
-                    "chunk_sizes": [self.layout.sides(sides, CHUNK)[::-1]],
-                    **(_COMPRESSED if labels and stored.name in _COMPRESSED_TYPES else {"encoding": "raw"}),
-                }
-            )
-            shapes.append(sides)
+        encoding = _COMPRESSED if labels and stored.name in _COMPRESSED_TYPES else {"encoding": "raw"}
+        scales = [self._scale(shape, start, size, by) | encoding for by in factors]
         info = {
             "@type": "neuroglancer_multiscale_volume",
             "type": "segmentation" if labels else "image",
@@ -106,10 +91,26 @@ class NewPrecomputed:
         write_json(self.path, INFO, info)
         spec = {"driver": "neuroglancer_precomputed", "kvstore": kvstore(self.path), **UNSYNCED}
         stores = [
-            ChunkedStore(json.dumps({**spec, "scale_index": n}), called, sides, stored, (2, 1, 0), digest(info))
-            for n, sides in enumerate(shapes)
+            ChunkedStore(
+                json.dumps({**spec, "scale_index": n}), called, scale["size"][::-1], stored, (2, 1, 0), digest(info)
+            )
+            for n, scale in enumerate(scales)
         ]
         return Pyramid(tuple(stores), tuple(factors), labels) if self.layout.pyramid else stores[0]
+
+    def _scale(self, shape: Sequence[int], start: IntZYX, size: FloatZYX, by: IntZYX) -> dict[str, Any]:
+        """Describe a level whose voxels lie on the grid that begins at the origin, and so may reach over the array's edge."""
+        corner = [o // f for o, f in zip(start, by, strict=True)]
+        end = [-(-(o + int(n)) // f) for o, n, f in zip(start, shape, by, strict=True)]
+        sides = tuple(b - a for a, b in zip(corner, end, strict=True))
+        resolution = [f * v for f, v in zip(reversed(by), reversed(size), strict=True)]
+        return {
+            "key": "_".join(f"{v:g}" for v in resolution),
+            "size": sides[::-1],
+            "resolution": resolution,
+            "voxel_offset": corner[::-1],
+            "chunk_sizes": [self.layout.sides(sides, CHUNK)[::-1]],
+        }
 
 
 def _whole(offset_nm: FloatZYX, voxel_size_nm: FloatZYX, called: str) -> IntZYX:

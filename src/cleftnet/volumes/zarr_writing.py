@@ -116,27 +116,9 @@ class NewZarr:
     ) -> ChunkedStore:
         path, chunk = join(self.path, name), list(self.layout.sides(shape, CHUNK))
         spec = {"driver": {2: "zarr", 3: "zarr3"}[version], "kvstore": kvstore(path), **UNSYNCED}
-        metadata: dict[str, Any] = {"shape": shape}
-        if version == 2:
-            metadata |= {
-                "chunks": chunk,
-                "dtype": dtype.newbyteorder("<").str,
-                "fill_value": 0 if dtype.kind != "b" else False,
-            }
-            metadata |= {"compressor": {"id": "blosc", **_BLOSC, "shuffle": 1}, "dimension_separator": "/"}
-        else:
-            metadata |= {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}}}
-            blosc = {**_BLOSC, "shuffle": "shuffle", "typesize": dtype.itemsize}
-            codecs = [
-                {"name": "bytes", "configuration": {"endian": "little"}},
-                {"name": "blosc", "configuration": blosc},
-            ]
-            metadata |= {
-                "data_type": dtype.name,
-                "codecs": codecs,
-                "attributes": attributes,
-                "dimension_names": list("zyx"),
-            }
+        metadata = _array_v2(shape, chunk, dtype) if version == 2 else _array_v3(shape, chunk, dtype)
+        if version == 3:
+            metadata["attributes"] = attributes
         create_array({**spec, "metadata": metadata}, join(self.called, name))
         if version == 2 and attributes:
             write_json(path, ".zattrs", attributes)
@@ -159,3 +141,28 @@ class NewZarr:
         write_json(path, ".zgroup", {"zarr_format": 2})
         if attributes:
             write_json(path, ".zattrs", attributes)
+
+
+def _array_v2(shape: tuple[int, ...], chunk: list[int], dtype: np.dtype[Any]) -> dict[str, Any]:
+    return {
+        "shape": shape,
+        "chunks": chunk,
+        "dtype": dtype.newbyteorder("<").str,
+        "fill_value": False if dtype.kind == "b" else 0,
+        "compressor": {"id": "blosc", **_BLOSC, "shuffle": 1},
+        "dimension_separator": "/",  # as OME-Zarr wants it
+    }
+
+
+def _array_v3(shape: tuple[int, ...], chunk: list[int], dtype: np.dtype[Any]) -> dict[str, Any]:
+    blosc = {**_BLOSC, "shuffle": "shuffle", "typesize": dtype.itemsize}
+    return {
+        "shape": shape,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+        "data_type": dtype.name,
+        "codecs": [
+            {"name": "bytes", "configuration": {"endian": "little"}},
+            {"name": "blosc", "configuration": blosc},
+        ],
+        "dimension_names": list("zyx"),
+    }

@@ -86,8 +86,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
         target[Box((0, 0, 0), (1, 1, 1))] = 0.5
     with pytest.raises(InputError, match=r"region 0:7,0:1,0:1 reaches outside .*0:6,0:20,0:24"):
         target[Box((0, 0, 0), (7, 1, 1))] = 1
-    with pytest.raises(InputError, match=r"no array 'volumes/probabilit'; .*did you mean 'volumes/probability'\?"):
-        open_writable(tmp_path / "out.zarr/volumes/probabilit")
+    with pytest.raises(InputError, match=r"no array 'volumes/probably'; .*did you mean 'volumes/probability'\?"):
+        open_writable(tmp_path / "out.zarr/volumes/probably")
 
 
 def test_a_format_of_one_file_cannot_be_shared(tmp_path):

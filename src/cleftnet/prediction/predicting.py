@@ -196,8 +196,8 @@ def _at_patch(net: Network, patch: IntZYX | None) -> Network:
         return net
     trained, wanted = ("×".join(map(str, sides)) for sides in (net.spec.patch, patch))
     warnings.warn(
-        f"this model was trained on patches of {trained}; its queries are interpolated to {wanted}, which costs accuracy: "
-        f"docs/results.md has what it cost us, measure it on labels of your own",
+        f"this model was trained on patches of {trained}; its queries are interpolated to {wanted}, and its threshold may no "
+        f"longer fit: docs/results.md has what that did to our scores; `cleftnet evaluate --sweep` on labels of your own",
         stacklevel=4,
     )
     return resize_network(net, patch)

@@ -32,9 +32,9 @@ from cleftnet.volumes import (
     open_writable,
 )
 from cleftnet.volumes.atomic import refuse_existing
+from cleftnet.volumes.chunked.storage import is_remote, remove_remote
 from cleftnet.volumes.formats import locate
 from cleftnet.volumes.slabs import copy
-from cleftnet.volumes.storage import is_remote, remove_remote
 
 UNFINISHED = ".unfinished"
 

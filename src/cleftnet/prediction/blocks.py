@@ -120,21 +120,21 @@ class BlockPrediction:
         """Every voxel from all tiles that read it, weighted by `smooth_weights`."""
         heads = len(self.model.card.spec.heads)
         total = np.zeros((heads, *write.shape), np.float32)
+        seen = np.zeros(write.shape, np.bool_)  # by any tile that was computed
         nothing = np.zeros((heads, *self.tiles.shape), np.float32)
         nothing[0] = EMPTY_LOGIT
         for tile, whole in itertools.chain(logits, ((tile, nothing) for tile in left_out)):
             part = tile.read.intersect(write)
+            seen[part.relative_to(write.start).slices] |= whole is not nothing
             inside = part.relative_to(tile.read.start).slices
             corner = tile.read.relative_to(self.tiles.box.start).start
             z, y, x = (axis[n][where] for axis, n, where in zip(self._axes, corner, inside, strict=True))
             weighted = whole[(slice(None), *inside)] * (z[:, None, None] * y[:, None] * x)
             total[(slice(None), *part.relative_to(write.start).slices)] += weighted
         arrays = {name: np.empty(write.shape, self.how.dtype) for name in self.targets}
-        for z0 in range(
-            write.shape[0]
-        ):  # section by section: what is computed on the way is larger than what is stored
+        for z0 in range(write.shape[0]):  # in sections: what is computed on the way is larger than what is stored
             for name, values in self._stored(np.ascontiguousarray(total[:, z0 : z0 + 1])).items():
-                arrays[name][z0 : z0 + 1] = values
+                arrays[name][z0 : z0 + 1] = values * seen[z0 : z0 + 1]
         return arrays
 
     @functools.cached_property

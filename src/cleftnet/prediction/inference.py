@@ -32,7 +32,6 @@ class Inference:
             larger voxels than raw.
         skip_empty: Leave out tiles whose raw is zero everywhere; they are predicted 0.
         precision: Of the network's arithmetic: `float32`, or `bf16` for matrix products and convolutions.
-        batch: Tiles that go through the network together.
 
     Raises:
         InputError: when a value is none of these.
@@ -46,7 +45,6 @@ class Inference:
     mask: Volume | None = None
     skip_empty: bool = False
     precision: Precision = "float32"
-    batch: int = 1
 
     def __post_init__(self) -> None:
         for name, known in (("blend", Blend), ("dtype", VoxelType), ("precision", Precision)):
@@ -54,8 +52,6 @@ class Inference:
                 raise InputError(
                     f"unknown {name} '{getattr(self, name)}'; {nearest(getattr(self, name), [*get_args(known)])}"
                 )
-        if self.batch < 1:
-            raise InputError(f"batch {self.batch} must be at least 1 tile")
         overlap_in_voxels((1, 1, 1), self.overlap)
 
 

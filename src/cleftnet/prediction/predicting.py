@@ -23,7 +23,7 @@ from cleftnet.prediction.blocks import DISTANCE, PROBABILITY, BlockPrediction, b
 from cleftnet.prediction.inference import Inference, best_device, overlap_in_voxels
 from cleftnet.prediction.masking import Mask
 from cleftnet.volumes import PREDICTION, Volume, WritableVolume, open_volume
-from cleftnet.volumes.chunked_writing import CHUNK
+from cleftnet.volumes.chunked.writing import CHUNK
 
 BLOCK_BYTES = 2**29  # of the blocks that a process has in memory at a time
 MIN_STEPS = 6  # of tiles that a block has along an axis, so that it computes at most (7/6)³ = 1.6 times what it must

@@ -19,7 +19,7 @@ from cleftnet.prediction.inference import Inference
 from cleftnet.prediction.predicting import Job
 from cleftnet.prediction.tiles import TileNetwork
 from cleftnet.volumes import Volume
-from cleftnet.volumes.chunked_writing import CHUNK
+from cleftnet.volumes.chunked.writing import CHUNK
 
 
 @dataclass(frozen=True)
@@ -117,17 +117,16 @@ def rehearse_prediction(
 
 def _measure(job: Job, tile: Block) -> float:
     """The time of one tile, the network being warm."""
-    batch = [tile] * job.how.batch
     raw = job.raw[tile.read]
     if not raw.any():
         raw = np.ones_like(raw)
     network, seconds = TileNetwork(job.model.net, job.how), math.inf
     for _ in range(2):
         start = time.perf_counter()
-        for _ in network.logits(batch, raw, tile.read.start):
+        for _ in network.logits([tile], raw, tile.read.start):
             pass
         seconds = min(seconds, time.perf_counter() - start)
-    return seconds / len(batch)
+    return seconds
 
 
 def _computed(job: Job, grid: BlockGrid, blended: bool) -> int:

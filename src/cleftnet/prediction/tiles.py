@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -54,31 +54,26 @@ class TileNetwork:
 
     Args:
         net: It runs where its weights are.
-        how: Test-time augmentation, precision and batch.
+        how: Test-time augmentation and precision.
     """
 
     net: Network
     how: Inference
 
-    def logits(self, tiles: Sequence[Block], raw: Array, origin: Sequence[int]) -> Iterator[tuple[Block, Float32]]:
+    def logits(self, tiles: Iterable[Block], raw: Array, origin: Sequence[int]) -> Iterator[tuple[Block, Float32]]:
         """Yield every tile with its logits `heads z y x` of the tile's read box, float32.
 
-        Batches are always full, so that a tile's logits do not depend on how many others there are.
+        Tiles go through the network one by one: in a batch, the place of a tile changes its last bits (docs/log.md).
 
         Args:
             tiles: What to compute.
             raw: Gray values of a box that holds all of them.
             origin: Where that box begins.
         """
-        patch, size = self.net.spec.patch, self.how.batch
-        x = np.zeros((size, 1, *patch), np.float32)
         with inferring(self.net):
-            for first in range(0, len(tiles), size):
-                batch = tiles[first : first + size]
-                for place, tile in zip(x, batch, strict=False):
-                    place[0] = intensity(raw[tile.read.relative_to(origin).slices])
-                logits = self._averaged(torch.from_numpy(x)).numpy()
-                yield from zip(batch, logits, strict=False)
+            for tile in tiles:
+                x = torch.from_numpy(intensity(raw[tile.read.relative_to(origin).slices]))[None, None]
+                yield tile, self._averaged(x)[0].numpy()
 
     @torch.inference_mode()
     def _averaged(self, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Volumes in and out: one address names an array, every format becomes the same lazy `Volume`."""
 
 from cleftnet.volumes.address import Address
-from cleftnet.volumes.chunked import WritableVolume
+from cleftnet.volumes.chunked.arrays import WritableVolume
 from cleftnet.volumes.cremi import CLEFT_ZERO, write_cremi
 from cleftnet.volumes.formats import NewArrays
 from cleftnet.volumes.layout import Layout

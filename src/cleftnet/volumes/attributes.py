@@ -13,7 +13,7 @@ import numpy as np
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
-from cleftnet.volumes.ome import nm_per_unit
+from cleftnet.volumes.chunked.ome import nm_per_unit
 
 SIZES = ("resolution", "voxel_size")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from cleftnet.geometry import FloatZYX
 from cleftnet.volumes.address import Address
+from cleftnet.volumes.chunked.storage import is_remote
 from cleftnet.volumes.formats import locate
 from cleftnet.volumes.opening import list_arrays, open_volume
-from cleftnet.volumes.storage import is_remote
 from cleftnet.volumes.summary import LabelStatistics, label_statistics
 from cleftnet.volumes.volume import Volume, holds_labels
 

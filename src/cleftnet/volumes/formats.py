@@ -18,19 +18,19 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.volumes import cremi, tiff
 from cleftnet.volumes.address import Address, Location, expand, missing
+from cleftnet.volumes.chunked.n5 import n5_arrays, open_n5
+from cleftnet.volumes.chunked.n5_writing import new_n5
+from cleftnet.volumes.chunked.precomputed import SCHEME, open_precomputed, precomputed_arrays
+from cleftnet.volumes.chunked.precomputed_writing import new_precomputed
+from cleftnet.volumes.chunked.storage import SCHEMES
+from cleftnet.volumes.chunked.zarr import open_zarr, zarr_arrays
+from cleftnet.volumes.chunked.zarr_writing import new_zarr
 from cleftnet.volumes.hdf5 import array_names, find_dataset, open_hdf5_file
 from cleftnet.volumes.hdf5_writing import new_hdf5
 from cleftnet.volumes.layout import Layout
-from cleftnet.volumes.n5 import n5_arrays, open_n5
-from cleftnet.volumes.n5_writing import new_n5
-from cleftnet.volumes.precomputed import SCHEME, open_precomputed, precomputed_arrays
-from cleftnet.volumes.precomputed_writing import new_precomputed
 from cleftnet.volumes.slabs import WritableStore
-from cleftnet.volumes.storage import SCHEMES
 from cleftnet.volumes.tiff_writing import new_tiff
 from cleftnet.volumes.volume import Volume
-from cleftnet.volumes.zarr import open_zarr, zarr_arrays
-from cleftnet.volumes.zarr_writing import new_zarr
 
 
 class NewArrays(Protocol):

@@ -10,12 +10,12 @@ from dataclasses import replace
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.volumes.address import Address, Location
-from cleftnet.volumes.chunked import ChunkedStore, WritableVolume
+from cleftnet.volumes.chunked.arrays import ChunkedStore, WritableVolume
+from cleftnet.volumes.chunked.pyramid import Pyramid
+from cleftnet.volumes.chunked.storage import is_remote
 from cleftnet.volumes.formats import Format, NewArrays, locate
 from cleftnet.volumes.layout import Layout
-from cleftnet.volumes.pyramid import Pyramid
 from cleftnet.volumes.slabs import Progress, copy
-from cleftnet.volumes.storage import is_remote
 from cleftnet.volumes.volume import Volume
 
 RAW = ("volumes/raw",)

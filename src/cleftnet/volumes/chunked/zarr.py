@@ -13,9 +13,9 @@ from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import FloatZYX
 from cleftnet.volumes.address import Location, missing
 from cleftnet.volumes.attributes import number_type, read_place, read_threshold
-from cleftnet.volumes.chunked import ChunkedStore, digest
-from cleftnet.volumes.ome import Level, read_images
-from cleftnet.volumes.storage import is_remote, join, kvstore, read_json
+from cleftnet.volumes.chunked.arrays import ChunkedStore, digest
+from cleftnet.volumes.chunked.ome import Level, read_images
+from cleftnet.volumes.chunked.storage import is_remote, join, kvstore, read_json
 from cleftnet.volumes.volume import Volume
 
 _OURS = ("volumes/raw", "volumes/labels/clefts", "volumes/probability", "volumes/distance")  # a wrong one is no raw

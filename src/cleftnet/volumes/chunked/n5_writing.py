@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from cleftnet.geometry import FloatZYX
 from cleftnet.volumes.attributes import write_place
-from cleftnet.volumes.chunked import ChunkedStore, create_array, digest
-from cleftnet.volumes.chunked_writing import CHUNK, container, held_type
+from cleftnet.volumes.chunked.arrays import ChunkedStore, create_array, digest
+from cleftnet.volumes.chunked.n5 import ATTRIBUTES
+from cleftnet.volumes.chunked.storage import UNSYNCED, join, kvstore, write_json
+from cleftnet.volumes.chunked.writing import CHUNK, container, held_type
 from cleftnet.volumes.layout import Layout
-from cleftnet.volumes.n5 import ATTRIBUTES
 from cleftnet.volumes.slabs import WritableStore
-from cleftnet.volumes.storage import UNSYNCED, join, kvstore, write_json
 
 _TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
 

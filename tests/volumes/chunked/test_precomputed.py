@@ -9,7 +9,7 @@ import tensorstore as ts
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.volumes import Layout, Volume, list_arrays, open_volume, write_volume
-from cleftnet.volumes.forks import run
+from cleftnet.volumes.chunked.forks import run
 
 Z, Y, X = np.ogrid[:3, :4, :5]
 SPELLED = (100 * Z + 10 * Y + X).astype(np.uint16)

@@ -15,8 +15,8 @@ from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import FloatZYX
 from cleftnet.volumes.address import Location, missing
 from cleftnet.volumes.attributes import number_type, read_threshold
-from cleftnet.volumes.chunked import ChunkedStore, digest
-from cleftnet.volumes.storage import is_remote, join, kvstore, read_json
+from cleftnet.volumes.chunked.arrays import ChunkedStore, digest
+from cleftnet.volumes.chunked.storage import is_remote, join, kvstore, read_json
 from cleftnet.volumes.volume import Volume
 
 INFO = "info"

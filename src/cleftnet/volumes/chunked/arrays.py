@@ -21,8 +21,8 @@ import numpy as np
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box, IntZYX
-from cleftnet.volumes.forks import run
-from cleftnet.volumes.storage import context, is_network, one_line
+from cleftnet.volumes.chunked.forks import run
+from cleftnet.volumes.chunked.storage import context, is_network, one_line
 from cleftnet.volumes.volume import Array, Volume
 
 if TYPE_CHECKING:

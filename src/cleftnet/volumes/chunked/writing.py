@@ -16,9 +16,9 @@ import numpy.typing as npt
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX, IntZYX
 from cleftnet.volumes.atomic import replacing
-from cleftnet.volumes.n5 import ATTRIBUTES
-from cleftnet.volumes.precomputed import INFO
-from cleftnet.volumes.storage import is_remote, read_json, remove_remote
+from cleftnet.volumes.chunked.n5 import ATTRIBUTES
+from cleftnet.volumes.chunked.precomputed import INFO
+from cleftnet.volumes.chunked.storage import is_remote, read_json, remove_remote
 
 T = TypeVar("T")
 

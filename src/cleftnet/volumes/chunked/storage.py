@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cleftnet.errors import InputError
-from cleftnet.volumes.forks import run
+from cleftnet.volumes.chunked.forks import run
 
 if TYPE_CHECKING:
     import tensorstore as ts

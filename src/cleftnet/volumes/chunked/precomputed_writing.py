@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX, IntZYX
-from cleftnet.volumes.chunked import ChunkedStore, digest
-from cleftnet.volumes.chunked_writing import CHUNK, container, held_type, needed
+from cleftnet.volumes.chunked.arrays import ChunkedStore, digest
+from cleftnet.volumes.chunked.precomputed import INFO, OURS, SCHEME
+from cleftnet.volumes.chunked.pyramid import Pyramid, plan
+from cleftnet.volumes.chunked.storage import UNSYNCED, kvstore, read_json, write_json
+from cleftnet.volumes.chunked.writing import CHUNK, container, held_type, needed
 from cleftnet.volumes.layout import Layout
-from cleftnet.volumes.precomputed import INFO, OURS, SCHEME
-from cleftnet.volumes.pyramid import Pyramid, plan
 from cleftnet.volumes.slabs import WritableStore
-from cleftnet.volumes.storage import UNSYNCED, kvstore, read_json, write_json
 from cleftnet.volumes.volume import holds_labels
 
 _TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")

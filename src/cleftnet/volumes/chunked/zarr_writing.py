@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from cleftnet.geometry import FloatZYX
 from cleftnet.volumes.attributes import write_place
-from cleftnet.volumes.chunked import ChunkedStore, create_array, digest
-from cleftnet.volumes.chunked_writing import CHUNK, container, needed
+from cleftnet.volumes.chunked.arrays import ChunkedStore, create_array, digest
+from cleftnet.volumes.chunked.ome import Level, write_images
+from cleftnet.volumes.chunked.pyramid import Pyramid, level_place, plan
+from cleftnet.volumes.chunked.storage import UNSYNCED, join, kvstore, write_json
+from cleftnet.volumes.chunked.writing import CHUNK, container, needed
 from cleftnet.volumes.layout import Layout
-from cleftnet.volumes.ome import Level, write_images
-from cleftnet.volumes.pyramid import Pyramid, level_place, plan
 from cleftnet.volumes.slabs import WritableStore
-from cleftnet.volumes.storage import UNSYNCED, join, kvstore, write_json
 from cleftnet.volumes.volume import holds_labels
 
 # vnc-l3 at our chunk: labels 0.1 % of their size where gzip has 0.8 %; raw 98 % where it has 97 %, written in a quarter of
@@ -34,7 +34,7 @@ def new_zarr(path: str, overwrite: bool, layout: Layout) -> Iterator[NewZarr]:
     Example:
         >>> import tempfile
         >>> from cleftnet.volumes.address import Location
-        >>> from cleftnet.volumes.zarr import open_zarr
+        >>> from cleftnet.volumes.chunked.zarr import open_zarr
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with new_zarr(f"{folder}/out.zarr", False, Layout()) as new:
         ...         made = new.create("volumes/raw", (4, 5, 6), np.uint8, voxel_size_nm=(40, 4, 4))

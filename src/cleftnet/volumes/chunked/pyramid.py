@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from cleftnet.geometry import Box, FloatZYX, IntZYX
-from cleftnet.volumes.chunked import ChunkedStore, Slices, open_array, unwritable
-from cleftnet.volumes.forks import run
+from cleftnet.volumes.chunked.arrays import ChunkedStore, Slices, open_array, unwritable
+from cleftnet.volumes.chunked.forks import run
 from cleftnet.volumes.slabs import Progress, slabs
 from cleftnet.volumes.volume import Array
 

@@ -52,7 +52,7 @@ class _Beside:
     """A Python process that calls functions for this one, one at a time."""
 
     def __init__(self) -> None:
-        code = "from cleftnet.volumes.forks import serve; serve()"
+        code = "from cleftnet.volumes.chunked.forks import serve; serve()"
         self.process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.turn = threading.Lock()
         atexit.register(self.process.kill)

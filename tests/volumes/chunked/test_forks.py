@@ -9,7 +9,7 @@ import pytest
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.volumes import Layout, Volume, open_volume, open_writable, write_volume
-from cleftnet.volumes.forks import run
+from cleftnet.volumes.chunked.forks import run
 
 VALUES = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 8, 8)
 BOX = Box((2, 0, 4), (4, 8, 8))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleftnet.volumes import LABELS, Layout, Volume, open_volume, write_volume
-from cleftnet.volumes.pyramid import plan
+from cleftnet.volumes.chunked.pyramid import plan
 
 SIDES = st.tuples(st.integers(1, 40), st.integers(1, 300), st.integers(1, 300))
 

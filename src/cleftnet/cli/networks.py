@@ -97,7 +97,6 @@ def predict(
         bool, typer.Option("--skip-empty", help="Leave out, as 0, tiles whose raw is zero everywhere.")
     ] = False,
     precision: Annotated[str, typer.Option(help="Of the network: float32 or bf16.")] = "float32",
-    batch: Annotated[int, typer.Option(help="Tiles that go through the network together.")] = 1,
     workers: Annotated[int, typer.Option(help="Worker processes, one for each GPU where there are any; 0: none.")] = 0,
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler whose workers do it, tcp://HOST:PORT.")] = None,
     block: Annotated[
@@ -128,7 +127,6 @@ def predict(
         mask=None if mask is None else open_volume(mask, default=MASKS),
         skip_empty=skip_empty,
         precision=cast(Any, precision),
-        batch=batch,
     )
     division = Division(None if block is None else patch_size(block), workers, scheduler)
     if dry_run:

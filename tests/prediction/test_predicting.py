@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
-import torch
 
 from cleftnet.checkpoint import Model, ModelCard
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.zoo import build
-from cleftnet.prediction import Inference, logit_tiles, predict, to_uint8
+from cleftnet.prediction import Inference, logit_tiles, predict
 from cleftnet.volumes import Volume, open_volume
 
 
@@ -17,43 +16,11 @@ def raw():
     return Volume(voxels, (40, 4, 4), (80.0, 8.0, 12.0))
 
 
-def assembled(net, raw, **options):
-    out = np.full((len(net.spec.heads), *raw.shape), np.nan, np.float32)
+def whole_logits(net, raw, **options):
+    out = np.empty((len(net.spec.heads), *raw.shape), np.float32)
     for done in logit_tiles(net, raw, **options):
-        assert np.isnan(out[(slice(None), *done.box.slices)]).all(), "a voxel was written twice"
         out[(slice(None), *done.box.slices)] = done.logits
-    assert not np.isnan(out).any(), "a voxel was never written"
     return out
-
-
-@pytest.mark.parametrize("overlap", [0.0, 0.5])
-def test_every_voxel_is_predicted_once(model, raw, overlap):
-    assembled(model.net, raw, overlap=overlap)
-
-
-def test_a_tile_says_what_the_network_says_about_that_patch(model, raw):
-    box = Box((3, 13, 1), (11, 45, 33))  # the last tile, shifted inwards on all axes
-    x = torch.from_numpy(raw[box].astype(np.float32) / 255)[None, None]
-    with torch.no_grad():
-        expected = model.net(x)[0].numpy()
-    out = assembled(model.net, raw, overlap=0.0)
-    assert out[:, 8:, 32:, 32:] == pytest.approx(expected[:, 5:, 19:, 31:], abs=1e-5)
-
-
-def test_prediction_leaves_the_network_in_the_mode_it_was_in(model, raw):
-    model.net.train()
-    assembled(model.net, raw, overlap=0.0)
-    assert model.net.training
-
-
-def test_averaging_over_flips_and_turns_makes_a_prediction_that_turns_with_its_input(model):
-    """The mean over the whole group of flips and in-plane turns is equivariant; a single pass is not."""
-    voxels = np.random.default_rng(1).integers(0, 256, (8, 32, 32), np.uint8)
-    turned = np.ascontiguousarray(np.rot90(voxels[::-1], axes=(1, 2)))
-    for tta, same in ((True, True), (False, False)):
-        one = assembled(model.net, Volume(voxels), tta=tta)
-        two = assembled(model.net, Volume(turned), tta=tta)
-        assert np.allclose(np.rot90(one[:, ::-1], axes=(2, 3)), two, atol=1e-4) is same
 
 
 def test_a_prediction_file_carries_geometry_threshold_and_both_outputs(model, raw, tmp_path):
@@ -67,7 +34,7 @@ def test_a_prediction_file_carries_geometry_threshold_and_both_outputs(model, ra
 
 def test_a_file_says_what_the_logits_say(model, raw, tmp_path):
     predict(model, raw, tmp_path / "p.hdf")
-    logits = assembled(model.net, raw)
+    logits = whole_logits(model.net, raw)
     probability = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
     assert (
         np.abs(open_volume(tmp_path / "p.hdf/volumes/probability").read() / 255 - probability).max() <= 0.5 / 255 + 1e-5
@@ -91,7 +58,7 @@ def test_a_network_without_boundary_head_leaves_no_distance(raw, tmp_path):
 @pytest.mark.filterwarnings("ignore:this model was trained on patches")
 def test_another_patch_predicts_what_the_network_with_interpolated_queries_says(model, raw, tmp_path):
     predict(model, raw, tmp_path / "p.hdf", inference=Inference(overlap=0.25, patch=(4, 24, 20)))
-    logits = assembled(resize_network(model.net, (4, 24, 20)), raw, overlap=0.25)
+    logits = whole_logits(resize_network(model.net, (4, 24, 20)), raw, overlap=0.25)
     probability = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
     assert (
         np.abs(open_volume(tmp_path / "p.hdf/volumes/probability").read() / 255 - probability).max() <= 0.5 / 255 + 1e-5
@@ -151,6 +118,36 @@ def test_an_output_of_unknown_ending_is_refused(model, raw, tmp_path):
         predict(model, raw, tmp_path / "p.xyz")
 
 
-def test_uint8_rounds_to_the_nearest():
-    """0.5 · 255 = 127.5, which rounds to even, 128; 0.2 · 255 = 51."""
-    assert to_uint8(np.array([0, 0.2, 0.5, 1], np.float32)).tolist() == [0, 51, 128, 255]
+def test_float32_is_what_the_logits_say(model, raw, tmp_path):
+    found = predict(model, raw, tmp_path / "p.hdf", inference=Inference(dtype="float32"))
+    probability = 1 / (1 + np.exp(-whole_logits(model.net, raw)[0].astype(np.float64)))
+    assert found.dtype == np.float32
+    assert found.read() == pytest.approx(probability, abs=1e-6)
+
+
+def test_zarr_and_hdf5_hold_the_same_voxels_geometry_and_threshold(model, raw, tmp_path):
+    one, two = (predict(model, raw, tmp_path / name) for name in ("p.hdf", "p.zarr"))
+    assert (one.read() == two.read()).all()
+    assert (one.voxel_size_nm, one.offset_nm, one.threshold) == (two.voxel_size_nm, two.offset_nm, two.threshold)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.hdf", "p.zarr"]
+
+
+@pytest.mark.parametrize("name", ["p.tif", "p.hdf/volumes/probability"])
+def test_an_output_that_cannot_hold_two_growing_arrays_is_refused(model, raw, tmp_path, name):
+    with pytest.raises(InputError, match=r"ending in \.hdf or \.zarr"):
+        predict(model, raw, tmp_path / name)
+
+
+@pytest.mark.parametrize("change", [{"blend": "feather"}, {"dtype": "uint16"}, {"precision": "fp8"}])
+def test_an_unknown_way_to_predict_is_refused(change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        Inference(**change)
+
+
+def test_bf16_gives_almost_what_float32_gives(model, raw, tmp_path):
+    exact, rough = (
+        predict(model, raw, tmp_path / f"{p}.zarr", inference=Inference(dtype="float32", precision=p)).read()
+        for p in ("float32", "bf16")
+    )
+    assert rough == pytest.approx(exact, abs=0.02)
+    assert (rough != exact).any()

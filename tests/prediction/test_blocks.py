@@ -1,0 +1,149 @@
+"""A block's voxels do not depend on the block: what a whole volume says is said, bit for bit, by any part of it."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cleftnet.blockwise.work import in_silence
+from cleftnet.checkpoint import Model, ModelCard
+from cleftnet.geometry import Block, Box, TileGrid
+from cleftnet.nets.zoo import build
+from cleftnet.prediction import DISTANCE, PROBABILITY, Inference
+from cleftnet.prediction.blocks import BlockPrediction, balanced_block
+from cleftnet.prediction.inference import overlap_in_voxels
+from cleftnet.volumes import Volume
+
+SHAPE, PATCH = (9, 26, 21), (4, 12, 10)
+WAYS = {
+    "keep": Inference(),
+    "keep, float32": Inference(dtype="float32"),
+    "smooth": Inference(blend="smooth", overlap=0.4),
+    "smooth, float32, empty tiles left out": Inference(blend="smooth", dtype="float32", skip_empty=True),
+    "empty tiles left out": Inference(overlap=0.25, skip_empty=True),
+    "turned": Inference(tta=True, overlap=0.0, dtype="float32"),
+}
+
+
+@functools.cache
+def voxels():
+    values = np.random.default_rng(3).integers(0, 256, SHAPE, np.uint8)
+    values[:, :14, :12] = 0  # so that some tiles are empty
+    return values
+
+
+@functools.cache
+def prediction(way, mask=None):
+    torch.manual_seed(0)
+    net = build("cleftnet", widths=(2, 4), patch=PATCH, max_keys=32).eval()
+    raw, how = Volume(voxels(), (40, 4, 4)), WAYS[way]
+    tiles = TileGrid(raw.box, PATCH, overlap_in_voxels(PATCH, how.overlap))
+    return BlockPrediction(
+        Model(net, ModelCard(spec=net.spec)), raw, tiles, how, dict.fromkeys((PROBABILITY, DISTANCE))
+    )
+
+
+def compute(work, write):
+    block = Block(work.reads(write), write)
+    found = work.compute(block, work.read(block), in_silence)
+    return found or {name: np.zeros(write.shape, work.how.dtype) for name in work.targets}
+
+
+@functools.cache
+def whole(way):
+    return compute(prediction(way), Box.of(SHAPE))
+
+
+@st.composite
+def parts(draw):
+    start = [draw(st.integers(0, n - 1)) for n in SHAPE]
+    stop = [draw(st.integers(a + 1, n)) for a, n in zip(start, SHAPE, strict=True)]
+    return Box(tuple(start), tuple(stop))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_any_part_equals_the_same_part_of_the_whole_bit_for_bit(way):
+    @settings(deadline=None, max_examples=3 if WAYS[way].tta else 6, derandomize=True)
+    @given(parts())
+    def holds(box):
+        found = compute(prediction(way), box)
+        for name, array in found.items():
+            assert array.dtype == WAYS[way].dtype
+            assert np.array_equal(array, whole(way)[name][box.slices])
+
+    holds()
+
+
+def test_smooth_blending_is_the_weighted_mean_of_all_tiles_logits():
+    """Restated with whole-volume sums of weights and weighted logits, a weight being the product of three triangles."""
+    work = prediction("smooth")
+    total, weights = np.zeros((2, *SHAPE)), np.zeros(SHAPE)
+    hats = [np.minimum(np.arange(n) + 1, n - np.arange(n)) for n in PATCH]
+    weight = np.einsum("z,y,x->zyx", *hats)
+    for tile in work.tiles:
+        x = torch.from_numpy(voxels()[tile.read.slices].astype(np.float32) / 255)[None, None]
+        with torch.no_grad():
+            logits = work.model.net(x)[0].numpy()
+        total[(slice(None), *tile.read.slices)] += weight * logits
+        weights[tile.read.slices] += weight
+    logits = total / weights
+    assert whole("smooth")[PROBABILITY] / 255 == pytest.approx(1 / (1 + np.exp(-logits[0])), abs=0.5 / 255 + 1e-4)
+    assert whole("smooth")[DISTANCE] / 255 == pytest.approx(np.tanh(logits[1]).clip(0), abs=0.5 / 255 + 1e-4)
+
+
+def test_a_tile_of_zeros_is_left_out_on_request_and_predicted_zero():
+    found, all_tiles = whole("empty tiles left out"), prediction("empty tiles left out").tiles
+    empty = [tile for tile in all_tiles if not voxels()[tile.read.slices].any()]
+    assert empty
+    assert all(not found[PROBABILITY][tile.write.slices].any() for tile in empty)
+    seen = next(tile for tile in all_tiles if voxels()[tile.read.slices].any())
+    assert found[PROBABILITY][seen.write.slices].any()
+
+
+def test_outside_the_mask_all_is_zero_and_inside_nothing_changes():
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[2:7, 3:20, 5:9] = 1
+    for way in ("keep", "smooth"):
+        work = prediction(way)
+        how = Inference(**{**vars(work.how), "mask": Volume(mask)})
+        masked = BlockPrediction(work.model, work.raw, work.tiles, how, work.targets)
+        for box in (Box.of(SHAPE), Box((0, 9, 4), (8, 26, 21))):
+            found = compute(masked, box)
+            for name in (PROBABILITY, DISTANCE):
+                expected = np.where(mask == 1, whole(way)[name], 0)[box.slices]
+                assert np.array_equal(found[name], expected)
+
+
+def test_a_block_without_work_gives_nothing_to_write():
+    mask = Volume(np.zeros(SHAPE, np.uint8))
+    work = prediction("keep")
+    masked = BlockPrediction(work.model, work.raw, work.tiles, Inference(mask=mask), work.targets)
+    block = Block(masked.reads(Box.of(SHAPE)), Box.of(SHAPE))
+    assert masked.compute(block, masked.read(block), in_silence) is None
+
+
+def test_the_share_of_a_block_that_is_done_is_told():
+    work, told = prediction("keep"), []
+    block = Block(Box.of(SHAPE), Box.of(SHAPE))
+    work.compute(block, work.read(block), told.append)
+    assert len(told) == len(work.tiles)
+    assert told[-1] == 1
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((20, 256, 256), (20, 256, 256)),  # smaller than a block
+        ((4096, 4096, 4096), (96, 1024, 1024)),  # 21 steps of 4, 48, 48, in whole chunks
+        ((20, 4096, 4096), (20, 2048, 2048)),  # z is short: the others get its share, 2^26 / 20 = 1832²
+    ],
+)
+def test_a_block_has_as_many_steps_along_each_axis(shape, expected):
+    found = balanced_block(shape, (4, 48, 48), (16, 128, 128), 2**26)
+    assert all(f <= e + 256 for f, e in zip(found, expected, strict=True))
+    assert all(f >= e - 256 for f, e in zip(found, expected, strict=True))
+    assert all(f == n or f % c == 0 for f, n, c in zip(found, shape, (16, 128, 128), strict=True))

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cleftnet.geometry import Box, TileGrid
+from cleftnet.prediction import logit_tiles
+from cleftnet.prediction.tiles import smooth_weights
+from cleftnet.volumes import Volume
+
+
+@pytest.fixture(scope="module")
+def raw():
+    voxels = np.random.default_rng(0).integers(0, 256, (11, 45, 33), np.uint8)
+    return Volume(voxels, (40, 4, 4), (80.0, 8.0, 12.0))
+
+
+def assembled(net, raw, **options):
+    out = np.full((len(net.spec.heads), *raw.shape), np.nan, np.float32)
+    for done in logit_tiles(net, raw, **options):
+        assert np.isnan(out[(slice(None), *done.box.slices)]).all(), "a voxel was written twice"
+        out[(slice(None), *done.box.slices)] = done.logits
+    assert not np.isnan(out).any(), "a voxel was never written"
+    return out
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_every_voxel_is_predicted_once(model, raw, overlap):
+    assembled(model.net, raw, overlap=overlap)
+
+
+def test_a_tile_says_what_the_network_says_about_that_patch(model, raw):
+    box = Box((3, 13, 1), (11, 45, 33))  # the last tile, shifted inwards on all axes
+    x = torch.from_numpy(raw[box].astype(np.float32) / 255)[None, None]
+    with torch.no_grad():
+        expected = model.net(x)[0].numpy()
+    out = assembled(model.net, raw, overlap=0.0)
+    assert out[:, 8:, 32:, 32:] == pytest.approx(expected[:, 5:, 19:, 31:], abs=1e-5)
+
+
+def test_prediction_leaves_the_network_in_the_mode_it_was_in(model, raw):
+    model.net.train()
+    assembled(model.net, raw, overlap=0.0)
+    assert model.net.training
+
+
+def test_averaging_over_flips_and_turns_makes_a_prediction_that_turns_with_its_input(model):
+    """The mean over the whole group of flips and in-plane turns is equivariant; a single pass is not."""
+    voxels = np.random.default_rng(1).integers(0, 256, (8, 32, 32), np.uint8)
+    turned = np.ascontiguousarray(np.rot90(voxels[::-1], axes=(1, 2)))
+    for tta, same in ((True, True), (False, False)):
+        one = assembled(model.net, Volume(voxels), tta=tta)
+        two = assembled(model.net, Volume(turned), tta=tta)
+        assert np.allclose(np.rot90(one[:, ::-1], axes=(2, 3)), two, atol=1e-4) is same
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 11))
+def test_the_weights_of_overlapping_tiles_sum_to_one_at_every_voxel_and_none_is_zero(length, side, shared):
+    side = min(side, length)
+    starts = TileGrid(Box.of((length, 1, 1)), (side, 1, 1), (min(shared, side - 1), 0, 0)).starts[0]
+    total = np.zeros(length)
+    for start, weights in zip(starts, smooth_weights(starts, side), strict=True):
+        assert (weights > 0).all()
+        total[start : start + side] += weights
+    assert total == pytest.approx(np.ones(length), abs=1e-6)

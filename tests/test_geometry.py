@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import Box, nm_to_voxels, tile
+from cleftnet.geometry import Box, TileGrid, nm_to_voxels, parse_region, tile
 
 sides = st.tuples(st.integers(1, 9), st.integers(1, 13), st.integers(1, 13))
 
@@ -81,3 +81,43 @@ def test_boxes_that_do_not_meet_have_an_empty_intersection():
 def test_an_offset_between_voxels_is_refused():
     with pytest.raises(InputError, match="not a whole number of voxels"):
         nm_to_voxels((40, 4, 6), (40, 4, 4))
+
+
+@settings(deadline=None, max_examples=50)
+@given(tilings(), st.data())
+def test_the_tiles_that_touch_a_part_are_those_of_the_whole_that_write_or_read_it(tiling, data):
+    box, patch, overlap = tiling
+    tiles = TileGrid(box, patch, overlap)
+    start = [data.draw(st.integers(0, n - 1)) for n in box.shape]
+    stop = [data.draw(st.integers(a + 1, n)) for a, n in zip(start, box.shape, strict=True)]
+    part = Box(tuple(start), tuple(stop)).shift(box.start)
+    for read in (False, True):
+        expected = [t for t in tiles if not (t.read if read else t.write).intersect(part).empty]
+        assert list(tiles.touching(part, read)) == expected
+        z, y, x = tiles.counts(part, read)
+        assert z * y * x == len(expected)
+        hull = tiles.reads(part, read)
+        assert hull.start == tuple(np.min([t.read.start for t in expected], axis=0))
+        assert hull.stop == tuple(np.max([t.read.stop for t in expected], axis=0))
+
+
+def test_a_grid_knows_how_many_tiles_it_has():
+    tiles = TileGrid(Box.of((20, 9, 7)), (8, 4, 3), (4, 0, 1))
+    assert len(tiles) == len(list(tiles)) == 4 * 3 * 3
+
+
+def test_a_region_in_nm_counts_from_the_origin_of_the_world():
+    """40 nm sections from 400 nm on: 480 nm is section 2; 4 nm pixels from 8 nm on: 88 nm is pixel 20."""
+    region = parse_region("480nm:800nm,8nm:88nm,3:5", (40, 4, 4), (400, 8, 0))
+    assert str(region) == "2:10,0:20,3:5"
+
+
+def test_a_region_in_nm_needs_a_voxel_size():
+    with pytest.raises(InputError, match="--voxel-size"):
+        parse_region("0nm:80nm,0:4,0:4", None)
+
+
+@pytest.mark.parametrize("text", ["0nm:80nm,0:4", "0nm,0:4,0:4", "xnm:80nm,0:4,0:4"])
+def test_a_region_in_nm_that_is_not_three_ranges_is_refused(text):
+    with pytest.raises(InputError, match="0nm:800nm"):
+        parse_region(text, (40, 4, 4))

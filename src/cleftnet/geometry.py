@@ -271,9 +271,11 @@ def parse_region(text: str, voxel_size_nm: Sequence[float] | None, offset_nm: Se
     ranges = []
     try:
         for part, size, offset in zip(text.split(","), voxel_size_nm, offset_nm, strict=True):
-            ends = [end.strip() for end in part.split(":")]
-            voxels = [round((float(e[:-2]) - offset) / size) if e.endswith("nm") else int(e) for e in ends]
-            ranges.append(":".join(map(str, voxels)))
+            low, high = (
+                round((float(end.strip()[:-2]) - offset) / size) if end.strip().endswith("nm") else int(end)
+                for end in part.split(":")
+            )
+            ranges.append(f"{low}:{high}")
     except ValueError:
         raise InputError(
             f"region '{text}' is not z0:z1,y0:y1,x0:x1; try 0:20,768:1024,0:768 or 0nm:800nm,0nm:1000nm,0nm:1000nm"

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from cleftnet.blockwise import BlockGrid, Division
+from cleftnet.geometry import TileGrid
+from cleftnet.prediction import Inference, rehearse_prediction
+from cleftnet.prediction.rehearsal import Rehearsal
+from cleftnet.volumes import Volume
+from cleftnet.volumes.chunked.writing import CHUNK
+
+RAW = Volume(np.zeros((40, 150, 200), np.uint8), (40, 4, 4))
+
+
+@pytest.mark.parametrize("blend", ["keep", "smooth"])
+def test_tiles_are_counted_as_the_blocks_will_compute_them(model, blend):
+    found = rehearse_prediction(model, RAW, inference=Inference(blend=blend), division=Division(block=(16, 128, 128)))
+    tiles = TileGrid(RAW.box, (8, 32, 32), (4, 16, 16))
+    grid = BlockGrid(RAW.box, (16, 128, 128), CHUNK)
+    assert found.blocks == len(grid) == 3 * 2 * 2
+    assert found.tiles == len(tiles)
+    assert found.computed_tiles == sum(len(list(tiles.touching(b.write, blend == "smooth"))) for b in grid)
+
+
+def test_nothing_is_written(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rehearse_prediction(model, RAW)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_time_is_that_of_all_computed_tiles():
+    found = Rehearsal(
+        shape=(64, 100, 100), block=(32, 100, 100), blocks=2, tiles=1000, computed_tiles=1100, bytes_per_process=2**30,
+        seconds_per_tile=0.5, processes=2,
+    )  # fmt: skip
+    assert found.seconds == 550
+    rows = dict(found.rows())
+    assert rows["time"] == "9 min for all processes together"
+    assert rows["tiles"] == "1,000, 10% of them computed twice at borders of blocks"
+    assert rows["memory"] == "1.00 GiB a process"

@@ -1,0 +1,226 @@
+"""Prediction of a large volume: against MONAI's sliding windows, with more workers, and what overlap and blending are worth."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.measure import GIB, Measurement, machine, measure
+from cleftnet.blockwise import Division
+from cleftnet.checkpoint import Model, ModelCard, load_model, save_model
+from cleftnet.geometry import Box, IntZYX
+from cleftnet.metrics.evaluation import evaluate
+from cleftnet.nets.folding import fold
+from cleftnet.nets.zoo import build
+from cleftnet.prediction import Inference, predict, to_uint8
+from cleftnet.prediction.inference import best_device
+from cleftnet.volumes import create_volumes, open_volume
+from cleftnet.volumes.slabs import slabs
+from cleftnet.volumes.volume import intensity
+
+GOAL_SPEED, GOAL_MEMORY = 1.5, 0.25  # of MONAI's
+
+
+def make_volume(source: str | None, shape: IntZYX, out: Path) -> None:
+    """Write a volume of this shape as Zarr: tissue mirrored over and over, or noise."""
+    tissue = (
+        open_volume(source).read() if source else np.random.default_rng(0).integers(0, 256, (20, 256, 256), np.uint8)
+    )
+    with create_volumes(out) as new:
+        raw = new.create("volumes/raw", shape, np.uint8, voxel_size_nm=(50.0, 4.6, 4.6))
+        for slab in slabs(Box.of(shape), chunk=(16, 128, 128)):
+            raw[slab.slices] = tissue[np.ix_(*map(mirrored, slab.start, slab.stop, tissue.shape))]
+
+
+def mirrored(start: int, stop: int, side: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Indices that run to and fro: 0, 1, ..., side - 1, side - 1, ..., 1, 0, 0, ..."""
+    place = np.arange(start, stop) % (2 * side)
+    return np.where(place < side, place, 2 * side - 1 - place)
+
+
+def prepared(threads: int, *arguments: Any) -> tuple[Any, ...]:
+    torch.set_num_threads(threads)
+    return arguments
+
+
+def ours(model: Path, raw: Path, out: Path, how: Inference, division: Division) -> tuple[int, int]:
+    """Predict; return the largest worker's peak memory in bytes, and a checksum."""
+    probability = predict(model, raw, out, inference=how, division=division, overwrite=True)
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return workers, sum(int(probability[slab].sum(dtype=np.int64)) for slab in slabs(probability.box))
+
+
+def monais(model: Path, raw: Path, out: Path, overlap: float, folded: bool, batch: int) -> int:
+    """The same with MONAI: all of raw in memory, one window after the other, the volume of logits in memory; a checksum."""
+    from monai.inferers import sliding_window_inference
+
+    device = best_device()
+    loaded = load_model(model, device)
+    net = fold(loaded.net).channels_last() if folded else loaded.net
+    volume = open_volume(raw)
+    x = torch.from_numpy(intensity(volume.read()))[None, None]
+    with torch.inference_mode():
+        logits = sliding_window_inference(
+            x,
+            net.spec.patch,
+            batch,
+            net,
+            overlap=overlap,
+            mode="gaussian",
+            sw_device=device,
+            device=torch.device("cpu"),
+        )
+    assert isinstance(logits, torch.Tensor)
+    with create_volumes(out, overwrite=True) as new:
+        stored = new.create("volumes/probability", volume.shape, np.uint8, voxel_size_nm=volume.voxel_size)
+        total = 0
+        for slab in slabs(volume.box):
+            values = to_uint8(loaded.probability(logits[(0, slice(None), *slab.slices)].numpy()))
+            stored[slab.slices] = values
+            total += int(values.sum(dtype=np.int64))
+    return total
+
+
+def row(name: str, voxels: int, found: Measurement, first: Measurement | None, more: str = "") -> None:
+    speed, peak = voxels / found.seconds / 1e6, found.peak_bytes / GIB
+    against = (
+        ""
+        if first is None
+        else f"  {first.seconds / found.seconds:.2f}× speed, {peak * GIB / first.peak_bytes:.2f}× memory"
+    )
+    print(f"{name:34s}{found.seconds:9.1f} s{speed:10.4f} Mvoxel/s{peak:8.2f} GiB{more}{against}", flush=True)
+
+
+def against_monai(model: Path, raw: Path, folder: Path, given: argparse.Namespace) -> None:
+    if importlib.util.find_spec("monai") is None:
+        print("MONAI is not installed, so there is nothing to compare with: pip install -c constraints.txt monai")
+        return
+    how, voxels = Inference(overlap=given.overlap), open_volume(raw).box.voxels
+    print(
+        f"\noverlap {given.overlap}, {given.threads} threads, windows of {given.batch} for MONAI; peak memory of the process"
+    )
+    first = None
+    for name, folded in (("MONAI", False), ("MONAI, our folded network", True)):
+        found = measure(
+            prepared_monai, monais, given.threads, model, raw, folder / "m.zarr", given.overlap, folded, given.batch
+        )
+        row(name, voxels, found, first)
+        first = first or found
+    smooth = Inference(overlap=given.overlap, blend="smooth")
+    for name, inference in (("cleftnet, smooth blending", smooth), ("cleftnet", how)):
+        found = measure(prepared, ours, given.threads, model, raw, folder / "o.zarr", inference, Division())
+        row(name, voxels, found, first)
+    assert first is not None
+    print(f"goal: {GOAL_SPEED}× speed, {GOAL_MEMORY}× memory of MONAI")
+
+
+def prepared_monai(threads: int, *arguments: Any) -> tuple[Any, ...]:
+    import monai.inferers  # noqa: F401 - its import is not timed
+
+    return prepared(threads, *arguments)
+
+
+def by_workers(model: Path, raw: Path, folder: Path, given: argparse.Namespace) -> None:
+    how, voxels = Inference(overlap=given.overlap), open_volume(raw).box.voxels
+    block = None if given.block is None else sides(given.block)
+    print(f"\noverlap {given.overlap}; starting the workers, and their import of torch, is part of the time")
+    first, sums = None, set()
+    for workers in given.workers:
+        # in this process all threads; workers share the cores
+        division = Division(block=block, workers=workers)
+        found = measure(prepared, ours, given.threads, model, raw, folder / "o.zarr", how, division)
+        peak, checksum = found.result
+        sums.add(checksum)
+        name = "this process" if not workers else f"{workers} worker{'s' * (workers > 1)}"
+        row(name, voxels, found, first, f", largest worker {peak / GIB:.2f} GiB" if workers else "")
+        first = first or found
+    print("all predictions are the same" if len(sums) == 1 else "PREDICTIONS DIFFER")
+
+
+def by_blending(model: Path, given: argparse.Namespace) -> None:
+    if not given.volume:
+        print("blend needs --volume with labels beside raw, and --model")
+        return
+    roi = None if given.roi is None else Box.parse(given.roi)
+    print(f"\n{given.volume} {given.roi or ''}, scored with the labels in it at the model's threshold")
+    print(f"{'overlap':>8s}{'blend':>8s}{'seconds':>9s}{'AUC':>9s}{'F1':>8s}{'CREMI nm':>10s}{'ADGT':>8s}{'ADF':>7s}")
+    with tempfile.TemporaryDirectory() as folder:
+        for overlap in given.overlaps:
+            for blend in ("keep", "smooth") if overlap else ("keep",):
+                start = time.perf_counter()
+                out = Path(folder, f"{blend}-{overlap}.zarr")
+                found = predict(model, given.volume, out, roi=roi, inference=Inference(overlap=overlap, blend=blend))
+                seconds = time.perf_counter() - start
+                e = evaluate(found, given.volume)
+                scores = [f"{value:{form}}" if value is not None else "-" for value, form in (
+                    (e.auc, ".4f"), (e.f1, ".3f"), (e.cremi_score, ".1f"), (e.adgt, ".1f"), (e.adf, ".1f"))]  # fmt: skip
+                auc, f1, score, adgt, adf = scores
+                print(
+                    f"{overlap:8.2f}{blend:>8s}{seconds:9.1f}{auc:>9s}{f1:>8s}{score:>10s}{adgt:>8s}{adf:>7s}",
+                    flush=True,
+                )
+
+
+def sides(text: str) -> IntZYX:
+    z, y, x = (int(side) for side in text.split(","))
+    return z, y, x
+
+
+def some_model(folder: Path, patch: IntZYX) -> Path:
+    """An untrained CleftNet, which takes as long as a trained one."""
+    torch.manual_seed(0)
+    net = build("cleftnet", widths=(8, 16, 32, 64), patch=patch, max_keys=512)
+    save_model(folder / "model.safetensors", Model(net, ModelCard(spec=net.spec)))
+    return folder / "model.safetensors"
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks prediction", description=__doc__)
+    parts = ("monai", "workers", "blend")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; monai without")
+    parser.add_argument(
+        "--shape", type=sides, default=(32, 256, 256), help="of the volume (the issue's: 512,1024,1024)"
+    )
+    parser.add_argument("--volume", help="tissue to mirror and tile, and to score on (default: noise)")
+    parser.add_argument("--model", help="a run or checkpoint (default: untrained, widths 8-64, 512 keys)")
+    parser.add_argument("--patch", type=sides, default=(8, 96, 96), help="of the untrained model (default: 8,96,96)")
+    parser.add_argument("--overlap", type=float, default=0.5)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--batch", type=int, default=1, help="windows that MONAI runs together (default: 1)")
+    parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2], help="0 is this process (default: 0 1 2)")
+    parser.add_argument("--block", help="of the blocks (default: chosen by memory)")
+    parser.add_argument("--roi", help="part that `blend` predicts and scores")
+    parser.add_argument(
+        "--overlaps", type=float, nargs="*", default=[0.0, 0.25, 0.5, 0.75], help="that `blend` compares"
+    )
+    given = parser.parse_args(arguments)
+    unknown = set(given.parts) - set(parts)
+    if unknown:
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {', '.join(parts)}")
+    chosen = given.parts or ["monai"]
+    versions = ("torch", "monai") if importlib.util.find_spec("monai") else ("torch",)
+    print(f"{machine(*versions)}; {best_device()}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = Path(given.model) if given.model else some_model(folder, given.patch)
+        if {"monai", "workers"} & set(chosen):
+            make_volume(given.volume, given.shape, folder / "raw.zarr")
+            patch = "×".join(map(str, load_model(model).net.spec.patch))
+            print(f"{'×'.join(map(str, given.shape))} voxels of {given.volume or 'noise'}, patch {patch}")
+        if "monai" in chosen:
+            against_monai(model, folder / "raw.zarr", folder, given)
+        if "workers" in chosen:
+            by_workers(model, folder / "raw.zarr", folder, given)
+        if "blend" in chosen:
+            by_blending(model, given)

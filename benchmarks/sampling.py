@@ -147,9 +147,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--shape", default="125,1250,1250", help="z,y,x voxels of 40×4×4 nm (default: a CREMI volume)")
     parser.add_argument("--patch", default=",".join(map(str, PATCH)), help="z,y,x voxels (default: the paper's)")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each number is measured")
-    parser.add_argument(
-        "--small", action="store_true", help="16×300×300 voxels, hardly timed: does it run?"
-    )
+    parser.add_argument("--small", action="store_true", help="16×300×300 voxels, hardly timed: does it run?")
     given = parser.parse_args(arguments)
     z, y, x = (int(side) for side in ("16,300,300" if given.small else given.shape).split(","))
     d, h, w = (int(side) for side in given.patch.split(","))

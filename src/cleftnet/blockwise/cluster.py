@@ -137,6 +137,10 @@ def _cluster(workers: int, environments: Sequence[Environment]) -> SpecCluster:
     options = {"nthreads": threads, "memory_limit": 0, "dashboard": False, "silence_logs": logging.CRITICAL}
     own: Sequence[Environment] = environments or [{}]
     spec = {n: {"cls": Nanny, "options": {**options, "env": {**common, **own[n % len(own)]}}} for n in range(workers)}
-    ports = {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}  # any: somebody else may have Dask's own
+    ports = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "dashboard_address": "127.0.0.1:0",
+    }  # any: somebody else may have Dask's own
     scheduler = {"cls": Scheduler, "options": {**ports, "dashboard": False}}
     return SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL)

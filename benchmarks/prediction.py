@@ -44,7 +44,7 @@ def make_volume(source: str | None, shape: IntZYX, out: Path) -> None:
 
 
 def mirrored(start: int, stop: int, side: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Indices that run to and fro: 0, 1, ..., side - 1, side - 1, ..., 1, 0, 0, ..."""
+    """Indices that run there and back: 0, 1, ..., side - 1, side - 1, ..., 1, 0, 0, ..."""
     place = np.arange(start, stop) % (2 * side)
     return np.where(place < side, place, 2 * side - 1 - place)
 

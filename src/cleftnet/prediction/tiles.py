@@ -16,6 +16,7 @@ from cleftnet.checkpoint import Float32
 from cleftnet.geometry import OVERLAP, Block, Box, IntZYX, TileGrid
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction.inference import Inference, overlap_in_voxels
+from cleftnet.prediction.onednn import through_onednn
 from cleftnet.progress import track
 from cleftnet.volumes import Volume
 from cleftnet.volumes.volume import Array, intensity
@@ -92,11 +93,12 @@ class TileNetwork:
 
 @contextmanager
 def inferring(net: Network) -> Iterator[None]:
-    """Have a network in eval mode while the body runs."""
+    """Have a network in eval mode, with fast convolutions, while the body runs."""
     was_training = net.training
     net.eval()
     try:
-        yield
+        with through_onednn(net):
+            yield
     finally:
         net.train(was_training)
 

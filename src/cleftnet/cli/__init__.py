@@ -14,6 +14,7 @@ import typer
 from cleftnet.cli.networks import models, predict, train
 from cleftnet.cli.scores import evaluate, submit
 from cleftnet.cli.start import demo, doctor
+from cleftnet.cli.synapses import synapses
 from cleftnet.cli.volumes import check, convert, download, info
 from cleftnet.errors import InputError
 
@@ -31,6 +32,7 @@ for verb in (
     models,
     train,
     predict,
+    synapses,
     evaluate,
     submit,
     check,

@@ -1,0 +1,202 @@
+"""From a prediction of any size to its synapses: a mask of ids and a table, block by block, resumed where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import JsonValue
+
+from cleftnet.blockwise import BlockGrid, Division, Journal, NewArray, Task, map_blocks, unfinished
+from cleftnet.errors import InputError, nearest
+from cleftnet.geometry import IntZYX
+from cleftnet.metrics.predictions import choose_threshold, kind_of
+from cleftnet.synapses.blocks import Labelling, Measuring, Painting
+from cleftnet.synapses.merging import Synapses, merge
+from cleftnet.synapses.segmentation import Rules, Segmenter
+from cleftnet.synapses.table import SynapseTable, tabulate
+from cleftnet.synapses.writing import TABLE_FORMATS, check_table_format, write_table
+from cleftnet.volumes import LABELS, PREDICTION, Address, Volume, open_volume
+from cleftnet.volumes.atomic import refuse_existing
+
+BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft
+ALIGNMENT: IntZYX = (16, 128, 128)  # whole chunks of any array that is written
+LABEL_FORMATS = ("zarr", "hdf")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The synapses of a prediction.
+
+    Attributes:
+        labels: Their ids, uint64, background 0, opened lazily.
+        table: One row a synapse.
+        threshold: Voxels of at least this probability were taken; None for a mask or labels.
+        labels_path: Where the labels lie.
+        table_path: Where the table lies.
+    """
+
+    labels: Volume
+    table: SynapseTable
+    threshold: float | None
+    labels_path: str
+    table_path: str
+
+    def summary(self) -> dict[str, JsonValue]:
+        """Return what `cleftnet synapses --json` prints; medians are None where there is no synapse."""
+        columns = ("volume_nm3", "area_nm2", "extent_nm", "score")
+        medians = {
+            f"median_{name}": float(np.median(self.table[name])) if len(self.table) else None for name in columns
+        }
+        return {
+            "synapses": len(self.table),
+            "touching_border": int(self.table["touches_border"].sum()),
+            "threshold": self.threshold,
+            **medians,
+            "labels": self.labels_path,
+            "table": self.table_path,
+        }
+
+
+def find_synapses(
+    prediction: Volume | Address,
+    out: str | Path,
+    rules: Rules = Rules(),  # noqa: B008 - it is frozen
+    *,
+    kind: str | None = None,
+    formats: Sequence[str] = (),
+    division: Division = Division(),  # noqa: B008 - so is this
+    overwrite: bool = False,
+) -> Found:
+    """Find the synapses of a prediction: connected components of its mask (26 neighbours), whatever the size of the volume.
+
+    A folder gets `labels.zarr` and `synapses.csv`. Ids are dense and follow the first voxels in z y x order, whatever the
+    blocks and whoever did them. Until all is done, `labels.zarr.unfinished` and `parts.unfinished` lie beside them: after a
+    crash or an interrupt the same call does only what is missing.
+
+    Args:
+        prediction: A volume or its address: probability (uint8 0 to 255, float 0 to 1), mask (bool) or cleft ids, of which only
+            cleft or not is taken.
+        out: The folder, made if it is not there.
+        rules: What counts as a synapse.
+        kind: What the prediction holds ("probability", "mask", "labels"), where its type does not tell.
+        formats: "zarr" or "hdf" for the labels, "csv" or "parquet" for the table; those not named are zarr and csv.
+        division: The size of the blocks, and who does them.
+        overwrite: Whether results already there may be replaced, and others begun there forgotten.
+
+    Raises:
+        InputError: when the prediction has no voxel size or cannot be read, an output exists, or others were begun there.
+        UnfinishedError: when blocks failed or the workers were lost, and it is not the input.
+
+    Example:
+        >>> import tempfile
+        >>> probability = np.zeros((4, 32, 32), np.uint8)
+        >>> probability[1:3, 4:6, 4:20] = 200
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = find_synapses(Volume(probability, (40, 4, 4)), folder)
+        ...     len(found.table), found.table["volume_nm3"].tolist(), int(found.labels.read().max())
+        (1, [40960.0], 1)
+    """
+    labels_format, table_format = _formats(formats)
+    volume = prediction if isinstance(prediction, Volume) else open_volume(prediction, default=PREDICTION)
+    folder = Path(out)
+    labels_path, table_path = folder / f"labels.{labels_format}", folder / f"synapses.{table_format}"
+    parts = folder / "parts.unfinished"
+    refuse_existing(labels_path, overwrite)
+    refuse_existing(table_path, overwrite or parts.exists())  # a run that broke off may have come this far
+    job = _Job.of(volume, rules, kind)
+    task = Task(settings=job.settings, block=division.block or BLOCK)
+    with Journal(parts, task, anew=overwrite) as measured:
+        grid = BlockGrid(volume.box, measured.block, ALIGNMENT, job.labelling.reads)
+        found = job.measure(parts, grid, measured, division)
+        table = tabulate(found, volume)
+        settings: dict[str, JsonValue] = {**job.settings, "block": list(grid.step)}
+        array = NewArray(LABELS[0], np.uint64)
+        with unfinished(labels_path, [array], volume, Task(settings=settings, block=grid.step), overwrite) as output:
+            work = Painting(job.labelling, parts.absolute(), output.arrays[array.name])
+            map_blocks(work, grid, output.journal, division, what="painting")
+            write_table(table, table_path, overwrite=True)
+        shutil.rmtree(parts)
+    return Found(open_volume(labels_path, default=LABELS), table, job.threshold, str(labels_path), str(table_path))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A search made ready.
+
+    Attributes:
+        labelling: Of the prediction.
+        threshold: Of the probability; None for a mask or labels.
+        min_voxels: Of a synapse.
+        seed: The probability that a synapse must reach somewhere.
+        settings: What a later run must have in common to go on with this one.
+    """
+
+    labelling: Labelling
+    threshold: float | None
+    min_voxels: float
+    seed: float
+    settings: dict[str, JsonValue]
+
+    @classmethod
+    def of(cls, volume: Volume, rules: Rules, kind: str | None) -> _Job:
+        size_nm = volume.voxel_size_nm
+        meant = kind_of(volume, kind)
+        threshold = choose_threshold(volume, meant, rules.threshold)
+        seed = rules.seed_threshold or 0.0
+        if seed and threshold is None:
+            raise InputError(f"{volume.address} is a {meant.value} volume, which takes no seed threshold; leave it out")
+        if threshold is not None:
+            Rules(threshold, rules.seed_threshold)  # the stored threshold may lie above the seeds'
+        settings: dict[str, JsonValue] = {
+            "prediction": _identity(volume),
+            "shape": list(volume.shape),
+            "voxel size": list(size_nm),
+            "kind": meant.value,
+            **asdict(rules),
+            "threshold": threshold,
+        }
+        min_voxels = (
+            rules.min_size_nm3 / float(np.prod(size_nm)) * (1 - 1e-9)
+        )  # whole voxels times nm³ round either way
+        seed = _as_stored(seed, volume)
+        segmenter = Segmenter.of(rules, meant, threshold, size_nm)
+        return cls(Labelling(volume, segmenter), threshold, min_voxels, seed, settings)
+
+    def measure(self, folder: Path, grid: BlockGrid, journal: Journal, division: Division) -> Synapses:
+        """Measure every block and join what they found."""
+        size_nm = self.labelling.prediction.voxel_size_nm
+        work = Measuring(self.labelling, size_nm, self.min_voxels, self.seed, folder.absolute())
+        map_blocks(work, grid, journal, division, what="finding synapses")
+        return merge(folder, grid, self.min_voxels, self.seed)
+
+
+def _identity(volume: Volume) -> str:
+    """What tells a prediction from another: its address, or the SHA-256 of what lies in memory."""
+    if isinstance(volume.store, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(volume.store).tobytes()).hexdigest()
+    return volume.address if "://" in volume.address else str(Path(volume.address).absolute())
+
+
+def _as_stored(probability: float, volume: Volume) -> float:
+    """Round a probability to the type of the prediction, as `predicted_mask` does; uint8 to the next that reaches it."""
+    if volume.dtype.kind == "f":
+        return float(volume.dtype.type(probability))
+    return float(np.ceil(round(probability * 255, 6)) / 255) - 1e-12
+
+
+def _formats(names: Sequence[str]) -> tuple[str, str]:
+    labels, table = LABEL_FORMATS[0], "csv"
+    for name in names:
+        if name in LABEL_FORMATS:
+            labels = name
+        elif name in TABLE_FORMATS:
+            check_table_format(name)
+            table = name
+        else:
+            raise InputError(f"'{name}' is no format; {nearest(name, [*LABEL_FORMATS, *TABLE_FORMATS])}")
+    return labels, table

@@ -1,0 +1,157 @@
+"""From a prediction to the mask whose 26-connected components are the synapses: threshold, gaps bridged, holes filled.
+
+Every step looks only so far, so that a block that reads a halo around itself gets the mask that the whole volume would give.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+
+from cleftnet.errors import InputError
+from cleftnet.geometry import FloatZYX, IntZYX
+from cleftnet.metrics.objects import CONNECTIVITY
+from cleftnet.metrics.predictions import Kind, predicted_mask
+from cleftnet.volumes.volume import Array
+
+Mask = npt.NDArray[np.bool_]
+
+MAX_GAP = 8  # sections; what lies further apart is two synapses
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What counts as a synapse.
+
+    Attributes:
+        threshold: Voxels of at least this probability are cleft; None takes the one stored with the prediction, else 0.5.
+        seed_threshold: Hysteresis: a synapse needs one voxel of at least this probability.
+        gap: Runs of at most so many sections without cleft, between two voxels of one column that are cleft, become cleft.
+        hole_nm: Holes of a section, background that cleft encloses, are filled up to this width along y and x.
+        min_size_nm3: Smaller ones are left out.
+
+    Raises:
+        InputError: when a value is out of range, or the seeds' threshold lies below the other one.
+    """
+
+    threshold: float | None = None
+    seed_threshold: float | None = None
+    gap: int = 0
+    hole_nm: float = 100.0
+    min_size_nm3: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("threshold", self.threshold), ("seed threshold", self.seed_threshold)):
+            if value is not None and not 0 <= value <= 1:
+                raise InputError(f"{name} {value:g} is no probability; expected 0 to 1")
+        if self.threshold is not None and self.seed_threshold is not None and self.seed_threshold < self.threshold:
+            raise InputError(
+                f"seed threshold {self.seed_threshold:g} is below the threshold {self.threshold:g}: every synapse would pass; "
+                f"choose a higher one, or leave it out"
+            )
+        if not 0 <= self.gap <= MAX_GAP:
+            raise InputError(f"gap {self.gap} must be 0 to {MAX_GAP} sections")
+        if not (self.hole_nm >= 0 and math.isfinite(self.hole_nm)):
+            raise InputError(f"hole width {self.hole_nm:g} nm must be 0 (fill none) or more, such as 100")
+        if not (self.min_size_nm3 >= 0 and math.isfinite(self.min_size_nm3)):
+            raise InputError(f"smallest size {self.min_size_nm3:g} nm³ must be 0 or more, such as 100000")
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """The rules, made ready for voxels of one size and values of one kind.
+
+    Attributes:
+        kind: What the values are.
+        threshold: Of a probability; None for a mask or labels.
+        gap: Sections.
+        hole_vox: The widest hole that is filled, along y and x.
+    """
+
+    kind: Kind
+    threshold: float | None
+    gap: int
+    hole_vox: tuple[int, int]
+
+    @classmethod
+    def of(cls, rules: Rules, kind: Kind, threshold: float | None, voxel_size_nm: FloatZYX) -> Segmenter:
+        """Turn nm into voxels."""
+        y, x = (int(rules.hole_nm / side) for side in voxel_size_nm[1:])
+        return cls(kind, threshold, rules.gap, (y, x))
+
+    @property
+    def halo(self) -> IntZYX:
+        """How far the mask of a voxel depends on others, in voxels z y x."""
+        return self.gap, *self.hole_vox
+
+    def mask(self, values: Array) -> Mask:
+        """Return the voxels of synapses; right for all that lie `halo` or more from the border of what was read.
+
+        Args:
+            values: Of the prediction, z y x.
+        """
+        found = values != 0 if self.kind is Kind.MASK else predicted_mask(values, self.threshold)
+        return fill_holes(bridge_gaps(found, self.gap), self.hole_vox)
+
+
+def components(mask: Mask) -> tuple[npt.NDArray[np.integer], int]:
+    """Return the 26-connected components of a mask, numbered from 1, and how many there are."""
+    # as uint8: cc3d 4.1.1 fails on bool masks that are one voxel wide along two axes
+    found, number = cc3d.connected_components(
+        np.ascontiguousarray(mask).view(np.uint8), connectivity=CONNECTIVITY, return_N=True
+    )
+    return found, int(number)
+
+
+def bridge_gaps(mask: Mask, gap: int) -> Mask:
+    """Fill runs of at most `gap` sections between two voxels of one column (same y and x): a closing along z.
+
+    Example:
+        >>> column = np.array([1, 0, 1, 0, 0, 1, 0], bool)[:, None, None]
+        >>> bridge_gaps(column, 1).ravel().astype(int).tolist()
+        [1, 1, 1, 0, 0, 1, 0]
+    """
+    if gap == 0:
+        return mask
+    bridged = mask.copy()
+    for z in range(len(mask) - 2):
+        for end in range(z + 2, min(z + gap + 2, len(mask))):
+            bridged[z + 1 : end] |= mask[z] & mask[end]
+    return bridged
+
+
+def fill_holes(mask: Mask, widest_vox: tuple[int, int]) -> Mask:
+    """Fill background that cleft encloses within a section and that is no wider than so many voxels along y and along x.
+
+    Background is 4-connected, as it must be where clefts are 8-connected in a section. What reaches the border is no hole.
+
+    Example:
+        >>> ring = np.array([[[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]]], bool)
+        >>> fill_holes(ring, (1, 2)).all(), fill_holes(ring, (1, 1)).sum()
+        (np.True_, np.int64(10))
+    """
+    if min(widest_vox) == 0:
+        return mask
+    filled = mask.copy()
+    for section, target in zip(mask, filled, strict=True):
+        rows, columns = np.flatnonzero(section.any(1)), np.flatnonzero(section.any(0))
+        if rows.size < 3 or columns.size < 3:
+            continue
+        part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        background = cc3d.connected_components(np.ascontiguousarray(~section[part]).view(np.uint8), connectivity=4)
+        target[part] |= _holes(background, widest_vox)[background]
+    return filled
+
+
+def _holes(background: npt.NDArray[np.integer], widest_vox: tuple[int, int]) -> Mask:
+    """Tell which regions of a section's background (by id; 0 is cleft) are holes."""
+    boxes = cc3d.statistics(background, no_slice_conversion=True)["bounding_boxes"].reshape(-1, 2, 2)
+    first, last = boxes[..., 0], boxes[..., 1]
+    enclosed = (first > 0).all(1) & (last < np.array(background.shape) - 1).all(1)
+    hole = np.asarray(enclosed & (last - first < np.array(widest_vox)).all(1))
+    hole[0] = False
+    return hole

@@ -1,0 +1,223 @@
+"""`find_synapses` and its verb: what they leave on disk, after a crash too."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from cleftnet.blockwise import Division, UnfinishedError
+from cleftnet.cli import main
+from cleftnet.errors import InputError
+from cleftnet.synapses import COLUMNS, Rules, find_synapses
+from cleftnet.synapses.blocks import Measuring, Painting
+from cleftnet.volumes import CLEFT_ZERO, LABELS, Volume, open_volume, write_volume
+
+SIZE_NM = (50.0, 4.0, 4.0)
+SHAPE = (20, 130, 140)  # in blocks of 16×128×128 eight, seven of them slivers
+SMALL = Division(block=(16, 128, 128), tries=1)
+
+
+@pytest.fixture(scope="module")
+def prediction():
+    """Random blobs over all blocks."""
+    rng = np.random.default_rng(0)
+    values = np.zeros(SHAPE, np.uint8)
+    for _ in range(60):
+        z, y, x = (rng.integers(0, n) for n in SHAPE)
+        values[z : z + 3, y : y + 6, x : x + 12] = rng.integers(100, 256)
+    return Volume(values, SIZE_NM, (100.0, 40.0, 80.0), threshold=0.5)
+
+
+def rows(folder):
+    with (folder / "synapses.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_labels_and_table_agree_and_nothing_else_is_left(prediction, tmp_path):
+    found = find_synapses(prediction, tmp_path / "out", division=SMALL)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["labels.zarr", "synapses.csv"]
+    labels = open_volume(tmp_path / "out" / "labels.zarr", default=LABELS)
+    assert labels.dtype == np.uint64
+    assert labels.voxel_size == SIZE_NM
+    assert labels.offset_nm == prediction.offset_nm
+    ids, voxels = np.unique(labels.read(), return_counts=True)
+    table = rows(tmp_path / "out")
+    assert [int(row["synapse_id"]) for row in table] == list(range(1, len(found.table) + 1)) == ids[1:].tolist()
+    assert [float(row["volume_nm3"]) for row in table] == (voxels[1:] * 800).tolist()
+    first = np.unique(labels.read(), return_index=True)[1][1:]
+    assert (np.diff(first) > 0).all()  # numbered by their first voxels
+
+
+def test_the_size_of_the_blocks_changes_no_byte(prediction, tmp_path):
+    find_synapses(prediction, tmp_path / "small", division=SMALL)
+    find_synapses(prediction, tmp_path / "whole")
+    assert contents(tmp_path / "small") == contents(tmp_path / "whole")
+
+
+def test_worker_processes_find_the_same(prediction, tmp_path):
+    write_volume(prediction, tmp_path / "p.hdf", default="volumes/probability")
+    find_synapses(tmp_path / "p.hdf", tmp_path / "here", division=SMALL)
+    find_synapses(tmp_path / "p.hdf", tmp_path / "there", division=Division(block=SMALL.block, workers=1))
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+
+
+@pytest.mark.parametrize("work", [Measuring, Painting])
+def test_a_run_that_broke_off_goes_on_to_the_same_bytes(prediction, tmp_path, monkeypatch, work):
+    find_synapses(prediction, tmp_path / "whole", division=SMALL)
+    written, write = [], work.write
+
+    def until_the_third(self, block, result):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        write(self, block, result)
+        written.append(block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "write", until_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            find_synapses(prediction, tmp_path / "out", division=SMALL)
+    assert not (tmp_path / "out" / "labels.zarr").exists()
+    again = []
+    monkeypatch.setattr(work, "write", lambda self, block, result: (again.append(block), write(self, block, result)))
+    find_synapses(prediction, tmp_path / "out", division=SMALL)
+    assert not {str(block) for block in again} & {str(block) for block in written[:2]}  # the third may not be recorded
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(prediction, tmp_path):
+    write_volume(prediction, tmp_path / "p.hdf", default="volumes/probability")
+    find_synapses(tmp_path / "p.hdf", tmp_path / "whole", division=SMALL)
+    slowly = """
+        import sys, time
+        from cleftnet.blockwise import Division
+        from cleftnet.synapses import find_synapses
+        from cleftnet.synapses.blocks import Measuring
+        write = Measuring.write
+        Measuring.write = lambda self, block, parts: (time.sleep(0.3), write(self, block, parts))
+        find_synapses(sys.argv[1], sys.argv[2], division=Division(block=(16, 128, 128)))
+    """
+    run = subprocess.Popen([sys.executable, "-c", textwrap.dedent(slowly), tmp_path / "p.hdf", tmp_path / "out"])
+    done = tmp_path / "out" / "parts.unfinished" / "blocks.txt"
+    while not (done.exists() and len(done.read_text().splitlines()) >= 2):
+        assert run.poll() is None
+        time.sleep(0.02)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    find_synapses(tmp_path / "p.hdf", tmp_path / "out", division=SMALL)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_run_that_broke_off_is_not_finished_with_other_rules(prediction, tmp_path, monkeypatch):
+    def fail(self, block, result):
+        raise ValueError("lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Painting, "write", fail)
+        with pytest.raises(UnfinishedError):
+            find_synapses(prediction, tmp_path, division=SMALL)
+    with pytest.raises(InputError, match=r"begun with min_size_nm3 0\.0, not 9000\.0"):
+        find_synapses(prediction, tmp_path, Rules(min_size_nm3=9000.0), division=SMALL)
+    assert len(find_synapses(prediction, tmp_path, Rules(min_size_nm3=9000.0), overwrite=True).table)
+
+
+def test_an_empty_prediction_leaves_an_empty_table_with_all_columns(tmp_path):
+    write_volume(Volume(np.zeros((4, 20, 30), np.uint8), SIZE_NM), tmp_path / "p.hdf", default="volumes/probability")
+    with pytest.raises(SystemExit, match="0"):
+        main(["synapses", str(tmp_path / "p.hdf"), str(tmp_path / "out")])
+    assert (tmp_path / "out" / "synapses.csv").read_text() == ",".join(column.name for column in COLUMNS) + "\n"
+    assert not open_volume(tmp_path / "out" / "labels.zarr", default=LABELS).read().any()
+
+
+def test_cleft_everywhere_is_one_synapse(tmp_path):
+    found = find_synapses(Volume(np.full(SHAPE, 255, np.uint8), SIZE_NM), tmp_path, division=SMALL)
+    assert found.table["volume_nm3"].tolist() == [np.prod(SHAPE) * 800]
+    assert found.table["touches_border"].tolist() == [True]
+    assert (found.labels.read() == 1).all()
+
+
+def test_thresholds_are_those_of_the_prediction_unless_others_are_given():
+    values = np.zeros((1, 1, 9), np.uint8)
+    values[..., 1], values[..., 4:6], values[..., 8] = 120, (128, 250), 128
+
+    def ids(folder, **rules):
+        volume = Volume(values, SIZE_NM, threshold=0.5)
+        return find_synapses(volume, folder, Rules(**rules)).labels.read().ravel().tolist()
+
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        assert ids(f"{name}/stored") == [0, 0, 0, 0, 1, 1, 0, 0, 2]
+        assert ids(f"{name}/lower", threshold=0.4) == [0, 1, 0, 0, 2, 2, 0, 0, 3]
+        assert ids(f"{name}/seeds", seed_threshold=0.9) == [0, 0, 0, 0, 1, 1, 0, 0, 0]
+        assert ids(f"{name}/size", min_size_nm3=1600) == [0, 0, 0, 0, 1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint64])
+def test_masks_and_labels_are_certain(tmp_path, dtype):
+    values = np.zeros((2, 3, 4), dtype)
+    values[0, 1] = 1
+    table = find_synapses(Volume(values, SIZE_NM), tmp_path).table
+    assert (table["mean_probability"].tolist(), table["sum_probability"].tolist()) == ([1.0], [4.0])
+
+
+def test_a_prediction_without_voxel_size_is_refused(tmp_path):
+    with pytest.raises(InputError, match="--voxel-size"):
+        find_synapses(Volume(np.zeros((2, 3, 4), np.uint8)), tmp_path)
+
+
+def test_results_are_not_replaced_unasked(prediction, tmp_path):
+    (tmp_path / "synapses.csv").write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        find_synapses(prediction, tmp_path)
+    assert (tmp_path / "synapses.csv").read_text() == "mine"
+    find_synapses(prediction, tmp_path, overwrite=True)
+    assert rows(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"threshold": 1.5}, "threshold 1.5 is no probability"),
+        ({"threshold": 0.5, "seed_threshold": 0.4}, "seed threshold 0.4 is below"),
+        ({"gap": -1}, "gap -1"),
+        ({"hole_nm": float("nan")}, "hole width nan"),
+        ({"min_size_nm3": -1.0}, "smallest size -1"),
+    ],
+)
+def test_rules_out_of_range_are_refused(rules, message):
+    with pytest.raises(InputError, match=message):
+        Rules(**rules)
+
+
+def test_the_verb_prints_one_json_object(prediction, tmp_path, capsys):
+    write_volume(prediction, tmp_path / "p.hdf", default="volumes/probability")
+    with pytest.raises(SystemExit, match="0"):
+        main(["synapses", str(tmp_path / "p.hdf"), str(tmp_path / "out"), "--format", "hdf", "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert said["synapses"] == len(rows(tmp_path / "out"))
+    assert said["threshold"] == 0.5
+    labels = open_volume(said["labels"], default=LABELS)
+    assert int(labels.read().max()) == said["synapses"]
+    assert CLEFT_ZERO not in labels.read()
+
+
+def test_an_unknown_format_is_refused(prediction, tmp_path):
+    with pytest.raises(InputError, match="'xlsx' is no format"):
+        find_synapses(prediction, tmp_path, formats=["xlsx"])
+
+
+def test_a_parquet_table_has_the_columns_of_the_csv(prediction, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    find_synapses(prediction, tmp_path, formats=["parquet"])
+    assert parquet.read_table(tmp_path / "synapses.parquet").column_names == [column.name for column in COLUMNS]

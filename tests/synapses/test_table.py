@@ -1,0 +1,87 @@
+"""The geometry of known plates, and what every column says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cleftnet.synapses import COLUMNS, find_synapses
+from cleftnet.volumes import Volume
+
+VNC_NM, CUBES_NM = (50.0, 4.6, 4.6), (4.0, 4.0, 4.0)
+
+
+def plate(normal, shape, size_nm, sides_nm=(400.0, 300.0), thickness_nm=30.0):
+    """Return a mask: the voxels whose centres lie in a box of these sides, its thickness along `normal`, in the middle."""
+    normal = np.array(normal) / np.linalg.norm(normal)
+    across = np.cross(normal, (0, 0, 1) if abs(normal[2]) < 0.9 else (0, 1, 0))
+    across /= np.linalg.norm(across)
+    axes = np.stack([normal, across, np.cross(normal, across)])
+    middle = (np.array(shape) - 1) / 2
+    where = (np.stack(np.indices(shape), -1) - middle) * size_nm
+    return (np.abs(where @ axes.T) <= np.array([thickness_nm, *sides_nm]) / 2).all(-1)
+
+
+@pytest.mark.parametrize("normal", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 1, 1), (1, -2, 0.5)])
+def test_a_flat_plate_of_400_by_300_nm_in_cubic_voxels(tmp_path, normal):
+    """Area to 4 %, normal to 1 degree, longest extent (its diagonal, 501 nm with the thickness) to 5 %."""
+    mask = plate(normal, (140, 140, 140), CUBES_NM)
+    table = find_synapses(Volume(mask, CUBES_NM), tmp_path).table
+    assert len(table) == 1
+    assert table["area_nm2"][0] == pytest.approx(400 * 300, rel=0.04)
+    assert table["extent_nm"][0] == pytest.approx(501, rel=0.05)
+    found = np.array([table[f"normal_{axis}"][0] for axis in "zyx"])
+    assert abs(found @ normal) / np.linalg.norm(normal) >= np.cos(np.deg2rad(1))
+    assert found[np.abs(found).argmax()] > 0
+
+
+@pytest.mark.parametrize(
+    ("normal", "degrees", "share"), [((0, 1, 0), 1, 0.04), ((0, 1, 1), 1, 0.04), ((1, 0, 0), 1, 0.07)]
+)
+def test_a_flat_plate_in_sections_of_50_nm(tmp_path, normal, degrees, share):
+    """A plate across the sections keeps its area to 4 %; one within a section is as thick as that, which adds 2 %."""
+    mask = plate(normal, (21, 141, 141), VNC_NM, sides_nm=(450.0, 450.0), thickness_nm=32.0)
+    table = find_synapses(Volume(mask, VNC_NM), tmp_path).table
+    assert len(table) == 1
+    assert table["area_nm2"][0] == pytest.approx(450 * 450, rel=share)
+    found = np.array([table[f"normal_{axis}"][0] for axis in "zyx"])
+    assert abs(found @ normal) / np.linalg.norm(normal) >= np.cos(np.deg2rad(degrees))
+
+
+def test_a_single_voxel(tmp_path):
+    """At 1 2 3 of voxels of 50×4×4 nm, whose first lies at 100 40 80 nm."""
+    values = np.zeros((3, 5, 7), np.uint8)
+    values[1, 2, 3] = 255
+    table = find_synapses(Volume(values, (50.0, 4.0, 4.0), (100.0, 40.0, 80.0)), tmp_path).table
+    said = {name: float(table[name][0]) for name in table.columns}
+    assert [said[name] for name in ("z_nm", "y_nm", "x_nm")] == [150, 48, 92]
+    assert [said[name] for name in ("z", "y", "x")] == [1, 2, 3]
+    assert [said[name] for name in ("z_start", "y_start", "x_start", "z_stop", "y_stop", "x_stop")] == [
+        1,
+        2,
+        3,
+        2,
+        3,
+        4,
+    ]
+    assert said["volume_nm3"] == 800
+    assert said["sections"] == 1
+    assert said["touches_border"] == 0
+    assert said["mean_probability"] == said["max_probability"] == said["sum_probability"] == said["score"] == 1
+
+
+@pytest.mark.parametrize("corner", [(0, 2, 3), (2, 2, 3), (1, 0, 3), (1, 4, 3), (1, 2, 0), (1, 2, 6)])
+def test_a_synapse_at_any_face_touches_the_border(tmp_path, corner):
+    values = np.zeros((3, 5, 7), np.uint8)
+    values[corner] = 255
+    assert find_synapses(Volume(values, (50.0, 4.0, 4.0)), tmp_path).table["touches_border"].tolist() == [True]
+
+
+def test_the_documentation_lists_every_column_with_its_meaning():
+    said = (Path(__file__).parents[2] / "docs" / "synapses.md").read_text()
+    assert "".join(f"| `{column.name}` | {column.meaning} |\n" for column in COLUMNS) in said
+
+
+def test_the_table_has_the_columns_that_are_declared(tmp_path):
+    table = find_synapses(Volume(np.full((2, 3, 4), 255, np.uint8), (50.0, 4.0, 4.0)), tmp_path).table
+    assert list(table.columns) == [column.name for column in COLUMNS]

@@ -107,10 +107,10 @@ def match(predicted: Instances, true: Instances, *, min_overlap_vox: int = 1, mi
     predicted_ids, predicted_as, sizes = np.unique(predicted.ids, return_inverse=True, return_counts=True)
     true_ids, true_as = np.unique(true.ids, return_inverse=True)
     kept = sizes >= min_size_vox
-    overlap = _overlap(predicted.index, predicted_as, true.index, true_as, (predicted_ids.size, true_ids.size))
+    overlap = shared_voxels(predicted.index, predicted_as, true.index, true_as, (predicted_ids.size, true_ids.size))
     large = (overlap.data >= min_overlap_vox) & kept[overlap.coords[0]]
     coords = (overlap.coords[0][large], overlap.coords[1][large])
-    matched = _matched(coo_array((overlap.data[large], coords), shape=overlap.shape))
+    matched = len(assign(coo_array((overlap.data[large], coords), shape=overlap.shape))[0])
     return ObjectScores(true=int(true_ids.size), predicted=int(np.count_nonzero(kept)), matched=matched)
 
 
@@ -145,14 +145,22 @@ def match_clefts(predicted: Array, true: Array, *, min_overlap_vox: int = 1, min
     )
 
 
-def _overlap(
+def shared_voxels(
     predicted_index: npt.NDArray[np.int64],
     predicted_as: npt.NDArray[np.intp],
     true_index: npt.NDArray[np.int64],
     true_as: npt.NDArray[np.intp],
     shape: tuple[int, int],
 ) -> coo_array:
-    """Shared voxels of each pair of clefts that shares any: a sparse matrix, predicted by true."""
+    """Count the voxels of each pair of clefts that shares any: a sparse matrix, predicted by true.
+
+    Args:
+        predicted_index: Flat indices of the voxels of predicted clefts, ascending.
+        predicted_as: The row of each.
+        true_index: Of true clefts.
+        true_as: The column of each.
+        shape: How many predicted and true clefts there are.
+    """
     if not predicted_index.size or not true_index.size:
         return coo_array(shape, dtype=np.int64)
     place = np.minimum(np.searchsorted(predicted_index, true_index), predicted_index.size - 1)
@@ -161,24 +169,39 @@ def _overlap(
     return coo_array((shared, np.divmod(pairs, shape[1])), shape=shape)
 
 
-def _matched(overlap: coo_array) -> int:
-    """Pairs in the assignment of largest overlap, solved for each group of clefts that overlap one another."""
+def assign(overlap: coo_array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return rows and columns of the one-to-one assignment of the largest sum, rows ascending.
+
+    It is solved for each group of clefts that have to do with one another.
+
+    Args:
+        overlap: What each pair that may match is worth, above 0; predicted by true, no pair twice.
+
+    Example:
+        >>> rows, columns = assign(coo_array(np.array([[5, 4], [4, 0]])))
+        >>> rows.tolist(), columns.tolist()
+        ([0, 1], [1, 0])
+    """
     rows, columns = overlap.coords
     if not rows.size:
-        return 0
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     clefts = overlap.shape[0] + overlap.shape[1]
     graph = coo_array((np.ones(rows.size), (rows, columns + overlap.shape[0])), shape=(clefts, clefts))
     _, group = connected_components(graph, directed=False)
     by_group = np.argsort(group[rows], kind="stable")
     starts = np.unique(group[rows][by_group], return_index=True)[1]
-    matched = 0
+    found = []
     for pairs in np.split(by_group, starts[1:]):
         if pairs.size <= 1:
-            matched += pairs.size
+            found.append(np.stack([rows[pairs], columns[pairs]]))
             continue
-        row = np.unique(rows[pairs], return_inverse=True)[1]
-        column = np.unique(columns[pairs], return_inverse=True)[1]
+        row_ids, row = np.unique(rows[pairs], return_inverse=True)
+        column_ids, column = np.unique(columns[pairs], return_inverse=True)
         shared = np.zeros((row.max() + 1, column.max() + 1))
         shared[row, column] = overlap.data[pairs]
-        matched += int(np.count_nonzero(shared[linear_sum_assignment(shared, maximize=True)]))
-    return matched
+        chosen = linear_sum_assignment(shared, maximize=True)
+        real = shared[chosen] > 0
+        found.append(np.stack([row_ids[chosen[0][real]], column_ids[chosen[1][real]]]))
+    matched = np.concatenate(found, axis=1).astype(np.int64)
+    matched = matched[:, np.argsort(matched[0])]
+    return matched[0], matched[1]

@@ -117,8 +117,12 @@ def against_monai(model: Path, raw: Path, folder: Path, given: argparse.Namespac
         )
         row(name, voxels, found, first)
         first = first or found
-    smooth = Inference(overlap=given.overlap, blend="smooth")
-    for name, inference in (("cleftnet, smooth blending", smooth), ("cleftnet", how)):
+    ways: dict[str, Inference] = {
+        "cleftnet": how,
+        "cleftnet, smooth blending": Inference(overlap=given.overlap, blend="smooth"),
+        "cleftnet, bf16 (MONAI: float32)": Inference(overlap=given.overlap, precision="bf16"),
+    }
+    for name, inference in ways.items():
         found = measure(prepared, ours, given.threads, model, raw, folder / "o.zarr", inference, Division())
         row(name, voxels, found, first)
     assert first is not None

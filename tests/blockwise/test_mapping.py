@@ -272,13 +272,10 @@ def test_when_the_scheduler_is_killed_the_run_says_so_and_another_finishes_it(tm
     worker = subprocess.Popen([*dask, "worker", "--nthreads", "1", "--no-nanny", *options], **quiet)
     try:
         wait_for(address)
-        import json
-
-        where = json.loads(address.read_text())["address"]
         killing = threading.Thread(target=lambda: (wait_for(tmp_path / "under way"), scheduler.kill()))
         killing.start()
         with pytest.raises(UnfinishedError, match="the Dask scheduler went away"):
-            run(Slow(tmp_path / "out.npy"), tmp_path, scheduler=where)
+            run(Slow(tmp_path / "out.npy"), tmp_path, scheduler=str(address))
         killing.join()
     finally:
         for process in (worker, scheduler):
@@ -313,10 +310,11 @@ def test_when_the_parent_is_killed_its_workers_end_and_a_rerun_finishes(tmp_path
     assert (result(tmp_path) == window_sums(RAW)).all()
 
 
-def test_no_scheduler_is_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["tcp://127.0.0.1:9", "no-such-scheduler.json"])
+def test_no_scheduler_is_one_line(tmp_path, monkeypatch, where):
     monkeypatch.setattr("cleftnet.blockwise.cluster.CONNECT_S", 1)
-    with pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        run(WindowSums(tmp_path / "out.npy"), tmp_path, scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(InputError, match=f"no Dask scheduler answers at {where}"):
+        run(WindowSums(tmp_path / "out.npy"), tmp_path, scheduler=where)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import dask.config
@@ -117,12 +118,16 @@ def _client(division: Division, environments: Sequence[Environment]) -> Iterator
             # a block whose worker dies is given to another one as often as a step that fails
             stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": division.tries - 1}))
             address = stack.enter_context(_cluster(division.workers, environments))
+        in_file = str(address).endswith(".json")
+        where = {"scheduler_file": address} if in_file else {"address": address}
         try:
-            client = Client(address, timeout=CONNECT_S, set_as_default=False)
+            if in_file and not Path(address).exists():  # Dask would wait for it for ever
+                raise FileNotFoundError("there is no such file")
+            client = Client(**where, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"no Dask scheduler answers at {division.scheduler} ({error}); start one with `dask scheduler` and give its "
-                f"address, such as --scheduler tcp://10.0.0.1:8786"
+                f"address, such as --scheduler tcp://10.0.0.1:8786, or its file"
             ) from None
         try:
             yield client

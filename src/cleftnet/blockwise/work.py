@@ -49,7 +49,8 @@ class Division:
     Attributes:
         block: Sides of a block in voxels, z y x, rounded up to whole chunks; None chooses by the work's memory.
         workers: Worker processes on this machine; 0 does the blocks in this process.
-        scheduler: The address of a Dask scheduler whose workers do the blocks, such as `tcp://10.0.0.1:8786`.
+        scheduler: A Dask scheduler whose workers do the blocks: its address, such as `tcp://10.0.0.1:8786`, or the JSON file
+            that `dask scheduler --scheduler-file` wrote.
         tries: How often a step is tried before its block is given up.
 
     Raises:

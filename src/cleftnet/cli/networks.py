@@ -98,7 +98,9 @@ def predict(
     ] = False,
     precision: Annotated[str, typer.Option(help="Of the network: float32 or bf16.")] = "float32",
     workers: Annotated[int, typer.Option(help="Worker processes, one for each GPU where there are any; 0: none.")] = 0,
-    scheduler: Annotated[str | None, typer.Option(help="Dask scheduler whose workers do it, tcp://HOST:PORT.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler whose workers do it: tcp://HOST:PORT or its file.")
+    ] = None,
     block: Annotated[
         str | None,
         typer.Option(metavar="Z,Y,X", help="Block size in voxels: what is done, and lost in a crash, at once."),

@@ -1,5 +1,6 @@
 """A small work on a file of voxels, and everything that can go wrong while it is done."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import cloudpickle
 import numpy as np
+import psutil
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -251,7 +253,8 @@ class Slow(WindowSums):
 
     def compute(self, block, data, tick):
         if block.write.start[0] >= 4:
-            (self.out.parent / "under way").touch()
+            (self.out.parent / "pid").write_text(str(os.getpid()))
+            (self.out.parent / "pid").replace(self.out.parent / "under way")
             time.sleep(60)
         return super().compute(block, data, tick)
 
@@ -305,6 +308,9 @@ def test_when_the_parent_is_killed_its_workers_end_and_a_rerun_finishes(tmp_path
     finally:
         parent.kill()
         parent.wait()
+    worker = int((tmp_path / "under way").read_text())
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(worker).wait(timeout=30)
     assert 1 <= finished(tmp_path) < 18
     run(WindowSums(tmp_path / "out.npy"), tmp_path)
     assert (result(tmp_path) == window_sums(RAW)).all()

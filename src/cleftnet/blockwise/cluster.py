@@ -137,15 +137,13 @@ def _client(division: Division, environments: Sequence[Environment]) -> Iterator
 
 def _cluster(workers: int, environments: Sequence[Environment]) -> SpecCluster:
     """Start worker processes on this machine, which share its cores; they end with this process, however it ends."""
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+    threads = max(1, cores // workers)
     common = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     options = {"nthreads": threads, "memory_limit": 0, "dashboard": False, "silence_logs": logging.CRITICAL}
     own: Sequence[Environment] = environments or [{}]
     spec = {n: {"cls": Nanny, "options": {**options, "env": {**common, **own[n % len(own)]}}} for n in range(workers)}
-    ports = {
-        "host": "127.0.0.1",
-        "port": 0,
-        "dashboard_address": "127.0.0.1:0",
-    }  # any: somebody else may have Dask's own
+    # any free ports: somebody else may have taken Dask's own
+    ports = {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}
     scheduler = {"cls": Scheduler, "options": {**ports, "dashboard": False}}
     return SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 from cleftnet.cli.options import Json, Kind, Overwrite, Threshold, VoxelSize, patch_size, voxel_size_nm
 from cleftnet.cli.printing import print_table, stdout, text
+from cleftnet.errors import InputError
 
 
 def synapses(
@@ -20,11 +22,20 @@ def synapses(
     seed_threshold: Annotated[
         float | None, typer.Option(help="Hysteresis: a synapse needs one voxel of at least this probability.")
     ] = None,
-    min_size: Annotated[float, typer.Option(metavar="NM3", help="Leave out synapses of a smaller volume, in nm³.")] = 0,
-    gap: Annotated[int, typer.Option(help="Sections that a synapse may skip.")] = 0,
+    min_size: Annotated[
+        float | None, typer.Option(metavar="NM3", help="Leave out synapses of a smaller volume, in nm³; default 0.")
+    ] = None,
+    gap: Annotated[int | None, typer.Option(help="Sections that a synapse may skip; default 0.")] = None,
     holes: Annotated[
-        float, typer.Option(metavar="NM", help="Fill holes of a section up to this width; 0: none.")
-    ] = 100,
+        float | None, typer.Option(metavar="NM", help="Fill holes of a section up to this width, 0: none; default 100.")
+    ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option("--tune", metavar="TRUTH", help="Choose threshold and size on these labels: OUT/tuning.json."),
+    ] = None,
+    tuned: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take what a --tune chose; options given beside it go first.")
+    ] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", help="zarr or hdf for the labels, csv or parquet for the table; may be given twice."),
@@ -45,12 +56,29 @@ def synapses(
     Finished blocks are kept until all are: after a crash the same command does only what is missing.
     """
     from cleftnet.blockwise import Division, UnfinishedError
-    from cleftnet.synapses import Rules, find_synapses
+    from cleftnet.synapses import Rules, Tuning, find_synapses, tune
     from cleftnet.volumes import PREDICTION, open_volume
+    from cleftnet.volumes.atomic import refuse_existing
 
-    rules = Rules(threshold, seed_threshold, gap, holes, min_size)
+    if truth is not None and (tuned is not None or threshold is not None or min_size is not None):
+        raise InputError("--tune chooses threshold and size; leave out --tuned, --threshold and --min-size")
+    given = {
+        "threshold": threshold,
+        "seed_threshold": seed_threshold,
+        "gap": gap,
+        "hole_nm": holes,
+        "min_size_nm3": min_size,
+    }
+    base = Rules() if tuned is None else Tuning.load(tuned).rules
+    rules = replace(base, **cast(Any, {name: value for name, value in given.items() if value is not None}))
     volume = open_volume(prediction, default=PREDICTION, voxel_size_nm=voxel_size_nm(voxel_size))
     division = Division(None if block is None else patch_size(block), workers, scheduler)
+    chosen: dict[str, Any] | None = None
+    if truth is not None:
+        refuse_existing(out / "tuning.json", overwrite)
+        tuning = tune(volume, truth, rules)
+        tuning.save(out / "tuning.json", overwrite)
+        rules, chosen = tuning.rules, tuning.chosen.model_dump()
     try:
         found = find_synapses(
             volume, out, rules, kind=kind, formats=formats or (), division=division, overwrite=overwrite
@@ -58,8 +86,9 @@ def synapses(
     except UnfinishedError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    summary = found.summary()
+    summary: dict[str, Any] = {**found.summary(), **({} if chosen is None else {"tuning": chosen})}
     if as_json:
         stdout.print_json(json.dumps(summary))
         return
-    print_table([(name, text(value)) for name, value in summary.items()])
+    rows = {**found.summary(), **(chosen or {})}
+    print_table([(name, text(value)) for name, value in rows.items()])

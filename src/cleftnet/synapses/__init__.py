@@ -1,8 +1,21 @@
 """Synapses, not voxels: from a prediction to a list of synapses with a mask for each, whatever the size of the volume."""
 
 from cleftnet.synapses.finding import Found, find_synapses
+from cleftnet.synapses.scoring import SynapseScore
 from cleftnet.synapses.segmentation import Rules
 from cleftnet.synapses.table import COLUMNS, Column, SynapseTable
+from cleftnet.synapses.tuning import Tuning, tune
 from cleftnet.synapses.writing import write_table
 
-__all__ = ["COLUMNS", "Column", "Found", "Rules", "SynapseTable", "find_synapses", "write_table"]
+__all__ = [
+    "COLUMNS",
+    "Column",
+    "Found",
+    "Rules",
+    "SynapseScore",
+    "SynapseTable",
+    "Tuning",
+    "find_synapses",
+    "tune",
+    "write_table",
+]

@@ -113,7 +113,7 @@ def find_synapses(
     with Journal(parts, task, anew=overwrite) as measured:
         grid = BlockGrid(volume.box, measured.block, ALIGNMENT, job.labelling.reads)
         found = job.measure(parts, grid, measured, division)
-        table = tabulate(found, volume)
+        table = tabulate(found, volume, rules.score)
         settings: dict[str, JsonValue] = {**job.settings, "block": list(grid.step)}
         array = NewArray(LABELS[0], np.uint64)
         with unfinished(labels_path, [array], volume, Task(settings=settings, block=grid.step), overwrite) as output:

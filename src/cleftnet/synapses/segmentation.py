@@ -16,6 +16,7 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX, IntZYX
 from cleftnet.metrics.objects import CONNECTIVITY
 from cleftnet.metrics.predictions import Kind, predicted_mask
+from cleftnet.synapses.scoring import SynapseScore
 from cleftnet.volumes.volume import Array
 
 Mask = npt.NDArray[np.bool_]
@@ -33,6 +34,7 @@ class Rules:
         gap: Runs of at most so many sections without cleft, between two voxels of one column that are cleft, become cleft.
         hole_nm: Holes of a section, background that cleft encloses, are filled up to this width along y and x.
         min_size_nm3: Smaller ones are left out.
+        score: How far each is trusted, as fitted on labels; None takes the mean probability.
 
     Raises:
         InputError: when a value is out of range, or the seeds' threshold lies below the other one.
@@ -43,6 +45,7 @@ class Rules:
     gap: int = 0
     hole_nm: float = 100.0
     min_size_nm3: float = 0.0
+    score: SynapseScore | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("threshold", self.threshold), ("seed threshold", self.seed_threshold)):

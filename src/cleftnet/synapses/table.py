@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cleftnet.geometry import Box
 from cleftnet.synapses.merging import Synapses
 from cleftnet.synapses.parts import Floats, directions
+from cleftnet.synapses.scoring import SynapseScore
 from cleftnet.volumes import Volume
 
 
@@ -82,7 +83,7 @@ class SynapseTable:
         return self.columns[name]
 
 
-def tabulate(found: Synapses, prediction: Volume) -> SynapseTable:
+def tabulate(found: Synapses, prediction: Volume, score: SynapseScore | None = None) -> SynapseTable:
     """Turn sums over voxels into the table.
 
     The normal is the direction of smallest variance in nm, every voxel taken as a solid box. The longest extent is measured
@@ -91,6 +92,7 @@ def tabulate(found: Synapses, prediction: Volume) -> SynapseTable:
     Args:
         found: By first voxel.
         prediction: What they were found in.
+        score: As fitted on labels; None takes the mean probability.
     """
     size = np.array(prediction.voxel_size_nm)
     box = Box.of(prediction.shape)
@@ -114,7 +116,7 @@ def tabulate(found: Synapses, prediction: Volume) -> SynapseTable:
         "mean_probability": mean,
         "max_probability": found.maximum,
         "sum_probability": found.probability,
-        "score": mean,
+        "score": mean if score is None else score.of(found.probability * np.prod(size)),
         "sections": found.bounds[:, 3] - found.bounds[:, 0],
         "touches_border": ((found.bounds[:, :3] == box.start) | (found.bounds[:, 3:] == box.stop)).any(axis=1),
     }
@@ -135,7 +137,7 @@ def _areas(covered: Floats, volume: Floats, normal: Floats) -> Floats:
     """
     whole = np.linalg.norm(covered, axis=1)
     rim = 2 / np.sqrt(np.pi) * volume * (np.abs(normal) * np.sqrt(np.clip(1 - normal**2, 0, 1))).sum(axis=1)
-    area = whole
+    area: Floats = whole
     for _ in range(8):
         area = np.maximum(whole - rim / np.sqrt(area), whole / 2)  # the floor is for blobs, which have no mid-surface
     return area

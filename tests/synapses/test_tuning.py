@@ -1,0 +1,125 @@
+"""Threshold and size chosen on labels, and the score fitted there."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from cleftnet.cli import main
+from cleftnet.errors import InputError
+from cleftnet.metrics.evaluation import evaluate
+from cleftnet.synapses import Rules, SynapseScore, Tuning, find_synapses, tune
+from cleftnet.synapses.scoring import fit_score
+from cleftnet.volumes import INVALID, LABELS, Volume, write_volume
+
+SIZE_NM = (40.0, 10.0, 10.0)  # a voxel of 4000 nm³
+
+
+@pytest.fixture
+def truth():
+    """Two clefts of 40 voxels."""
+    labels = np.zeros((4, 32, 32), np.uint64)
+    labels[1:3, 2:4, 2:12] = 5
+    labels[1:3, 20:22, 2:12] = 9
+    return Volume(labels, SIZE_NM)
+
+
+@pytest.fixture
+def prediction(truth):
+    """Both clefts at 0.6, a false one of four voxels that is as sure, and a veil of 0.35 that joins the two."""
+    values = np.where(truth.read() > 0, 153, 0).astype(np.uint8)
+    values[1, 4:20, 5] = 90
+    values[3, 28:30, 28:30] = 153
+    return Volume(values, SIZE_NM, threshold=0.3)
+
+
+def at(tuning, threshold, size):
+    return next(p for p in tuning.grid if (p.threshold, p.min_size_nm3) == (threshold, size))
+
+
+def test_the_best_point_leaves_out_the_veil_and_the_small_false_one(prediction, truth):
+    tuning = tune(prediction, truth, sizes_nm3=(0, 20000))
+    assert tuning.chosen.object_f1 == tuning.chosen.voxel_f1 == 1
+    assert (tuning.rules.threshold, tuning.rules.min_size_nm3) == (0.4, 20000)
+    veiled = at(tuning, 0.3, 20000)
+    assert (veiled.predicted, veiled.matched, veiled.merges, veiled.splits) == (1, 1, 1, 0)
+    assert (at(tuning, 0.5, 0).predicted, at(tuning, 0.5, 0).matched) == (3, 2)
+
+
+def test_without_a_size_limit_a_point_has_the_scores_of_evaluate(prediction, truth):
+    tuning = tune(prediction, truth, Rules(hole_nm=0), sizes_nm3=(0,))
+    for point in tuning.grid:
+        result = evaluate(prediction, truth, threshold=point.threshold)
+        assert (point.voxel_f1, point.cremi_score) == (result.f1, result.cremi_score)
+        assert (point.object_f1, point.predicted) == (result.objects.f1, result.objects.predicted)
+
+
+def test_the_threshold_stored_with_the_prediction_is_tried(prediction, truth):
+    tuning = tune(prediction, truth, thresholds=(0.5,), sizes_nm3=(0,))
+    assert [point.threshold for point in tuning.grid] == [0.3, 0.5]
+
+
+def test_voxels_that_nobody_labelled_do_not_count(prediction, truth):
+    labels = truth.read()
+    labels[3] = INVALID  # over the false one
+    tuning = tune(prediction, Volume(labels, SIZE_NM), sizes_nm3=(0,), thresholds=(0.5,))
+    assert at(tuning, 0.5, 0).voxel_f1 == 1
+
+
+def test_what_was_chosen_finds_those_synapses_from_the_file_too(prediction, truth, tmp_path):
+    tuning = tune(prediction, truth)
+    tuning.save(tmp_path / "tuning.json")
+    loaded = Tuning.load(tmp_path / "tuning.json")
+    assert loaded == tuning
+    found = find_synapses(prediction, tmp_path / "out", loaded.rules)
+    assert len(found.table) == tuning.chosen.predicted == 2
+    score = tuning.rules.score.of(found.table["sum_probability"] * 4000)
+    np.testing.assert_allclose(found.table["score"], score)
+
+
+def test_the_verb_tunes_stores_and_takes_it_again(prediction, truth, tmp_path, capsys):
+    write_volume(prediction, tmp_path / "p.hdf", default="volumes/probability")
+    write_volume(truth, tmp_path / "t.hdf", default=LABELS[0])
+
+    def synapses(*arguments):
+        with pytest.raises(SystemExit, match="0"):
+            main(["synapses", str(tmp_path / "p.hdf"), *map(str, arguments), "--json"])
+        return json.loads(capsys.readouterr().out)
+
+    first = synapses(tmp_path / "a", "--tune", tmp_path / "t.hdf")
+    assert (first["synapses"], first["tuning"]["object_f1"]) == (2, 1.0)
+    second = synapses(tmp_path / "b", "--tuned", tmp_path / "a" / "tuning.json")
+    assert (second["synapses"], second["threshold"]) == (2, first["threshold"])
+    assert (tmp_path / "a" / "synapses.csv").read_bytes() == (tmp_path / "b" / "synapses.csv").read_bytes()
+    assert synapses(tmp_path / "c", "--tuned", tmp_path / "a" / "tuning.json", "--min-size", 0)["synapses"] == 3
+
+
+def test_a_file_that_no_tuning_wrote_is_refused(tmp_path):
+    (tmp_path / "t.json").write_text("{}")
+    with pytest.raises(InputError, match="not what --tune writes"):
+        Tuning.load(tmp_path / "t.json")
+
+
+def test_a_truth_without_clefts_is_refused(prediction):
+    with pytest.raises(InputError, match="no cleft"):
+        tune(prediction, Volume(np.zeros(prediction.shape, np.uint64), SIZE_NM))
+
+
+def test_labels_have_no_threshold_to_tune(truth):
+    with pytest.raises(InputError, match="only a probability"):
+        tune(truth, truth)
+
+
+def test_the_fit_finds_the_curve_that_the_data_were_drawn_from():
+    rng = np.random.default_rng(0)
+    sums = 10 ** rng.uniform(3, 7, 20000)
+    right = rng.random(20000) < expit(-4 + 1.2 * np.log1p(sums / 1e4))
+    fitted = fit_score(sums, right)
+    assert (fitted.intercept, fitted.slope) == pytest.approx((-4, 1.2), abs=0.15)
+
+
+def test_a_score_lies_between_0_and_1_and_grows_with_the_sum():
+    scores = SynapseScore(-3, 1).of(np.array([0.0, 1e4, 1e6, 1e9]))
+    assert (np.diff(scores) > 0).all()
+    assert 0 < scores[0] < scores[-1] < 1

@@ -54,13 +54,13 @@ def main() -> int:
         torch.manual_seed(0)
         net = build("cleftnet", widths=(4, 8), patch=(8, 64, 64), max_keys=128)
         save_model(folder / "model.safetensors", Model(net, ModelCard(spec=net.spec)))
-        write_cremi(folder / "volume.hdf", raw=synthetic_volume((32, 384, 384), seed=0).raw)
+        write_cremi(folder / "volume.hdf", raw=synthetic_volume((32, 256, 256), seed=0).raw)
         start = time.monotonic()
         assert predict("undisturbed.zarr", folder, given.workers).wait() == 0
         print(f"undisturbed: {time.monotonic() - start:.0f} s", flush=True)
         kills = 0
         while True:
-            process, more = predict("killed.zarr", folder, given.workers), finished(folder) + moments.randint(1, 4)
+            process, more = predict("killed.zarr", folder, given.workers), finished(folder) + moments.randint(1, 2)
             while process.poll() is None and finished(folder) < more:
                 time.sleep(0.05)
             time.sleep(moments.uniform(0, 1))
@@ -69,7 +69,7 @@ def main() -> int:
             process.kill()
             process.wait()
             kills += 1
-            print(f"killed, {finished(folder)} of 18 blocks finished", flush=True)
+            print(f"killed, {finished(folder)} of 8 blocks finished", flush=True)
         assert process.returncode == 0, "the last command failed"
         same = contents(folder / "killed.zarr") == contents(folder / "undisturbed.zarr")
         print(

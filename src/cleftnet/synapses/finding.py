@@ -17,7 +17,7 @@ from cleftnet.geometry import IntZYX
 from cleftnet.metrics.predictions import choose_threshold, kind_of
 from cleftnet.synapses.blocks import Labelling, Measuring, Painting
 from cleftnet.synapses.merging import Synapses, merge
-from cleftnet.synapses.segmentation import Rules, Segmenter
+from cleftnet.synapses.segmentation import Rules, Segmenter, as_stored
 from cleftnet.synapses.table import SynapseTable, tabulate
 from cleftnet.synapses.writing import TABLE_FORMATS, check_table_format, write_table
 from cleftnet.volumes import LABELS, PREDICTION, Address, Volume, open_volume
@@ -163,7 +163,7 @@ class _Job:
         min_voxels = (
             rules.min_size_nm3 / float(np.prod(size_nm)) * (1 - 1e-9)
         )  # whole voxels times nm³ round either way
-        seed = _as_stored(seed, volume)
+        seed = as_stored(seed, volume.dtype)
         segmenter = Segmenter.of(rules, meant, threshold, size_nm)
         return cls(Labelling(volume, segmenter), threshold, min_voxels, seed, settings)
 
@@ -180,13 +180,6 @@ def _identity(volume: Volume) -> str:
     if isinstance(volume.store, np.ndarray):
         return hashlib.sha256(np.ascontiguousarray(volume.store).tobytes()).hexdigest()
     return volume.address if "://" in volume.address else str(Path(volume.address).absolute())
-
-
-def _as_stored(probability: float, volume: Volume) -> float:
-    """Round a probability to the type of the prediction, as `predicted_mask` does; uint8 to the next that reaches it."""
-    if volume.dtype.kind == "f":
-        return float(volume.dtype.type(probability))
-    return float(np.ceil(round(probability * 255, 6)) / 255) - 1e-12
 
 
 def _formats(names: Sequence[str]) -> tuple[str, str]:

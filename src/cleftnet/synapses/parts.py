@@ -7,6 +7,7 @@ of such a layer lies in the nearest layer of the block that owns it, where the t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -106,6 +107,8 @@ class Parts:
         """Write them whole or not at all."""
         with replacing(path, overwrite=True) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **{f.name: getattr(self, f.name) for f in fields(self)})
+            file.flush()
+            os.fsync(file.fileno())  # before the journal says that it is there
 
 
 def load(path: Path, *names: str) -> Mapping[str, Array]:

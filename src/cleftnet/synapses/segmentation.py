@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cc3d
 import numpy as np
@@ -158,3 +159,15 @@ def _holes(background: npt.NDArray[np.integer], widest_vox: tuple[int, int]) -> 
     hole = np.asarray(enclosed & (last - first < np.array(widest_vox)).all(1))
     hole[0] = False
     return hole
+
+
+def as_stored(probability: float, dtype: np.dtype[Any]) -> float:
+    """Return what stored probabilities must reach to count as at least this one, rounded as in `predicted_mask`.
+
+    Example:
+        >>> as_stored(0.7, np.dtype("float32")) <= float(np.float32(0.7)), as_stored(0.2, np.dtype("uint8")) <= 51 / 255
+        (True, True)
+    """
+    if dtype.kind == "f":
+        return float(dtype.type(probability))
+    return float(np.ceil(round(probability * 255, 6)) / 255) - 1e-12

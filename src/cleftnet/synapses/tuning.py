@@ -20,7 +20,7 @@ from cleftnet.metrics.predictions import Kind, choose_threshold, kind_of
 from cleftnet.metrics.voxels import Counts
 from cleftnet.progress import track
 from cleftnet.synapses.scoring import SynapseScore, fit_score
-from cleftnet.synapses.segmentation import Mask, Rules, Segmenter, components
+from cleftnet.synapses.segmentation import Mask, Rules, Segmenter, as_stored, components
 from cleftnet.volumes import LABELS, PREDICTION, Address, Volume, is_cleft, is_labelled, open_volume
 from cleftnet.volumes.alignment import place
 from cleftnet.volumes.atomic import replacing
@@ -229,8 +229,9 @@ class _Level:
         true_ids, true_as = np.unique(held.clefts.ids, return_inverse=True)
         shape = (number, true_ids.size)
         rows = ids[scored].astype(np.int64) - 1
+        seed = as_stored(rules.seed_threshold or 0.0, held.values.dtype)
         shared = shared_voxels(inside[scored], rows, held.clefts.index, true_as, shape)
-        return cls(held, threshold, labels, voxels, mean, highest[1:] >= (rules.seed_threshold or 0), shared)
+        return cls(held, threshold, labels, voxels, mean, highest[1:] >= seed, shared)
 
     def points(self, sizes_nm3: Sequence[float]) -> Iterator[Point]:
         """Score every size; what removes nothing more is not scored again."""

@@ -79,7 +79,9 @@ def _pyarrow() -> tuple[Any, Any]:
     try:
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     except ImportError:
-        raise InputError("Parquet needs pyarrow, which is not installed; pip install 'cleftnet[parquet]', or choose csv") from None
+        raise InputError(
+            "Parquet needs pyarrow, which is not installed; pip install 'cleftnet[parquet]', or choose csv"
+        ) from None
 
 
 TABLE_FORMATS: dict[str, Callable[[SynapseTable, Path], None]] = {"csv": _write_csv, "parquet": _write_parquet}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cleftnet.prediction import predict as predict
     from cleftnet.recipe import load_recipe as load_recipe
     from cleftnet.runs import train as train
+    from cleftnet.synapses import find_synapses as find_synapses
     from cleftnet.synthetic import synthetic_volume as synthetic_volume
     from cleftnet.volumes import Volume as Volume
     from cleftnet.volumes import open_volume as open_volume
@@ -32,6 +33,7 @@ _WHERE = {
     "build": "nets.zoo",
     "distance_map": "patches.targets",
     "evaluate": "metrics.evaluation",
+    "find_synapses": "synapses",
     "load_model": "checkpoint",
     "load_recipe": "recipe",
     "open_volume": "volumes",

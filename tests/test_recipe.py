@@ -89,14 +89,15 @@ def test_a_key_that_nothing_reads_is_found():
 
 
 def test_the_list_of_settings_is_complete():
-    """Every pydantic model of the package but the cards of checkpoints, states and journals is among those checked."""
+    """Every pydantic model of the package is among those checked, but those that describe what cleftnet wrote."""
     names = {
         node.name
         for path in SOURCE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "BaseModel" for base in node.bases)
     }
-    assert names - {"ModelCard", "StateCard", "Task"} == {s.__name__ for s in SETTINGS}
+    written = {"ModelCard", "StateCard", "Task", "Point", "Tuning"}
+    assert names - written == {s.__name__ for s in SETTINGS}
 
 
 @pytest.mark.parametrize(

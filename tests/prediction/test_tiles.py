@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleftnet.geometry import Box, TileGrid
-from cleftnet.prediction import logit_tiles
+from cleftnet.prediction import Inference, logit_tiles, tiles
 from cleftnet.prediction.tiles import smooth_weights
 from cleftnet.volumes import Volume
 
@@ -65,3 +65,22 @@ def test_the_weights_of_overlapping_tiles_sum_to_one_at_every_voxel_and_none_is_
         assert (weights > 0).all()
         total[start : start + side] += weights
     assert total == pytest.approx(np.ones(length), abs=1e-6)
+
+
+def test_threads_change_no_bit_and_are_given_back(model, raw):
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(assembled(model.net, raw))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(*found)
+
+
+def test_no_more_tiles_are_computed_at_once_than_fit_the_memory(model, monkeypatch):
+    """8 maps of 4 channels of 8·32·32 voxels of 4 bytes are 1 MiB."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(tiles, "TILES_BYTES", 5 * 2**20)
+    assert tiles.TileNetwork(model.net, Inference()).at_once == 5

@@ -82,7 +82,8 @@ class BlockPrediction:
         seen = [tile for tile in tiles if self._is_wanted(tile, data, block.read)]
         if not seen:
             return None
-        logits = TileNetwork(self.model.net, self.how).logits(seen, data.raw, block.read.start)
+        network = TileNetwork(self.model.net, self.how)
+        logits = network.logits(seen, lambda box: data.raw[box.relative_to(block.read.start).slices])
         watched = _counted(logits, len(seen), tick)
         if self._blends:
             found = set(seen)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,6 +23,9 @@ from cleftnet.prediction.onednn import through_onednn
 from cleftnet.progress import track
 from cleftnet.volumes import Volume
 from cleftnet.volumes.volume import Array, intensity
+
+FEATURE_MAPS = 8  # about as many of the first level's are in memory at a time
+TILES_BYTES = 2**31  # of the tiles that are computed at the same time
 
 
 class Tile(NamedTuple):
@@ -61,20 +67,41 @@ class TileNetwork:
     net: Network
     how: Inference
 
-    def logits(self, tiles: Iterable[Block], raw: Array, origin: Sequence[int]) -> Iterator[tuple[Block, Float32]]:
-        """Yield every tile with its logits `heads z y x` of the tile's read box, float32.
+    @property
+    def at_once(self) -> int:
+        """How many tiles are computed at the same time: on a CPU one in each thread, as far as memory goes; on a GPU one.
 
-        Tiles go through the network one by one: in a batch, the place of a tile changes its last bits (docs/log.md).
+        Threads that share the work of one tile wait for each other after every layer, and far longer where another process
+        takes one of their cores.
+        """
+        if next(self.net.parameters()).device.type != "cpu":
+            return 1
+        tile_bytes = 4 * FEATURE_MAPS * self.net.spec.widths[0] * math.prod(self.net.spec.patch)
+        return max(1, min(torch.get_num_threads(), TILES_BYTES // tile_bytes))
+
+    def logits(self, tiles: Iterable[Block], fetch: Callable[[Box], Array]) -> Iterator[tuple[Block, Float32]]:
+        """Yield every tile in turn with its logits `heads z y x` of the tile's read box, float32.
+
+        Tiles go through the network one by one, never as a batch: there the place of a tile changes its last bits
+        (docs/log.md). The number of threads changes none.
 
         Args:
             tiles: What to compute.
-            raw: Gray values of a box that holds all of them.
-            origin: Where that box begins.
+            fetch: Gives the gray values of a box.
         """
-        with inferring(self.net):
+        with inferring(self.net), _threads(self.at_once) as pool:
+            under_way: deque[tuple[Block, Future[Float32]]] = deque()
             for tile in tiles:
-                x = torch.from_numpy(intensity(raw[tile.read.relative_to(origin).slices]))[None, None]
-                yield tile, self._averaged(x)[0].numpy()
+                under_way.append((tile, pool.submit(self._logits, fetch(tile.read))))
+                if len(under_way) > self.at_once:
+                    first, logits = under_way.popleft()
+                    yield first, logits.result()
+            for last, logits in under_way:
+                yield last, logits.result()
+
+    def _logits(self, raw: Array) -> Float32:
+        logits: Float32 = self._averaged(torch.from_numpy(intensity(raw))[None, None])[0].numpy()
+        return logits
 
     @torch.inference_mode()
     def _averaged(self, x: Tensor) -> Tensor:
@@ -92,6 +119,18 @@ class TileNetwork:
 
 
 @contextmanager
+def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    """Share the threads that PyTorch has among so many threads of ours while the body runs."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(number, "tile", torch.set_num_threads, (max(1, before // number),))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def inferring(net: Network) -> Iterator[None]:
     """Have a network in eval mode, with fast convolutions, while the body runs."""
     was_training = net.training
@@ -104,7 +143,7 @@ def inferring(net: Network) -> Iterator[None]:
 
 
 def logit_tiles(net: Network, raw: Volume, *, overlap: float = OVERLAP, tta: bool = False) -> Iterator[Tile]:
-    """Run a network over a volume tile by tile, each voxel exactly once; memory is that of one patch.
+    """Run a network over a volume tile by tile, each voxel exactly once; memory is that of a few patches.
 
     Args:
         net: It runs where its weights are.
@@ -123,9 +162,8 @@ def logit_tiles(net: Network, raw: Volume, *, overlap: float = OVERLAP, tta: boo
     """
     network = TileNetwork(net, Inference(overlap=overlap, tta=tta))
     grid = TileGrid(raw.box, net.spec.patch, overlap_in_voxels(net.spec.patch, overlap))
-    for tile in track(grid, "predicting", len(grid)):
-        for _, logits in network.logits([tile], raw[tile.read], tile.read.start):
-            yield Tile(tile.write, logits[(slice(None), *tile.write.relative_to(tile.read.start).slices)])
+    for tile, logits in track(network.logits(grid, raw.__getitem__), "predicting", len(grid)):
+        yield Tile(tile.write, logits[(slice(None), *tile.write.relative_to(tile.read.start).slices)])
 
 
 def smooth_weights(starts: Sequence[int], side: int) -> list[Float32]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -89,15 +90,19 @@ class TileNetwork:
             tiles: What to compute.
             fetch: Gives the gray values of a box.
         """
+        under_way: deque[tuple[Block, Future[Float32]]] = deque()
         with inferring(self.net), _threads(self.at_once) as pool:
-            under_way: deque[tuple[Block, Future[Float32]]] = deque()
-            for tile in tiles:
-                under_way.append((tile, pool.submit(self._logits, fetch(tile.read))))
-                if len(under_way) > self.at_once:
-                    first, logits = under_way.popleft()
-                    yield first, logits.result()
-            for last, logits in under_way:
-                yield last, logits.result()
+            try:
+                for tile in tiles:
+                    under_way.append((tile, pool.submit(self._logits, fetch(tile.read))))
+                    if len(under_way) > self.at_once:
+                        first, logits = under_way.popleft()
+                        yield first, logits.result()
+                while under_way:
+                    last, logits = under_way.popleft()
+                    yield last, logits.result()
+            finally:
+                wait([logits for _, logits in under_way if not logits.cancel()])  # nobody works on after an interrupt
 
     def _logits(self, raw: Array) -> Float32:
         logits: Float32 = self._averaged(torch.from_numpy(intensity(raw))[None, None])[0].numpy()
@@ -122,12 +127,16 @@ class TileNetwork:
 def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
     """Share the threads that PyTorch has among so many threads of ours while the body runs."""
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(number, "tile", torch.set_num_threads, (max(1, before // number),))
     try:
-        yield pool
+        yield _pool(number, max(1, before // number))
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(number: int, each: int) -> ThreadPoolExecutor:
+    """Threads that stay for the next block, since new ones bring memory of their own."""
+    return ThreadPoolExecutor(number, "tile", torch.set_num_threads, (each,))
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from cleftnet.checkpoint import save_model
+from cleftnet.cli.options import block_size, chunk_size, patch_size
+from cleftnet.errors import InputError
 from cleftnet.volumes import LABELS, open_volume, write_volume
 
 
@@ -204,3 +206,10 @@ def test_the_demo_learns_and_leaves_what_it_promises(tmp_path):
     assert "cremi_score" in said
     truth, found = open_volume(tmp_path / "demo/volume.hdf", default=LABELS), open_volume(tmp_path / "demo/volume.hdf")
     assert truth.shape == found.shape
+
+
+@pytest.mark.parametrize(("parse", "option"), [(patch_size, "patch"), (block_size, "block"), (chunk_size, "chunk")])
+@pytest.mark.parametrize("text", ["8,256", "8,x,256", ""])
+def test_sides_that_are_not_three_whole_numbers_name_their_option(parse, option, text):
+    with pytest.raises(InputError, match=f"{option} '{text}' is not three sides in voxels, z,y,x; try --{option} "):
+        parse(text)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from cleftnet.cli.options import Json, Overwrite, VoxelSize, patch_size, voxel_size_nm
+from cleftnet.cli.options import Json, Overwrite, VoxelSize, block_size, patch_size, voxel_size_nm
 from cleftnet.cli.printing import print_table, stdout, text
 from cleftnet.geometry import OVERLAP
 
@@ -130,7 +130,7 @@ def predict(
         skip_empty=skip_empty,
         precision=cast(Any, precision),
     )
-    division = Division(None if block is None else patch_size(block), workers, scheduler)
+    division = Division(block_size(block), workers, scheduler)
     if dry_run:
         print_table(rehearse_prediction(model, raw, roi=part, inference=how, division=division).rows())
         return

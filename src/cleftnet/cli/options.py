@@ -37,10 +37,25 @@ def voxel_size_nm(text: str | None) -> FloatZYX | None:
     return z, y, x
 
 
-def patch_size(text: str) -> IntZYX:
-    """Return z y x in voxels of `z,y,x`."""
+def sides_vox(text: str, option: str, example: str) -> IntZYX:
+    """Return z y x in voxels of `z,y,x`, as an option such as `patch` was given."""
     try:
         z, y, x = (int(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"patch '{text}' is not three sides in voxels, z,y,x; try --patch 8,256,256") from None
+        raise InputError(f"{option} '{text}' is not three sides in voxels, z,y,x; try --{option} {example}") from None
     return z, y, x
+
+
+def patch_size(text: str) -> IntZYX:
+    """Return the patch z y x in voxels of `z,y,x`."""
+    return sides_vox(text, "patch", "8,256,256")
+
+
+def block_size(text: str | None) -> IntZYX | None:
+    """Return the block z y x in voxels of `z,y,x`; None stays None."""
+    return None if text is None else sides_vox(text, "block", "64,512,512")
+
+
+def chunk_size(text: str | None) -> IntZYX | None:
+    """Return the chunk z y x in voxels of `z,y,x`; None stays None."""
+    return None if text is None else sides_vox(text, "chunk", "16,128,128")

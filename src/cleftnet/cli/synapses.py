@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from cleftnet.cli.options import Json, Kind, Overwrite, Threshold, VoxelSize, patch_size, voxel_size_nm
+from cleftnet.cli.options import Json, Kind, Overwrite, Threshold, VoxelSize, block_size, voxel_size_nm
 from cleftnet.cli.printing import print_table, stdout, text
 from cleftnet.errors import InputError
 
@@ -72,7 +72,7 @@ def synapses(
     base = Rules() if tuned is None else Tuning.load(tuned).rules
     rules = replace(base, **cast(Any, {name: value for name, value in given.items() if value is not None}))
     volume = open_volume(prediction, default=PREDICTION, voxel_size_nm=voxel_size_nm(voxel_size))
-    division = Division(None if block is None else patch_size(block), workers, scheduler)
+    division = Division(block_size(block), workers, scheduler)
     chosen: dict[str, Any] | None = None
     if truth is not None:
         refuse_existing(out / "tuning.json", overwrite)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cleftnet.cli.options import Json, Overwrite, VoxelSize, voxel_size_nm
+from cleftnet.cli.options import Json, Overwrite, VoxelSize, chunk_size, voxel_size_nm
 from cleftnet.cli.printing import print_table, stdout, text
 from cleftnet.errors import InputError, nearest
-from cleftnet.geometry import IntZYX
 
 if TYPE_CHECKING:
     from cleftnet.volumes import Finding
@@ -96,22 +95,12 @@ def convert(
     from cleftnet.volumes.conversion import convert
     from cleftnet.volumes.layout import Layout
 
-    size, wanted = voxel_size_nm(voxel_size), Layout(_chunk(chunk), pyramid, zarr)
+    size, wanted = voxel_size_nm(voxel_size), Layout(chunk_size(chunk), pyramid, zarr)
     with bar("converting") as progress:
         convert(
             source, target, labels=labels, voxel_size_nm=size, layout=wanted, overwrite=overwrite, progress=progress
         )
     stdout.print(target, markup=False)
-
-
-def _chunk(text: str | None) -> IntZYX | None:
-    if text is None:
-        return None
-    try:
-        z, y, x = (int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"chunk '{text}' is not three sides in voxels, z,y,x; try --chunk 16,128,128") from None
-    return z, y, x
 
 
 def download(

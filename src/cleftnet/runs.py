@@ -16,7 +16,8 @@ from cleftnet.checkpoint import BEST, LAST
 from cleftnet.errors import InputError
 from cleftnet.geometry import IntZYX
 from cleftnet.nets.skeleton import Network
-from cleftnet.patches.sampling import LabelledVolume, PatchSampler
+from cleftnet.patches.labelled import LabelledVolume
+from cleftnet.patches.sampling import PatchSampler
 from cleftnet.progress import note
 from cleftnet.provenance import fingerprint, provenance
 from cleftnet.recipe import Recipe, dump, first_difference, load_recipe

@@ -12,7 +12,8 @@ from cleftnet.errors import InputError
 from cleftnet.losses import LossSettings
 from cleftnet.nets.zoo import build
 from cleftnet.patches.augment import AugmentSettings
-from cleftnet.patches.sampling import LabelledVolume, PatchSampler, SamplingSettings
+from cleftnet.patches.labelled import LabelledVolume
+from cleftnet.patches.sampling import PatchSampler, SamplingSettings
 from cleftnet.training.distributed import HardwareSettings, make_fabric
 from cleftnet.training.loop import Data, TrainingSettings, fit, load
 from cleftnet.training.validation import Region, validate

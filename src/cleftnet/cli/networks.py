@@ -9,7 +9,17 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from cleftnet.cli.options import Json, Overwrite, VoxelSize, block_size, patch_size, voxel_size_nm
+from cleftnet.cli.options import (
+    BlockSize,
+    Json,
+    Overwrite,
+    Scheduler,
+    VoxelSize,
+    Workers,
+    block_size,
+    patch_size,
+    voxel_size_nm,
+)
 from cleftnet.cli.printing import print_table, stdout, text
 from cleftnet.geometry import OVERLAP
 
@@ -97,14 +107,9 @@ def predict(
         bool, typer.Option("--skip-empty", help="Leave out, as 0, tiles whose raw is zero everywhere.")
     ] = False,
     precision: Annotated[str, typer.Option(help="Of the network: float32 or bf16.")] = "float32",
-    workers: Annotated[int, typer.Option(help="Worker processes, one for each GPU where there are any; 0: none.")] = 0,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler whose workers do it: tcp://HOST:PORT or its file.")
-    ] = None,
-    block: Annotated[
-        str | None,
-        typer.Option(metavar="Z,Y,X", help="Block size in voxels: what is done, and lost in a crash, at once."),
-    ] = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
+    block: BlockSize = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell blocks, memory and time; write nothing.")] = False,
     overwrite: Overwrite = False,
 ) -> None:

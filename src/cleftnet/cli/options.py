@@ -18,6 +18,14 @@ Kind = Annotated[
     str | None, typer.Option(help="What the prediction holds, where its type does not tell: probability, mask, labels.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+Workers = Annotated[
+    int, typer.Option(help="Worker processes, to predict one for each GPU where there are any; 0: none.")
+]
+Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler whose workers do it: tcp://HOST:PORT or its file.")]
+BlockSize = Annotated[
+    str | None,
+    typer.Option(metavar="Z,Y,X", help="Block size in voxels: what is done, and lost in a crash, at once."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 

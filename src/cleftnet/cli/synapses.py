@@ -10,7 +10,18 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from cleftnet.cli.options import Json, Kind, Overwrite, Threshold, VoxelSize, block_size, voxel_size_nm
+from cleftnet.cli.options import (
+    BlockSize,
+    Json,
+    Kind,
+    Overwrite,
+    Scheduler,
+    Threshold,
+    VoxelSize,
+    Workers,
+    block_size,
+    voxel_size_nm,
+)
 from cleftnet.cli.printing import print_table, stdout, text
 from cleftnet.errors import InputError
 
@@ -42,12 +53,9 @@ def synapses(
     ] = None,
     kind: Kind = None,
     voxel_size: VoxelSize = None,
-    workers: Annotated[int, typer.Option(help="Worker processes; 0: none.")] = 0,
-    scheduler: Annotated[str | None, typer.Option(help="Dask scheduler whose workers do it, tcp://HOST:PORT.")] = None,
-    block: Annotated[
-        str | None,
-        typer.Option(metavar="Z,Y,X", help="Block size in voxels: what is done, and lost in a crash, at once."),
-    ] = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
+    block: BlockSize = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:

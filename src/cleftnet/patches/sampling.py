@@ -19,8 +19,6 @@ from cleftnet.patches.augment import AugmentSettings, augment
 from cleftnet.patches.index import CleftIndex
 from cleftnet.patches.labelled import LabelledVolume
 
-__all__ = ["LabelledVolume", "PatchSampler", "SamplingSettings"]
-
 
 class SamplingSettings(BaseModel):
     """Which random patches are kept, and where they are read from; the defaults of the rule are the paper's.

@@ -126,12 +126,12 @@ class Job:
         tiles = TileGrid(raw.box, patch, overlap_in_voxels(patch, how.overlap))
         settings: dict[str, JsonValue] = {
             "model": _digest(loaded),
-            "volume": _identity(whole),
+            "volume": whole.identity(),
             "region": str(roi or whole.box),
             "voxel size": list(raw.voxel_size_nm),
             "offset": list(raw.offset_nm),
             "patch": list(patch),
-            "mask": None if how.mask is None else _identity(how.mask),
+            "mask": None if how.mask is None else how.mask.identity(),
         }
         plain = {f.name: getattr(how, f.name) for f in fields(how) if f.name not in settings}
         return cls(Model(net, loaded.card), raw, tiles, replace(how, mask=mask), settings | plain)
@@ -178,16 +178,6 @@ def _digest(model: Model) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
     return digest.hexdigest()
-
-
-def _identity(volume: Volume) -> str:
-    """What tells a volume from another: its address, or the SHA-256 of what lies in memory."""
-    parent = getattr(volume.store, "parent", None)
-    if isinstance(parent, Volume):
-        return f"{_identity(parent)}[{volume.address}]"
-    if isinstance(volume.store, np.ndarray):
-        return hashlib.sha256(np.ascontiguousarray(volume.store).tobytes()).hexdigest()
-    return volume.address if "://" in volume.address else str(Path(volume.address).absolute())
 
 
 def _at_patch(net: Network, patch: IntZYX | None) -> Network:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,9 +21,9 @@ from cleftnet.synapses.table import SynapseTable, tabulate
 from cleftnet.synapses.writing import TABLE_FORMATS, check_table_format, write_table
 from cleftnet.volumes import LABELS, PREDICTION, Address, Volume, open_volume
 from cleftnet.volumes.atomic import refuse_existing
+from cleftnet.volumes.chunked.writing import CHUNK
 
 BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft
-ALIGNMENT: IntZYX = (16, 128, 128)  # whole chunks of any array that is written
 LABEL_FORMATS = ("zarr", "hdf")
 
 
@@ -111,7 +110,7 @@ def find_synapses(
     job = _Job.of(volume, rules, kind)
     task = Task(settings=job.settings, block=division.block or BLOCK)
     with Journal(parts, task, anew=overwrite) as measured:
-        grid = BlockGrid(volume.box, measured.block, ALIGNMENT, job.labelling.reads)
+        grid = BlockGrid(volume.box, measured.block, CHUNK, job.labelling.reads)
         found = job.measure(parts, grid, measured, division)
         table = tabulate(found, volume, rules.score)
         settings: dict[str, JsonValue] = {**job.settings, "block": list(grid.step)}
@@ -153,7 +152,7 @@ class _Job:
         if threshold is not None:
             Rules(threshold, rules.seed_threshold)  # the stored threshold may lie above the seeds'
         settings: dict[str, JsonValue] = {
-            "prediction": _identity(volume),
+            "prediction": volume.identity(),
             "shape": list(volume.shape),
             "voxel size": list(size_nm),
             "kind": meant.value,
@@ -173,13 +172,6 @@ class _Job:
         work = Measuring(self.labelling, size_nm, self.min_voxels, self.seed, folder.absolute())
         map_blocks(work, grid, journal, division, what="finding synapses")
         return merge(folder, grid, self.min_voxels, self.seed)
-
-
-def _identity(volume: Volume) -> str:
-    """What tells a prediction from another: its address, or the SHA-256 of what lies in memory."""
-    if isinstance(volume.store, np.ndarray):
-        return hashlib.sha256(np.ascontiguousarray(volume.store).tobytes()).hexdigest()
-    return volume.address if "://" in volume.address else str(Path(volume.address).absolute())
 
 
 def _formats(names: Sequence[str]) -> tuple[str, str]:

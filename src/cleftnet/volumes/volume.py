@@ -7,7 +7,9 @@ translation from and to CREMI's own ids is in `cleftnet.volumes.cremi`.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,6 +113,14 @@ class Volume:
     def read(self) -> Array:
         """Read the whole volume into memory."""
         return self[self.box]
+
+    def identity(self) -> str:
+        """Return what tells this volume from another: its absolute address, or the SHA-256 of what lies in memory."""
+        if isinstance(self.store, _Window):
+            return f"{self.store.parent.identity()}[{self.address}]"
+        if isinstance(self.store, np.ndarray):
+            return hashlib.sha256(np.ascontiguousarray(self.store).tobytes()).hexdigest()
+        return self.address if "://" in self.address else str(Path(self.address).absolute())
 
     def crop(self, box: Box) -> Volume:
         """Return the part inside `box` as a volume of its own, still lazy, its offset moved along.

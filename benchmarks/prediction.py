@@ -1,4 +1,4 @@
-"""Prediction of a large volume: against MONAI's sliding windows, with more workers, and what overlap and blending are worth."""
+"""Prediction of a large volume: against MONAI's sliding windows, with more workers, and what overlap is worth."""
 
 from __future__ import annotations
 
@@ -119,7 +119,6 @@ def against_monai(model: Path, raw: Path, folder: Path, given: argparse.Namespac
         first = first or found
     ways: dict[str, Inference] = {
         "cleftnet": how,
-        "cleftnet, smooth blending": Inference(overlap=given.overlap, blend="smooth"),
         "cleftnet, bf16 (MONAI: float32)": Inference(overlap=given.overlap, precision="bf16"),
     }
     for name, inference in ways.items():
@@ -152,28 +151,25 @@ def by_workers(model: Path, raw: Path, folder: Path, given: argparse.Namespace) 
     print("all predictions are the same" if len(sums) == 1 else "PREDICTIONS DIFFER")
 
 
-def by_blending(model: Path, given: argparse.Namespace) -> None:
+def by_overlap(model: Path, given: argparse.Namespace) -> None:
     if not given.volume:
-        print("blend needs --volume with labels beside raw, and --model")
+        print("overlap needs --volume with labels beside raw, and --model")
         return
     roi = None if given.roi is None else Box.parse(given.roi)
     print(f"\n{given.volume} {given.roi or ''}, scored with the labels in it at the model's threshold")
-    print(f"{'overlap':>8s}{'blend':>8s}{'seconds':>9s}{'AUC':>9s}{'F1':>8s}{'CREMI nm':>10s}{'ADGT':>8s}{'ADF':>7s}")
+    print(f"{'overlap':>8s}{'seconds':>9s}{'AUC':>9s}{'F1':>8s}{'CREMI nm':>10s}{'ADGT':>8s}{'ADF':>7s}")
     with tempfile.TemporaryDirectory() as folder:
         for overlap in given.overlaps:
-            for blend in ("keep", "smooth") if overlap else ("keep",):
-                start = time.perf_counter()
-                out = Path(folder, f"{blend}-{overlap}.zarr")
-                found = predict(model, given.volume, out, roi=roi, inference=Inference(overlap=overlap, blend=blend))
-                seconds = time.perf_counter() - start
-                e = evaluate(found, given.volume)
-                scores = [f"{value:{form}}" if value is not None else "-" for value, form in (
-                    (e.auc, ".4f"), (e.f1, ".3f"), (e.cremi_score, ".1f"), (e.adgt, ".1f"), (e.adf, ".1f"))]  # fmt: skip
-                auc, f1, score, adgt, adf = scores
-                print(
-                    f"{overlap:8.2f}{blend:>8s}{seconds:9.1f}{auc:>9s}{f1:>8s}{score:>10s}{adgt:>8s}{adf:>7s}",
-                    flush=True,
-                )
+            start = time.perf_counter()
+            found = predict(
+                model, given.volume, Path(folder, f"{overlap}.zarr"), roi=roi, inference=Inference(overlap=overlap)
+            )
+            seconds = time.perf_counter() - start
+            e = evaluate(found, given.volume)
+            scores = [f"{value:{form}}" if value is not None else "-" for value, form in (
+                (e.auc, ".4f"), (e.f1, ".3f"), (e.cremi_score, ".1f"), (e.adgt, ".1f"), (e.adf, ".1f"))]  # fmt: skip
+            auc, f1, score, adgt, adf = scores
+            print(f"{overlap:8.2f}{seconds:9.1f}{auc:>9s}{f1:>8s}{score:>10s}{adgt:>8s}{adf:>7s}", flush=True)
 
 
 def sides(text: str) -> IntZYX:
@@ -191,7 +187,7 @@ def some_model(folder: Path, patch: IntZYX) -> Path:
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks prediction", description=__doc__)
-    parts = ("monai", "workers", "blend")
+    parts = ("monai", "workers", "overlap")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; monai without")
     parser.add_argument(
         "--shape", type=sides, default=(32, 256, 256), help="of the volume (the issue's: 512,1024,1024)"
@@ -204,9 +200,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--batch", type=int, default=1, help="windows that MONAI runs together (default: 1)")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2], help="0 is this process (default: 0 1 2)")
     parser.add_argument("--block", help="of the blocks (default: chosen by memory)")
-    parser.add_argument("--roi", help="part that `blend` predicts and scores")
+    parser.add_argument("--roi", help="part that `overlap` predicts and scores")
     parser.add_argument(
-        "--overlaps", type=float, nargs="*", default=[0.0, 0.25, 0.5, 0.75], help="that `blend` compares"
+        "--overlaps", type=float, nargs="*", default=[0.0, 0.25, 0.5, 0.75], help="that `overlap` compares"
     )
     given = parser.parse_args(arguments)
     unknown = set(given.parts) - set(parts)
@@ -226,5 +222,5 @@ def main(arguments: Sequence[str]) -> None:
             against_monai(model, folder / "raw.zarr", folder, given)
         if "workers" in chosen:
             by_workers(model, folder / "raw.zarr", folder, given)
-        if "blend" in chosen:
-            by_blending(model, given)
+        if "overlap" in chosen:
+            by_overlap(model, given)

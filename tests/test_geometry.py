@@ -85,20 +85,19 @@ def test_an_offset_between_voxels_is_refused():
 
 @settings(deadline=None, max_examples=50)
 @given(tilings(), st.data())
-def test_the_tiles_that_touch_a_part_are_those_of_the_whole_that_write_or_read_it(tiling, data):
+def test_the_tiles_that_touch_a_part_are_those_of_the_whole_that_read_any_of_it(tiling, data):
     box, patch, overlap = tiling
     tiles = TileGrid(box, patch, overlap)
     start = [data.draw(st.integers(0, n - 1)) for n in box.shape]
     stop = [data.draw(st.integers(a + 1, n)) for a, n in zip(start, box.shape, strict=True)]
     part = Box(tuple(start), tuple(stop)).shift(box.start)
-    for read in (False, True):
-        expected = [t for t in tiles if not (t.read if read else t.write).intersect(part).empty]
-        assert list(tiles.touching(part, read)) == expected
-        z, y, x = tiles.counts(part, read)
-        assert z * y * x == len(expected)
-        hull = tiles.reads(part, read)
-        assert hull.start == tuple(np.min([t.read.start for t in expected], axis=0))
-        assert hull.stop == tuple(np.max([t.read.stop for t in expected], axis=0))
+    expected = [t for t in tiles if not t.read.intersect(part).empty]
+    assert list(tiles.touching(part)) == expected
+    z, y, x = tiles.counts(part)
+    assert z * y * x == len(expected)
+    hull = tiles.reads(part)
+    assert hull.start == tuple(np.min([t.read.start for t in expected], axis=0))
+    assert hull.stop == tuple(np.max([t.read.stop for t in expected], axis=0))
 
 
 def test_a_grid_knows_how_many_tiles_it_has():

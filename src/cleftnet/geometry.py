@@ -159,10 +159,10 @@ class TileGrid:
 
     Example:
         >>> tiles = TileGrid(Box.of((20, 4, 4)), (8, 4, 4))
-        >>> [str(tile.write) for tile in tiles.touching(Box((8, 0, 0), (16, 4, 4)))]
-        ['8:14,0:4,0:4', '14:20,0:4,0:4']
+        >>> [str(tile.write) for tile in tiles.touching(Box((8, 0, 0), (12, 4, 4)))]
+        ['8:14,0:4,0:4']
         >>> str(tiles.reads(Box((8, 0, 0), (14, 4, 4))))
-        '8:16,0:4,0:4'
+        '8:20,0:4,0:4'
     """
 
     box: Box
@@ -194,41 +194,33 @@ class TileGrid:
     def __iter__(self) -> Iterator[Block]:
         return self.touching(self.box)
 
-    def touching(self, box: Box, read: bool = False) -> Iterator[Block]:
-        """Yield the tiles that write into a box inside the region, in z y x order: the same ones whoever asks.
-
-        Args:
-            box: Inside the region.
-            read: Ask for the tiles that read any of the box instead; where tiles overlap, these are more.
-        """
-        for corner in itertools.product(*self._places(box, read)):
+    def touching(self, box: Box) -> Iterator[Block]:
+        """Yield the tiles that read any of a box inside the region, in z y x order: the same ones whoever asks."""
+        for corner in itertools.product(*self._places(box)):
             starts, begins, ends = zip(*corner, strict=True)
             yield Block(
                 Box.at(starts, self.shape).shift(self.box.start),
                 Box(_int_zyx(begins), _int_zyx(ends)).shift(self.box.start),
             )
 
-    def reads(self, box: Box, read: bool = False) -> Box:
-        """Return what the tiles that write into a box, or that read any of it, read together."""
-        places = self._places(box, read)
+    def reads(self, box: Box) -> Box:
+        """Return what the tiles that read any of a box read together."""
+        places = self._places(box)
         start = [axis[0][0] for axis in places]
         stop = [axis[-1][0] + side for axis, side in zip(places, self.shape, strict=True)]
         return Box(_int_zyx(start), _int_zyx(stop)).shift(self.box.start)
 
-    def counts(self, box: Box, read: bool = False) -> IntZYX:
-        """Return how many tiles write into a box, or read any of it, along each axis."""
-        return _int_zyx(list(map(len, self._places(box, read))))
+    def counts(self, box: Box) -> IntZYX:
+        """Return how many tiles read any of a box, along each axis."""
+        return _int_zyx(list(map(len, self._places(box))))
 
-    def _places(self, box: Box, read: bool) -> list[list[tuple[int, int, int]]]:
+    def _places(self, box: Box) -> list[list[tuple[int, int, int]]]:
         """Where each tile begins, begins to write and ends to write, axis by axis."""
         inside = box.relative_to(self.box.start)
         places = []
         for axis, (starts, edges) in enumerate(zip(self.starts, self._edges, strict=True)):
-            low, high = inside.start[axis], inside.stop[axis]
-            if read:
-                first, last = bisect.bisect_right(starts, low - self.shape[axis]), bisect.bisect_left(starts, high)
-            else:
-                first, last = bisect.bisect_right(edges, low) - 1, bisect.bisect_left(edges, high)
+            first = bisect.bisect_right(starts, inside.start[axis] - self.shape[axis])
+            last = bisect.bisect_left(starts, inside.stop[axis])
             places.append([(starts[n], edges[n], edges[n + 1]) for n in range(first, last)])
         return places
 

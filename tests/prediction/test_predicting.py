@@ -6,7 +6,7 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.zoo import build
-from cleftnet.prediction import Inference, logit_tiles, predict
+from cleftnet.prediction import Inference, predict, whole_logits
 from cleftnet.volumes import Volume, open_volume
 
 
@@ -14,13 +14,6 @@ from cleftnet.volumes import Volume, open_volume
 def raw():
     voxels = np.random.default_rng(0).integers(0, 256, (11, 45, 33), np.uint8)
     return Volume(voxels, (40, 4, 4), (80.0, 8.0, 12.0))
-
-
-def whole_logits(net, raw, **options):
-    out = np.empty((len(net.spec.heads), *raw.shape), np.float32)
-    for done in logit_tiles(net, raw, **options):
-        out[(slice(None), *done.box.slices)] = done.logits
-    return out
 
 
 def test_a_prediction_file_carries_geometry_threshold_and_both_outputs(model, raw, tmp_path):
@@ -138,7 +131,7 @@ def test_an_output_that_cannot_hold_two_growing_arrays_is_refused(model, raw, tm
         predict(model, raw, tmp_path / name)
 
 
-@pytest.mark.parametrize("change", [{"blend": "feather"}, {"dtype": "uint16"}, {"precision": "fp8"}])
+@pytest.mark.parametrize("change", [{"dtype": "uint16"}, {"precision": "fp8"}])
 def test_an_unknown_way_to_predict_is_refused(change):
     with pytest.raises(InputError, match=next(iter(change))):
         Inference(**change)

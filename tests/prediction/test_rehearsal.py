@@ -1,9 +1,8 @@
 import numpy as np
-import pytest
 
 from cleftnet.blockwise import BlockGrid, Division
 from cleftnet.geometry import TileGrid
-from cleftnet.prediction import Inference, rehearse_prediction
+from cleftnet.prediction import rehearse_prediction
 from cleftnet.prediction.rehearsal import Rehearsal
 from cleftnet.volumes import Volume
 from cleftnet.volumes.chunked.writing import CHUNK
@@ -11,14 +10,13 @@ from cleftnet.volumes.chunked.writing import CHUNK
 RAW = Volume(np.zeros((40, 150, 200), np.uint8), (40, 4, 4))
 
 
-@pytest.mark.parametrize("blend", ["keep", "smooth"])
-def test_tiles_are_counted_as_the_blocks_will_compute_them(model, blend):
-    found = rehearse_prediction(model, RAW, inference=Inference(blend=blend), division=Division(block=(16, 128, 128)))
+def test_tiles_are_counted_as_the_blocks_will_compute_them(model):
+    found = rehearse_prediction(model, RAW, division=Division(block=(16, 128, 128)))
     tiles = TileGrid(RAW.box, (8, 32, 32), (4, 16, 16))
     grid = BlockGrid(RAW.box, (16, 128, 128), CHUNK)
     assert found.blocks == len(grid) == 3 * 2 * 2
     assert found.tiles == len(tiles)
-    assert found.computed_tiles == sum(len(list(tiles.touching(b.write, blend == "smooth"))) for b in grid)
+    assert found.computed_tiles == sum(len(list(tiles.touching(b.write))) for b in grid)
 
 
 def test_nothing_is_written(model, tmp_path, monkeypatch):

@@ -1,12 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from cleftnet.geometry import Box, TileGrid
-from cleftnet.prediction import Inference, logit_tiles, tiles
-from cleftnet.prediction.tiles import smooth_weights
+from cleftnet.geometry import Box
+from cleftnet.prediction import Inference, tiles, whole_logits
 from cleftnet.volumes import Volume
 
 
@@ -16,32 +13,18 @@ def raw():
     return Volume(voxels, (40, 4, 4), (80.0, 8.0, 12.0))
 
 
-def assembled(net, raw, **options):
-    out = np.full((len(net.spec.heads), *raw.shape), np.nan, np.float32)
-    for done in logit_tiles(net, raw, **options):
-        assert np.isnan(out[(slice(None), *done.box.slices)]).all(), "a voxel was written twice"
-        out[(slice(None), *done.box.slices)] = done.logits
-    assert not np.isnan(out).any(), "a voxel was never written"
-    return out
-
-
-@pytest.mark.parametrize("overlap", [0.0, 0.5])
-def test_every_voxel_is_predicted_once(model, raw, overlap):
-    assembled(model.net, raw, overlap=overlap)
-
-
 def test_a_tile_says_what_the_network_says_about_that_patch(model, raw):
     box = Box((3, 13, 1), (11, 45, 33))  # the last tile, shifted inwards on all axes
     x = torch.from_numpy(raw[box].astype(np.float32) / 255)[None, None]
     with torch.no_grad():
         expected = model.net(x)[0].numpy()
-    out = assembled(model.net, raw, overlap=0.0)
-    assert out[:, 8:, 32:, 32:] == pytest.approx(expected[:, 5:, 19:, 31:], abs=1e-5)
+    out = whole_logits(model.net, raw, overlap=0.0)
+    assert out[:, 8:, 32:, 32:] == pytest.approx(expected[:, 5:, 19:, 31:], abs=1e-5)  # no other tile reaches there
 
 
 def test_prediction_leaves_the_network_in_the_mode_it_was_in(model, raw):
     model.net.train()
-    assembled(model.net, raw, overlap=0.0)
+    whole_logits(model.net, raw, overlap=0.0)
     assert model.net.training
 
 
@@ -50,21 +33,9 @@ def test_averaging_over_flips_and_turns_makes_a_prediction_that_turns_with_its_i
     voxels = np.random.default_rng(1).integers(0, 256, (8, 32, 32), np.uint8)
     turned = np.ascontiguousarray(np.rot90(voxels[::-1], axes=(1, 2)))
     for tta, same in ((True, True), (False, False)):
-        one = assembled(model.net, Volume(voxels), tta=tta)
-        two = assembled(model.net, Volume(turned), tta=tta)
+        one = whole_logits(model.net, Volume(voxels), tta=tta)
+        two = whole_logits(model.net, Volume(turned), tta=tta)
         assert np.allclose(np.rot90(one[:, ::-1], axes=(2, 3)), two, atol=1e-4) is same
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 11))
-def test_the_weights_of_overlapping_tiles_sum_to_one_at_every_voxel_and_none_is_zero(length, side, shared):
-    side = min(side, length)
-    starts = TileGrid(Box.of((length, 1, 1)), (side, 1, 1), (min(shared, side - 1), 0, 0)).starts[0]
-    total = np.zeros(length)
-    for start, weights in zip(starts, smooth_weights(starts, side), strict=True):
-        assert (weights > 0).all()
-        total[start : start + side] += weights
-    assert total == pytest.approx(np.ones(length), abs=1e-6)
 
 
 def test_threads_change_no_bit_and_are_given_back(model, raw):
@@ -72,7 +43,7 @@ def test_threads_change_no_bit_and_are_given_back(model, raw):
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            found.append(assembled(model.net, raw))
+            found.append(whole_logits(model.net, raw))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

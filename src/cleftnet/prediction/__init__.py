@@ -3,21 +3,20 @@
 Probabilities leave here calibrated, so that they mean what they say; only then do they become uint8.
 """
 
+from cleftnet.prediction.blending import whole_logits
 from cleftnet.prediction.blocks import DISTANCE, PROBABILITY, to_uint8
 from cleftnet.prediction.inference import Inference, best_device, overlap_in_voxels
 from cleftnet.prediction.predicting import predict
 from cleftnet.prediction.rehearsal import rehearse_prediction
-from cleftnet.prediction.tiles import Tile, logit_tiles
 
 __all__ = [
     "DISTANCE",
     "PROBABILITY",
     "Inference",
-    "Tile",
     "best_device",
-    "logit_tiles",
     "overlap_in_voxels",
     "predict",
     "rehearse_prediction",
     "to_uint8",
+    "whole_logits",
 ]

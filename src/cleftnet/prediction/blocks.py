@@ -6,12 +6,10 @@ volume was cut. How large blocks should be follows from that.
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +18,16 @@ import torch
 from cleftnet.blockwise import Tick
 from cleftnet.checkpoint import Float32, Model
 from cleftnet.geometry import Block, Box, IntZYX, TileGrid
+from cleftnet.prediction.blending import Blending
 from cleftnet.prediction.inference import Inference, best_device
 from cleftnet.prediction.masking import Mask
-from cleftnet.prediction.tiles import TileNetwork, smooth_weights
+from cleftnet.prediction.tiles import TileNetwork
 from cleftnet.volumes import Volume, WritableVolume
 from cleftnet.volumes.volume import Array
 
 PROBABILITY, DISTANCE = "volumes/probability", "volumes/distance"
 EMPTY_LOGIT = -30.0  # of the segmentation head where a tile was left out; the boundary head's is 0
 
-T = TypeVar("T")
 Arrays = dict[str, Array]
 
 
@@ -58,10 +56,6 @@ class BlockPrediction:
     how: Inference
     targets: Mapping[str, WritableVolume]
 
-    @property
-    def _blends(self) -> bool:
-        return self.how.blend == "smooth"
-
     def start(self, threads: int) -> None:
         """Take the network to this process's device, and as many threads as there are for it."""
         torch.set_num_threads(threads)
@@ -69,7 +63,7 @@ class BlockPrediction:
 
     def reads(self, write: Box) -> Box:
         """Return what has to be read for a write box."""
-        return self.tiles.reads(write, self._blends)
+        return self.tiles.reads(write)
 
     def read(self, block: Block) -> Data:
         """Read raw and mask."""
@@ -78,22 +72,27 @@ class BlockPrediction:
 
     def compute(self, block: Block, data: Data, tick: Tick) -> Arrays | None:
         """Return the block's arrays by name, or None where every tile was left out: new arrays are zero."""
-        tiles = list(self.tiles.touching(block.write, self._blends))
-        seen = [tile for tile in tiles if self._is_wanted(tile, data, block.read)]
-        if not seen:
+        wanted: list[Block] = []
+        empty: list[Block] = []
+        for tile in self.tiles.touching(block.write):
+            (wanted if self._is_wanted(tile, data, block.read) else empty).append(tile)
+        if not wanted:
             return None
+        heads = len(self.model.card.spec.heads)
+        blending, seen = Blending(self.tiles, block.write, heads), np.zeros(block.write.shape, np.bool_)
         network = TileNetwork(self.model.net, self.how)
-        logits = network.logits(seen, lambda box: data.raw[box.relative_to(block.read.start).slices])
-        watched = _counted(logits, len(seen), tick)
-        if self._blends:
-            found = set(seen)
-            arrays = self._smooth(block.write, watched, [tile for tile in tiles if tile not in found])
-        else:
-            arrays = self._keep(block.write, watched)
+        logits = network.logits(wanted, lambda box: data.raw[box.relative_to(block.read.start).slices])
+        for done, (tile, found) in enumerate(logits, start=1):
+            blending.add(tile, found)
+            seen[tile.read.intersect(block.write).relative_to(block.write.start).slices] = True
+            tick(done / len(wanted))
+        nothing = np.zeros((heads, *self.tiles.shape), np.float32)
+        nothing[0] = EMPTY_LOGIT
+        for tile in empty:
+            blending.add(tile, nothing)
         if data.wanted is not None:
-            for array in arrays.values():
-                array[~data.wanted[block.write.relative_to(block.read.start).slices]] = 0
-        return arrays
+            seen &= data.wanted[block.write.relative_to(block.read.start).slices]
+        return self._stored(blending.logits, seen)
 
     def write(self, block: Block, arrays: Arrays | None) -> None:
         """Write the block's arrays."""
@@ -101,66 +100,22 @@ class BlockPrediction:
             self.targets[name][block.write] = array
 
     def _is_wanted(self, tile: Block, data: Data, read: Box) -> bool:
-        if self.how.skip_empty and not data.raw[tile.read.relative_to(read.start).slices].any():
+        where = tile.read.relative_to(read.start).slices
+        if self.how.skip_empty and not data.raw[where].any():
             return False
-        used = tile.read if self._blends else tile.write
-        return data.wanted is None or bool(data.wanted[used.relative_to(read.start).slices].any())
+        return data.wanted is None or bool(data.wanted[where].any())
 
-    def _keep(self, write: Box, logits: Iterator[tuple[Block, Float32]]) -> Arrays:
-        """Every voxel from the tile that writes it."""
-        arrays = {name: np.zeros(write.shape, self.how.dtype) for name in self.targets}
-        for tile, whole in logits:
-            # what a tile writes is the same array whichever block asks: nothing is computed on a part of it
-            own = np.ascontiguousarray(whole[(slice(None), *tile.write.relative_to(tile.read.start).slices)])
-            part = tile.write.intersect(write)
-            for name, values in self._stored(own).items():
-                arrays[name][part.relative_to(write.start).slices] = values[part.relative_to(tile.write.start).slices]
+    def _stored(self, logits: Float32, seen: npt.NDArray[np.bool_]) -> Arrays:
+        """Return logits `heads z y x` as what is stored, by name; 0 where nothing was seen."""
+        arrays = {name: np.empty(seen.shape, self.how.dtype) for name in self.targets}
+        for z in range(len(seen)):  # in sections: what is computed on the way is larger than what is stored
+            section = np.ascontiguousarray(logits[:, z])
+            units = {PROBABILITY: self.model.probability(section), DISTANCE: self.model.distance(section)}
+            for name, unit in units.items():
+                if unit is not None:
+                    values = to_uint8(unit) if self.how.dtype == "uint8" else unit.astype(np.float32)
+                    arrays[name][z] = values * seen[z]
         return arrays
-
-    def _smooth(self, write: Box, logits: Iterator[tuple[Block, Float32]], left_out: list[Block]) -> Arrays:
-        """Every voxel from all tiles that read it, weighted by `smooth_weights`."""
-        heads = len(self.model.card.spec.heads)
-        total = np.zeros((heads, *write.shape), np.float32)
-        seen = np.zeros(write.shape, np.bool_)  # by any tile that was computed
-        nothing = np.zeros((heads, *self.tiles.shape), np.float32)
-        nothing[0] = EMPTY_LOGIT
-        for tile, whole in itertools.chain(logits, ((tile, nothing) for tile in left_out)):
-            part = tile.read.intersect(write)
-            seen[part.relative_to(write.start).slices] |= whole is not nothing
-            inside = part.relative_to(tile.read.start).slices
-            corner = tile.read.relative_to(self.tiles.box.start).start
-            z, y, x = (axis[n][where] for axis, n, where in zip(self._axes, corner, inside, strict=True))
-            weighted = whole[(slice(None), *inside)] * (z[:, None, None] * y[:, None] * x)
-            total[(slice(None), *part.relative_to(write.start).slices)] += weighted
-        arrays = {name: np.empty(write.shape, self.how.dtype) for name in self.targets}
-        for z0 in range(write.shape[0]):  # in sections: what is computed on the way is larger than what is stored
-            for name, values in self._stored(np.ascontiguousarray(total[:, z0 : z0 + 1])).items():
-                arrays[name][z0 : z0 + 1] = values * seen[z0 : z0 + 1]
-        return arrays
-
-    @functools.cached_property
-    def _axes(self) -> list[dict[int, Float32]]:
-        """The weights of the tiles along each axis, by where they begin."""
-        weights = (
-            smooth_weights(starts, side) for starts, side in zip(self.tiles.starts, self.tiles.shape, strict=True)
-        )
-        return [dict(zip(starts, found, strict=True)) for starts, found in zip(self.tiles.starts, weights, strict=True)]
-
-    def _stored(self, logits: Float32) -> Arrays:
-        """Return logits `heads z y x` as what is stored, by name."""
-        units = {PROBABILITY: self.model.probability(logits), DISTANCE: self.model.distance(logits)}
-        whole = self.how.dtype == "uint8"
-        return {
-            name: to_uint8(unit) if whole else unit.astype(np.float32)
-            for name, unit in units.items()
-            if unit is not None
-        }
-
-
-def _counted(logits: Iterator[T], number: int, tick: Tick) -> Iterator[T]:
-    for done, item in enumerate(logits, start=1):
-        yield item
-        tick(done / number)
 
 
 def to_uint8(unit: Float32) -> npt.NDArray[np.uint8]:

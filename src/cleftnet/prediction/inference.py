@@ -12,7 +12,6 @@ from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import OVERLAP, IntZYX
 from cleftnet.volumes import Volume
 
-Blend = Literal["keep", "smooth"]
 VoxelType = Literal["uint8", "float32"]
 Precision = Literal["float32", "bf16"]
 
@@ -22,11 +21,10 @@ class Inference:
     """How a trained network is run over a volume.
 
     Attributes:
-        overlap: Share of the patch that neighbouring tiles have in common, 0 to 0.9; the paper's is 0.
+        overlap: Share of the patch that neighbouring tiles have in common, 0 to 0.9; the paper's is 0. A voxel gets the mean of
+            all tiles that saw it, weighted by how far inside each it lies.
         tta: Average over flips and in-plane rotations (test-time augmentation), 16 times the work.
         patch: Another patch size z y x than the one trained with, the queries interpolated; None keeps it.
-        blend: Where tiles overlap: `keep` takes the tile that saw more of the surroundings, `smooth` a mean weighted by how
-            far inside each tile the voxel lies.
         dtype: Of the prediction: `uint8` (v stands for v / 255) or `float32`.
         mask: Where a prediction is wanted, nonzero; 0 elsewhere, and tiles without any such voxel are left out. It may have
             larger voxels than raw.
@@ -40,14 +38,13 @@ class Inference:
     overlap: float = OVERLAP
     tta: bool = False
     patch: IntZYX | None = None
-    blend: Blend = "keep"
     dtype: VoxelType = "uint8"
     mask: Volume | None = None
     skip_empty: bool = False
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        for name, known in (("blend", Blend), ("dtype", VoxelType), ("precision", Precision)):
+        for name, known in (("dtype", VoxelType), ("precision", Precision)):
             if getattr(self, name) not in get_args(known):
                 raise InputError(
                     f"unknown {name} '{getattr(self, name)}'; {nearest(getattr(self, name), [*get_args(known)])}"

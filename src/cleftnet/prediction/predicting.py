@@ -146,7 +146,7 @@ class Job:
     def bytes_per_voxel(self) -> int:
         """Memory that a voxel of a block takes in a process which reads one block, computes another and writes a third."""
         heads, stored = len(self.model.card.spec.heads), np.dtype(self.how.dtype).itemsize
-        blended = 4 * heads if self.how.blend == "smooth" else 0
+        blended = 4 * heads + 1
         return 2 * (self.raw.dtype.itemsize + (self.how.mask is not None) + heads * stored) + blended
 
     def block(self, division: Division) -> IntZYX:

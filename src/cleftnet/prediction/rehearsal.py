@@ -94,20 +94,20 @@ def rehearse_prediction(
     """
     job = Job.of(model, volume, roi, inference)
     grid = BlockGrid(job.raw.box, division.block or job.block(division), CHUNK)
-    tiles, blended = job.tiles, inference.blend == "smooth"
+    tiles = job.tiles
     middle = next(tiles.touching(Box.at([n // 2 for n in job.raw.shape], (1, 1, 1))))
     seconds = _measure(job, middle)
     gpus = torch.cuda.device_count()
     sharing = max(1, min(division.workers, gpus)) if gpus else 1
     largest = grid[0].write
-    read = tiles.reads(largest, blended)
+    read = tiles.reads(largest)
     blocks = job.bytes_per_voxel * largest.voxels + 2 * (read.voxels - largest.voxels) * job.raw.dtype.itemsize
     return Rehearsal(
         shape=job.raw.shape,
         block=largest.shape,
         blocks=len(grid),
         tiles=len(tiles),
-        computed_tiles=_computed(job, grid, blended),
+        computed_tiles=_computed(job, grid),
         bytes_per_process=_peak_bytes() + blocks,
         seconds_per_tile=seconds / sharing,
         processes=None if division.scheduler else max(1, division.workers),
@@ -126,7 +126,7 @@ def _measure(job: Job, tile: Block) -> float:
     return seconds / network.at_once
 
 
-def _computed(job: Job, grid: BlockGrid, blended: bool) -> int:
+def _computed(job: Job, grid: BlockGrid) -> int:
     """Tiles of all blocks together: the product over the axes of the sums along them, since blocks and tiles are grids."""
     _, height, width = grid.counts
     first_along = (
@@ -135,7 +135,7 @@ def _computed(job: Job, grid: BlockGrid, blended: bool) -> int:
         [grid[n] for n in range(width)],
     )
     return math.prod(
-        sum(job.tiles.counts(block.write, blended)[axis] for block in blocks) for axis, blocks in enumerate(first_along)
+        sum(job.tiles.counts(block.write)[axis] for block in blocks) for axis, blocks in enumerate(first_along)
     )
 
 

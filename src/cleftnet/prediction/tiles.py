@@ -1,4 +1,4 @@
-"""The network over tiles of its patch size: which tiles there are depends on the volume alone, never on who computes them."""
+"""The network over tiles of its patch size, as many at a time as there are threads: logits in, whoever asks for them."""
 
 from __future__ import annotations
 
@@ -6,34 +6,24 @@ import functools
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cleftnet.checkpoint import Float32
-from cleftnet.geometry import OVERLAP, Block, Box, IntZYX, TileGrid
+from cleftnet.geometry import Block, Box, IntZYX
 from cleftnet.nets.skeleton import Network
-from cleftnet.prediction.inference import Inference, overlap_in_voxels
+from cleftnet.prediction.inference import Inference
 from cleftnet.prediction.onednn import through_onednn
-from cleftnet.progress import track
-from cleftnet.volumes import Volume
 from cleftnet.volumes.volume import Array, intensity
 
 FEATURE_MAPS = 8  # about as many of the first level's are in memory at a time
 TILES_BYTES = 2**31  # of the tiles that are computed at the same time
-
-
-class Tile(NamedTuple):
-    """What the network says about one box: logits `heads z y x`, float32."""
-
-    box: Box
-    logits: Float32
 
 
 class _Turn(NamedTuple):
@@ -149,48 +139,3 @@ def inferring(net: Network) -> Iterator[None]:
             yield
     finally:
         net.train(was_training)
-
-
-def logit_tiles(net: Network, raw: Volume, *, overlap: float = OVERLAP, tta: bool = False) -> Iterator[Tile]:
-    """Run a network over a volume tile by tile, each voxel exactly once; memory is that of a few patches.
-
-    Args:
-        net: It runs where its weights are.
-        raw: Unsigned integers, or floats in 0-1, at least as large as the patch.
-        overlap: Share of the patch that neighbouring tiles have in common; each keeps the half it saw best.
-        tta: Average over flips and in-plane rotations (test-time augmentation), 16 times the work.
-
-    Raises:
-        InputError: when the volume is smaller than the patch.
-
-    Example:
-        >>> from cleftnet.nets.zoo import build
-        >>> net, raw = build("resunet", widths=(2, 4), patch=(2, 8, 8)), Volume(np.zeros((3, 8, 8), np.uint8))
-        >>> [(str(tile.box), tile.logits.shape) for tile in logit_tiles(net, raw, overlap=0)]
-        [('0:1,0:8,0:8', (1, 1, 8, 8)), ('1:3,0:8,0:8', (1, 2, 8, 8))]
-    """
-    network = TileNetwork(net, Inference(overlap=overlap, tta=tta))
-    grid = TileGrid(raw.box, net.spec.patch, overlap_in_voxels(net.spec.patch, overlap))
-    for tile, logits in track(network.logits(grid, raw.__getitem__), "predicting", len(grid)):
-        yield Tile(tile.write, logits[(slice(None), *tile.write.relative_to(tile.read.start).slices)])
-
-
-def smooth_weights(starts: Sequence[int], side: int) -> list[Float32]:
-    """Return for every tile along one axis how much each of its voxels counts; where tiles overlap, these sum to 1.
-
-    A voxel counts by its distance from the nearest end of the tile (a triangle, never zero). Since the weight of a voxel in
-    a tile is the product over the axes, and each axis sums to 1, so does the product: no sum of weights is kept anywhere.
-
-    Args:
-        starts: Where the tiles begin, ascending, the first at 0.
-        side: How long each is.
-
-    Example:
-        >>> [weights.tolist() for weights in smooth_weights([0, 2], 4)]
-        [[1.0, 1.0, 0.6666666865348816, 0.3333333432674408], [0.3333333432674408, 0.6666666865348816, 1.0, 1.0]]
-    """
-    hat = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)).astype(np.float64)
-    total = np.zeros(starts[-1] + side)
-    for start in starts:
-        total[start : start + side] += hat
-    return [(hat / total[start : start + side]).astype(np.float32) for start in starts]

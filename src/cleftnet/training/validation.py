@@ -20,7 +20,7 @@ from cleftnet.metrics.distances import cremi_score
 from cleftnet.metrics.predictions import predicted_mask
 from cleftnet.metrics.voxels import Mask, ScoreHistogram
 from cleftnet.nets.skeleton import Network
-from cleftnet.prediction import logit_tiles, to_uint8
+from cleftnet.prediction import to_uint8, whole_logits
 from cleftnet.volumes.volume import Array, Volume, intensity, is_cleft, is_labelled
 
 UInt8 = npt.NDArray[np.uint8]
@@ -85,12 +85,8 @@ def validate(net: Network, regions: Sequence[Region], *, overlap: float = OVERLA
     Returns:
         The calibration, the scores at the threshold with the best F1, and a picture.
     """
-    logits, labels = [], [region.labels.read() for region in regions]
-    for region in regions:
-        whole = np.empty(region.raw.shape, np.float32)
-        for done in logit_tiles(net, region.raw, overlap=overlap):
-            whole[done.box.slices] = done.logits[0]
-        logits.append(whole)
+    logits = [whole_logits(net, region.raw, overlap=overlap)[0] for region in regions]
+    labels = [region.labels.read() for region in regions]
     true, valid = [is_cleft(ids) for ids in labels], [is_labelled(ids) for ids in labels]
     calibration = fit_calibration(logits, true, valid)
     uncorrected = _histogram([to_uint8(Calibration().probability(part)) for part in logits], true, valid)

@@ -11,7 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleftnet.losses import LossSettings, boundary_loss, cleft_loss, coherence_loss, segmentation_loss
+from cleftnet.losses import (
+    LossSettings,
+    boundary_loss,
+    cleft_loss,
+    coherence_loss,
+    segmentation_loss,
+    signed_distance_loss,
+)
 
 FORMS = ("consistent", "as_printed")
 LN2, TANH1 = math.log(2), math.tanh(1)
@@ -252,3 +259,39 @@ def test_losses_do_not_depend_on_how_often_a_patch_is_repeated(form):
     many = cleft_loss(*(t.repeat(3, *[1] * (t.dim() - 1)) for t in (logits, target, distance)), LossSettings(form=form))
     for a, b in zip(once, many, strict=True):
         torch.testing.assert_close(a, b)
+
+
+# -- the signed distance of Heinrich et al. --
+
+
+def test_signed_distance_loss_of_four_voxels():
+    """Logits 1, 0, −1, 0 against tanh 1, 0.5, −tanh 1, −0.5: two voxels are right, two err by 0.5: 2 · 0.25 / 4."""
+    loss = signed_distance_loss(
+        voxels([1.0, 0.0, -1.0, 0.0]), voxels([TANH1, 0.5, -TANH1, -0.5]), classes([1, 1, 0, 0])
+    )
+    assert loss.item() == pytest.approx(0.125)
+
+
+def test_signed_distance_weighs_no_voxel():
+    """A cleft voxel in a hundred that errs by 0.5 costs what a background voxel does."""
+    target, distance = classes([1] + [0] * 99), voxels([0.5] + [-0.5] * 99)
+    right = distance.atanh()
+    miss, alarm = right.clone(), right.clone()
+    miss[..., 0], alarm[..., 1] = 0, 0
+    costs = [signed_distance_loss(logit, distance, target).item() for logit in (miss, alarm)]
+    assert costs == pytest.approx([0.0025, 0.0025])
+
+
+def test_by_the_signed_form_the_total_is_the_signed_distance_loss_alone():
+    logits, distance, target = torch.randn(1, 1, 1, 1, 4), voxels([TANH1, -0.5, -0.9, 0.0]), classes([1, 0, 0, 2])
+    loss = cleft_loss(logits, target, distance, LossSettings(form="signed_distance"))
+    assert loss.total == loss.boundary == signed_distance_loss(logits[:, 0], distance, target)
+    assert loss.segmentation == loss.coherence == 0
+
+
+def test_signed_distance_leaves_unlabelled_voxels_out():
+    logit = voxels([0.0, 0.0]).requires_grad_()
+    loss = signed_distance_loss(logit, voxels([0.5, 0.0]), classes([1, 2]))
+    loss.backward()
+    assert loss.item() == 0.25
+    assert logit.grad.flatten()[1] == 0

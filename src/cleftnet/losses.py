@@ -1,4 +1,4 @@
-"""The three losses of the label augmentor (Eqs. 7-10), pure functions of logits, classes and the tanh distance map.
+"""The three losses of the label augmentor (Eqs. 7-10), and one of related work: pure functions of logits and targets.
 
 Two of the printed formulas contradict the paper's own text (SPEC §3). `consistent`, the default, does what the text says;
 `as_printed` does what the formulas say. Unlabelled voxels are left out of every sum and share; sums are divided by the
@@ -24,15 +24,17 @@ from cleftnet.volumes.volume import CLEFT, UNLABELLED
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
     from jaxtyping import Float, UInt8
 
-Form = Literal["consistent", "as_printed"]
+Reading = Literal["consistent", "as_printed"]  # of the two misprinted formulas
+Form = Literal[Reading, "signed_distance"]
 SMALLEST = 1e-6  # the printed Eq. 9 takes log of a boundary value that may be 0: clamped here
 
 
 class LossSettings(BaseModel):
-    """The weights of Eq. 10 and the reading of the two misprinted formulas.
+    """The weights of Eq. 10 and the reading of the two misprinted formulas, or another loss in its place.
 
     Attributes:
-        form: `consistent` with the paper's text, or `as_printed`.
+        form: `consistent` with the paper's text, or `as_printed`; or `signed_distance`, the regression of Heinrich et al.
+            2018 for a network with one head, which knows no weights.
         boundary_weight: α₁.
         coherence_weight: α₂.
     """
@@ -43,9 +45,14 @@ class LossSettings(BaseModel):
     boundary_weight: float = Field(0.5, ge=0)
     coherence_weight: float = Field(0.2, ge=0)
 
+    @property
+    def signed(self) -> bool:
+        """Whether the targets are distances that go on outside clefts."""
+        return self.form == "signed_distance"
+
 
 class Losses(NamedTuple):
-    """The loss of Eq. 10 and its parts, scalars; the parts that a network has no head for are zero."""
+    """The loss and its parts, scalars; the parts that a network has no head for, or the form does not have, are zero."""
 
     total: Tensor
     segmentation: Tensor
@@ -116,7 +123,7 @@ def boundary_loss(
     logit: Float[Tensor, "b z y x"],
     distance: Float[Tensor, "b z y x"],
     classes: UInt8[Tensor, "b z y x"],
-    form: Form = "consistent",
+    form: Reading = "consistent",
     counts: Counts | None = None,
 ) -> Float[Tensor, ""]:
     """Weighted squared error, Eq. 8: `β Σ_{y>0} (y − ŷ)² + (1−β) Σ_{y=0} (y − ŷ)²` with `ŷ = tanh(logit)`.
@@ -143,7 +150,7 @@ def coherence_loss(
     segmentation_logit: Float[Tensor, "b z y x"],
     boundary_logit: Float[Tensor, "b z y x"],
     classes: UInt8[Tensor, "b z y x"],
-    form: Form = "consistent",
+    form: Reading = "consistent",
     counts: Counts | None = None,
 ) -> Float[Tensor, ""]:
     """Penalty on heads that contradict each other, Eq. 9, with `P = sigmoid(segmentation)`, `ŷ = tanh(boundary)`.
@@ -175,6 +182,33 @@ def coherence_loss(
     return counts.mean(torch.where(inside, above, below), classes != UNLABELLED)
 
 
+def signed_distance_loss(
+    logit: Float[Tensor, "b z y x"],
+    distance: Float[Tensor, "b z y x"],
+    classes: UInt8[Tensor, "b z y x"],
+    counts: Counts | None = None,
+) -> Float[Tensor, ""]:
+    """Mean squared error of the signed tanh distance, `Σ (y − tanh(logit))²` (Heinrich et al. 2018), no voxel weighted.
+
+    The logit's sign says on which side of a boundary the voxel lies, so that a threshold is put on it as on any other.
+
+    Args:
+        logit: The one head's output, `b z y x`.
+        distance: The signed tanh distance map `b z y x`, positive inside clefts.
+        classes: uint8 `b z y x`; only used to leave unlabelled voxels out.
+        counts: Those of the whole batch where this is a part of it; without, this is all of it.
+
+    Returns:
+        A scalar, ≥ 0.
+
+    Example:
+        >>> float(signed_distance_loss(torch.zeros(1, 1, 1, 2), torch.tensor([[[[0.5, -0.5]]]]), torch.ones(1, 1, 1, 2)))
+        0.25
+    """
+    counts = counts or Counts.of(classes, distance)
+    return counts.mean((distance - logit.float().tanh()) ** 2, classes != UNLABELLED)
+
+
 def cleft_loss(
     logits: Float[Tensor, "b heads z y x"],
     classes: UInt8[Tensor, "b z y x"],
@@ -182,12 +216,12 @@ def cleft_loss(
     settings: LossSettings,
     counts: Counts | None = None,
 ) -> Losses:
-    """The loss of Eq. 10, `L_s + α₁ L_b + α₂ L_c`; a network without boundary head has `L_s` alone.
+    """The loss of Eq. 10, `L_s + α₁ L_b + α₂ L_c`; a network without boundary head has `L_s` alone, or the signed distance.
 
     Args:
         logits: `b heads z y x`, one head or two.
         classes: uint8 `b z y x`: 0 not cleft, 1 cleft, 2 unlabelled.
-        distance: The tanh distance map `b z y x` in 0-1.
+        distance: The tanh distance map `b z y x`, in 0-1, or signed where the form is `signed_distance`.
         settings: Weights and form.
         counts: Those of the whole batch where this is a part of it; without, this is all of it.
 
@@ -195,6 +229,10 @@ def cleft_loss(
         The total and its parts, scalars.
     """
     counts = counts or Counts.of(classes, distance)
+    if settings.form == "signed_distance":
+        error = signed_distance_loss(logits[:, 0], distance, classes, counts)
+        zero = torch.zeros_like(error)
+        return Losses(error, zero, error, zero)
     segmentation = segmentation_loss(logits[:, 0], classes, counts)
     if logits.shape[1] == 1:
         zero = torch.zeros_like(segmentation)

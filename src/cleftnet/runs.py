@@ -110,7 +110,10 @@ def open_data(recipe: Recipe) -> tuple[Data, Callable[[], JsonValue]]:
         _must_hold(region.raw, recipe.net.patch)
     learned = [volume.open() for volume in recipe.data.train]
     patches = PatchSampler(
-        [LabelledVolume.read(*region, scale_nm=recipe.data.distance_scale_nm) for region in learned],
+        [
+            LabelledVolume.read(*region, scale_nm=recipe.data.distance_scale_nm, signed=recipe.loss.signed)
+            for region in learned
+        ],
         recipe.net.patch,
         length=recipe.training.steps * recipe.training.batch,
         seed=recipe.seed,

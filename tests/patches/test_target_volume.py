@@ -176,3 +176,23 @@ def test_only_the_path_travels_to_another_process(labels, cache):
     volume.read()
     assert len(pickle.dumps(volume)) < 2000 < volume.read().nbytes
     assert np.array_equal(pickle.loads(pickle.dumps(volume)).read(), volume.read())
+
+
+@pytest.mark.parametrize(("voxel_size", "scale_nm"), [((40, 4, 4), None), ((40, 4, 4), 12), ((10, 10, 10), 12)])
+def test_tiles_give_the_signed_targets_of_the_whole(voxel_size, scale_nm):
+    ids = blobs((30, 60, 50), 3, unlabelled=True)
+    nm = {} if scale_nm is None else {"unit": "nm", "voxel_size_nm": voxel_size, "scale_nm": scale_nm}
+    expected = np.where(is_labelled(ids), distance_map(ids, signed=True, **nm), UNKNOWN)
+    found = target_volume(Volume(ids, voxel_size), scale_nm=scale_nm, signed=True, tile_vox=(24, 24, 24)).read()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_signed_targets_are_kept_apart_and_the_others_where_they_always_were(labels, cache):
+    kept(labels, signed=True)
+    (signed,) = (cache / "targets").iterdir()
+    kept(labels)
+    assert {f.name for f in (cache / "targets").iterdir()} == {signed.name, "1edf4987f381ab20461eab320af50536.npy"}
+
+
+def test_a_tile_without_cleft_is_far_outside():
+    assert target_volume(Volume(np.zeros((1, 2, 2), np.uint64)), signed=True).read() == pytest.approx(-np.tanh(3))

@@ -127,3 +127,38 @@ def test_a_map_in_nm_asks_for_voxel_size_and_scale(wrong):
 def test_an_unknown_unit_names_those_there_are():
     with pytest.raises(InputError, match="unknown distance unit 'um'; expected 'voxel' or 'nm'"):
         distance_map(row(0, 7, 0), unit="um")
+
+
+# -- signed --
+
+
+def test_outside_a_signed_map_counts_down_from_the_cleft():
+    assert_row(row(0, 0, 7, 7, 7, 0), [-TWO, -ONE, ONE, TWO, ONE, -ONE], signed=True)
+
+
+def test_a_signed_map_ends_three_scales_outside():
+    assert_row(row(7, 0, 0, 0, 0, 0), [ONE, -ONE, -TWO, -THREE, -THREE, -THREE], signed=True)
+    assert_row(row(0, 0), [-THREE, -THREE], signed=True)
+
+
+def test_a_signed_map_in_nm_is_scaled_outside_as_inside():
+    half = math.tanh(0.5)
+    nm = {"unit": "nm", "voxel_size_nm": (50, 25, 25), "scale_nm": 50}
+    assert_row(row(0, 0, 7, 0), [-ONE, -half, half, -half], signed=True, **nm)
+
+
+def test_a_signed_map_is_0_where_nobody_labelled():
+    assert_row(row(0, 7, 7, INVALID, 0), [-ONE, ONE, TWO, 0, -TWO], signed=True)
+
+
+@settings(deadline=None, max_examples=40)
+@given(small_labels)
+def test_outside_it_is_the_distance_to_the_nearest_cleft_voxel_and_inside_as_ever(labels):
+    found, unsigned = distance_map(labels, signed=True), distance_map(labels)
+    at, cleft = np.argwhere(np.ones(labels.shape)), is_cleft(labels)
+    clefts = at[cleft.ravel()]
+    outside = np.array([np.linalg.norm(clefts - v, axis=1).min(initial=3) for v in at]).reshape(labels.shape)
+    expected = np.where(cleft, unsigned, -np.tanh(np.minimum(outside, 3)) * is_labelled(labels))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert np.array_equal(found[cleft], unsigned[cleft])
+    assert found.min() > -1

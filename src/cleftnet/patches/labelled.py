@@ -25,20 +25,23 @@ class LabelledVolume:
 
     Args:
         raw: Gray values: unsigned integers, or floats in 0-1.
-        target: float32, the distance of Eq. 6 or `UNKNOWN`, as `target_volume` gives it.
+        target: float32, the distance or `UNKNOWN`, as `target_volume` gives it.
     """
 
     raw: Volume
     target: Volume
 
     @classmethod
-    def read(cls, raw: Volume, labels: Volume, *, scale_nm: float | None = None) -> LabelledVolume:
+    def read(
+        cls, raw: Volume, labels: Volume, *, scale_nm: float | None = None, signed: bool = False
+    ) -> LabelledVolume:
         """Augment the labels (Eq. 6), or find them augmented by an earlier run; raw is left where it is.
 
         Args:
             raw: Any unsigned integer or 0-1 float type.
             labels: Instance ids in the house's convention, of the same shape.
             scale_nm: None measures boundary distance in voxels, as printed; a number in nm divided by it.
+            signed: Whether the distance goes on outside clefts, with a minus.
 
         Raises:
             InputError: when the shapes differ, or raw has another type.
@@ -49,7 +52,7 @@ class LabelledVolume:
                 f"arrays of one shape, or labels whose offset places them"
             )
         intensity(np.empty(0, raw.dtype))  # refuses the type now, not in a worker process at the first patch
-        return cls(raw, target_volume(labels, scale_nm=scale_nm))
+        return cls(raw, target_volume(labels, scale_nm=scale_nm, signed=signed))
 
     @property
     def shape(self) -> IntZYX:

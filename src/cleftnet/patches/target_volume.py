@@ -24,7 +24,7 @@ import pooch
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX, tile
 from cleftnet.patches.patch import UNKNOWN, Float32
-from cleftnet.patches.targets import FARTHEST, distance_map
+from cleftnet.patches.targets import FARTHEST, FARTHEST_OUTSIDE, distance_map
 from cleftnet.progress import note, track
 from cleftnet.volumes.atomic import replacing
 from cleftnet.volumes.slabs import slabs
@@ -46,10 +46,11 @@ def target_volume(
     labels: Volume,
     *,
     scale_nm: float | None = None,
+    signed: bool = False,
     in_memory_voxels: int = IN_MEMORY_VOXELS,
     tile_vox: IntZYX = TILE_VOX,
 ) -> Volume:
-    """Return the targets of a label volume: float32, the distance of Eq. 6, or `UNKNOWN` where nobody labelled.
+    """Return the targets of a label volume: float32, the distance of Eq. 6 or a signed one, or `UNKNOWN` where nobody labelled.
 
     Larger volumes are read once to know them by a checksum; where their targets have been computed before, these are mapped
     into memory from the cache folder, and computed again should the file there be damaged.
@@ -57,6 +58,7 @@ def target_volume(
     Args:
         labels: Instance ids in the house's convention.
         scale_nm: None measures boundary distance in voxels, as printed; a number in nm divided by it.
+        signed: Whether the distance goes on outside clefts, with a minus (`distance_map`).
         in_memory_voxels: Up to this size the targets stay in memory and nothing is kept.
         tile_vox: The largest tile computed at once, its context included; grown where the distances reach farther.
 
@@ -71,12 +73,12 @@ def target_volume(
     tiles = _tiles(labels.box, sides, scale_nm or 1.0, tile_vox)
     store: Array | MappedArray
     if labels.box.voxels <= in_memory_voxels:
-        store = np.concatenate(list(_slabs_of_targets(labels, tiles, scale_nm)))
+        store = np.concatenate(list(_slabs_of_targets(labels, tiles, scale_nm, signed)))
     else:
-        path = cache_folder() / "targets" / f"{_key(labels, scale_nm)}.npy"
+        path = cache_folder() / "targets" / f"{_key(labels, scale_nm, signed)}.npy"
         if not _intact(path):
             note(f"measuring the boundary distances of {labels.address} once; they are kept in {path}")
-            _keep(path, labels.shape, _slabs_of_targets(labels, tiles, scale_nm))
+            _keep(path, labels.shape, _slabs_of_targets(labels, tiles, scale_nm, signed))
         store = MappedArray(str(path))
     return Volume(store, labels.voxel_size, labels.offset_nm, f"targets of {labels.address}")
 
@@ -116,34 +118,35 @@ def _tiles(box: Box, sides: FloatZYX, scale: float, largest: IntZYX) -> list[Blo
     return list(tile(box, shape, [min(2 * r, side - 1) for r, side in zip(reach, shape, strict=True)]))
 
 
-def _slabs_of_targets(labels: Volume, tiles: list[Block], scale_nm: float | None) -> Iterator[Float32]:
+def _slabs_of_targets(labels: Volume, tiles: list[Block], scale_nm: float | None, signed: bool) -> Iterator[Float32]:
     """Compute the targets, and yield them in slabs of whole sections, first to last."""
     _, height, width = labels.shape
     tracked = track(tiles, "measuring boundary distances", len(tiles))  # tiles come in z y x order
     for (z0, z1), row in itertools.groupby(tracked, key=lambda t: (t.write.start[0], t.write.stop[0])):
         slab = np.empty((z1 - z0, height, width), np.float32)
         for block in row:
-            target = _targets(labels[block.read], labels.voxel_size, scale_nm)
+            target = _targets(labels[block.read], labels.voxel_size, scale_nm, signed)
             slab[block.write.relative_to((z0, 0, 0)).slices] = target[block.write.relative_to(block.read.start).slices]
         yield slab
 
 
-def _targets(ids: Array, voxel_size_nm: FloatZYX | None, scale_nm: float | None) -> Float32:
+def _targets(ids: Array, voxel_size_nm: FloatZYX | None, scale_nm: float | None, signed: bool) -> Float32:
     if not ids.any():  # most of a volume holds no cleft
-        return np.zeros(ids.shape, np.float32)
+        return np.full(ids.shape, -np.tanh(np.float32(FARTHEST_OUTSIDE)) if signed else 0, np.float32)
     if scale_nm is None:
-        distance = distance_map(ids)
+        distance = distance_map(ids, signed=signed)
     else:
-        distance = distance_map(ids, unit="nm", voxel_size_nm=voxel_size_nm, scale_nm=scale_nm)
+        distance = distance_map(ids, unit="nm", voxel_size_nm=voxel_size_nm, scale_nm=scale_nm, signed=signed)
     distance[~is_labelled(ids)] = UNKNOWN
     return distance
 
 
-def _key(labels: Volume, scale_nm: float | None) -> str:
+def _key(labels: Volume, scale_nm: float | None, signed: bool) -> str:
     """A name for everything that the targets depend on."""
     known = hashlib.blake2b(digest_size=16)
     geometry = None if scale_nm is None else (labels.voxel_size_nm, scale_nm)
-    known.update(repr((_LAYOUT, labels.shape, labels.dtype.str, geometry)).encode())
+    kind = ("signed", FARTHEST_OUTSIDE) if signed else ()  # what was kept before there were signed ones is found again
+    known.update(repr((_LAYOUT, labels.shape, labels.dtype.str, geometry, *kind)).encode())
     for slab in slabs(labels.box):
         known.update(repr(slab).encode())
         known.update(np.ascontiguousarray(labels[slab]).data)

@@ -60,7 +60,7 @@ def distance_map(
         >>> distance_map(np.array([[[0, 5, 5, 5, 0]]], np.uint64)).round(2).tolist()
         [[[0.0, 0.7599999904632568, 0.9599999785423279, 0.7599999904632568, 0.0]]]
         >>> distance_map(np.array([[[0, 0, 5]]], np.uint64), signed=True).round(2).tolist()
-        [[[-0.9599999785423279, -0.7599999904632568, 1.0]]]
+        [[[-0.9599999785423279, -0.7599999904632568, 0.7599999904632568]]]
     """
     spacing = _spacing(unit, voxel_size_nm, scale_nm)
     cleft, labelled = is_cleft(labels), is_labelled(labels)

@@ -55,7 +55,8 @@ def test_the_way_from_recipe_to_scores(cremi_file, tmp_path):
     scores = json.loads(cleftnet("evaluate", tmp_path / "p.hdf", cremi_file, "--roi", "0:16,64:96,0:96", "--json"))
     keys = "cremi_score adgt adf f1 precision recall auc fp_far fn_far threshold voxels_scored objects"
     assert set(keys.split()) <= set(scores)
-    assert set(scores["objects"]) == {"precision", "recall", "f1", "true", "predicted", "matched"}
+    keys = "precision recall f1 true predicted matched splits merges by_size average_precision"
+    assert set(scores["objects"]) == set(keys.split())
     assert scores["voxels_scored"] == 16 * 32 * 96
 
 

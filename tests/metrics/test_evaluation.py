@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
-from cleftnet.metrics.evaluation import SWEEP_GRID, evaluate
+from cleftnet.metrics.evaluation import SWEEP_GRID, Scoring, evaluate
 from cleftnet.metrics.halo import Blocks
-from cleftnet.metrics.objects import ObjectScores
-from cleftnet.metrics.scores import mean_evaluation
+from cleftnet.metrics.scores import OBJECT_SCORES, mean_evaluation
 from cleftnet.volumes.opening import LABELS, open_volume
 from cleftnet.volumes.slabs import slabs
 from cleftnet.volumes.volume import INVALID, Volume
@@ -50,6 +49,10 @@ def labels(*values, **more):
     return volume(values, np.uint64, **more)
 
 
+def counted(result):
+    return result.objects.true, result.objects.predicted, result.objects.matched
+
+
 def test_every_score_of_a_drawn_row():
     """Pixels of 4 nm, threshold 0.5, so that 128 and more are predicted.
 
@@ -66,7 +69,13 @@ def test_every_score_of_a_drawn_row():
     assert (values["adgt"], values["adf"], values["cremi_score"]) == (2, 4, 3)
     assert (values["precision"], values["recall"], values["f1"]) == (1 / 2, 1 / 3, 0.4)
     assert values["auc"] == pytest.approx(5.5 / 9)
-    assert values["objects"] == {"precision": 1, "recall": 0.5, "f1": 2 / 3, "true": 2, "predicted": 1, "matched": 1}
+    counts = {"true": 2, "predicted": 1, "matched": 1, "splits": 0, "merges": 0}
+    nothing = {"true": 0, "found": 0, "predicted": 0, "right": 0}
+    bounds = [(0, 1e6), (1e6, 3e6), (3e6, 1e7), (1e7, None)]
+    classes = [{"low_nm3": low, "high_nm3": high, **nothing} for low, high in bounds]
+    classes[0] |= {"true": 2, "found": 1, "predicted": 1, "right": 1}
+    scores = {"precision": 1, "recall": 0.5, "f1": 2 / 3, "average_precision": 0.5}
+    assert values["objects"] == {**scores, **counts, "by_size": classes}
     assert (values["threshold"], values["voxels_scored"], values["undefined"], values["warnings"]) == (0.5, 6, {}, [])
 
 
@@ -80,7 +89,7 @@ def test_invalid_voxels_are_left_out_of_every_score():
     """Without the two invalid voxels the prediction is perfect."""
     result = evaluate(probability(200, 0, 200, 200), labels(7, 0, INVALID, INVALID))
     assert (result.f1, result.cremi_score, result.auc, result.to_json()["voxels_scored"]) == (1, 0, 1, 2)
-    assert result.objects == ObjectScores(true=1, predicted=1, matched=1)
+    assert counted(result) == (1, 1, 1)
 
 
 def test_a_perfect_prediction_of_labels_scores_perfectly():
@@ -107,7 +116,8 @@ def test_a_perfect_prediction_of_labels_scores_perfectly():
             probability(0, 200, 0),
             labels(0, 0, 0),
             dict.fromkeys(
-                ["cremi_score", "adgt", "adf", "recall", "auc", "objects.recall"], "the truth holds no cleft voxel here"
+                ["cremi_score", "adgt", "adf", "recall", "auc", "objects.recall", "objects.average_precision"],
+                "the truth holds no cleft voxel here",
             ),
             id="nothing true",
         ),
@@ -115,7 +125,7 @@ def test_a_perfect_prediction_of_labels_scores_perfectly():
             probability(0, 200, 0),
             labels(INVALID, INVALID, INVALID),
             dict.fromkeys(
-                [*KEYS[:7], "objects.precision", "objects.recall", "objects.f1"],
+                [*KEYS[:7], *(f"objects.{name}" for name in OBJECT_SCORES)],
                 "no voxel of the region is labelled",
             ),
             id="all invalid",
@@ -123,13 +133,19 @@ def test_a_perfect_prediction_of_labels_scores_perfectly():
         pytest.param(
             volume([0, 1, 1], bool),
             labels(0, 7, 0),
-            {"auc": "a mask volume has no ROC curve; it takes a probability"},
+            {
+                "auc": "a mask volume has no ROC curve; it takes a probability",
+                "objects.average_precision": "a mask volume has no probability to rank clefts by",
+            },
             id="mask",
         ),
         pytest.param(
             labels(0, 3, 4),
             labels(0, 7, 0),
-            {"auc": "a labels volume has no ROC curve; it takes a probability"},
+            {
+                "auc": "a labels volume has no ROC curve; it takes a probability",
+                "objects.average_precision": "a labels volume has no probability to rank clefts by",
+            },
             id="labels",
         ),
     ],
@@ -139,7 +155,7 @@ def test_a_score_that_is_not_defined_is_none_and_says_why(prediction, truth, und
     values = result.to_json()
     values |= {f"objects.{name}": value for name, value in values["objects"].items()}
     assert result.undefined == undefined
-    scores = [*KEYS[:9], *(f"objects.{name}" for name in ("precision", "recall", "f1"))]
+    scores = [*KEYS[:9], *(f"objects.{name}" for name in OBJECT_SCORES)]
     assert [name for name in scores if values[name] is None] == [name for name in scores if name in undefined]
 
 
@@ -244,9 +260,34 @@ def test_slabs_that_are_parts_of_slices_are_put_together_again(monkeypatch):
 
 
 def test_a_truth_given_as_mask_has_its_components_as_clefts():
-    assert evaluate(probability(200, 0, 200), volume([1, 0, 1], bool)).objects == ObjectScores(
-        true=2, predicted=2, matched=2
-    )
+    assert counted(evaluate(probability(200, 0, 200), volume([1, 0, 1], bool))) == (2, 2, 2)
+
+
+def test_splits_merges_sizes_and_the_curve_of_a_drawn_row():
+    """Pixels of 640 nm³. Cleft 7 (4 pixels) is in two pieces, 8 and 9 are under one; the last prediction is false and surer.
+
+    truth        7   7   7   7   .   8   .   9   .   .       sizes 4, 1, 1
+    prediction  200  .  200 200  .  150 150 150  .  255      sizes 1, 2, 3, 1; means 200, 200, 150, 255
+    By mean probability: the false one first, then 7's two pieces, of which one is matched, then the merge.
+    """
+    truth = labels(7, 7, 7, 7, 0, 8, 0, 9, 0, 0)
+    objects = evaluate(probability(200, 0, 200, 200, 0, 150, 150, 150, 0, 255), truth).objects
+    assert (objects.splits, objects.merges, objects.matched) == (1, 1, 2)
+    assert [(c.true, c.found, c.predicted, c.right) for c in objects.by_size] == [(3, 2, 4, 2), *[(0, 0, 0, 0)] * 3]
+    assert objects.curve.scores.tolist() == [1, 200 / 255, 150 / 255]
+    assert objects.curve.precision.tolist() == [0, 1 / 3, 1 / 2]
+    assert objects.curve.recall.tolist() == [0, 1 / 3, 2 / 3]
+    assert objects.average_precision == pytest.approx(1 / 3 * 1 / 3 + 1 / 3 * 1 / 2)
+
+
+def test_clefts_can_match_by_the_distance_of_their_centroids():
+    """Truth at pixels 0 and 1, centroid 2 nm; prediction at 3, 12 nm: 10 nm apart, and no voxel shared."""
+    prediction, truth = probability(0, 0, 0, 200), labels(7, 7, 0, 0)
+    assert evaluate(prediction, truth).objects.matched == 0
+    assert evaluate(prediction, truth, scoring=Scoring(match_nm=10)).objects.matched == 1
+    assert evaluate(prediction, truth, scoring=Scoring(match_nm=9.9)).objects.matched == 0
+    with pytest.raises(InputError, match="-1 nm"):
+        Scoring(match_nm=-1)
 
 
 @settings(max_examples=12, deadline=None)
@@ -259,7 +300,7 @@ def test_blocks_with_a_halo_that_covers_give_the_same_scores_as_the_whole(seed, 
     if as_float:
         prediction = Volume((predicted / 255).astype(np.float32), SIZE_NM)
     whole = evaluate(prediction, truth, sweep=True).to_json()
-    parts = evaluate(prediction, truth, sweep=True, blocks=Blocks((3, 6, 4), halo_nm=400)).to_json()
+    parts = evaluate(prediction, truth, sweep=True, scoring=Scoring(blocks=Blocks((3, 6, 4), halo_nm=400))).to_json()
     assert parts.pop("objects") is None
     assert parts["undefined"].pop("objects").startswith("scored block by block")
     whole.pop("objects")
@@ -270,7 +311,9 @@ def test_blocks_with_a_halo_that_covers_give_the_same_scores_as_the_whole(seed, 
 def test_blocks_with_a_halo_too_small_say_that_their_scores_are_lower_bounds():
     predicted, true = np.zeros((20, 1, 1), np.uint8), np.zeros((20, 1, 1), np.uint64)
     predicted[0], true[19] = 200, 7
-    result = evaluate(Volume(predicted, SIZE_NM), Volume(true, SIZE_NM), blocks=Blocks((2, 1, 1), halo_nm=240))
+    result = evaluate(
+        Volume(predicted, SIZE_NM), Volume(true, SIZE_NM), scoring=Scoring(blocks=Blocks((2, 1, 1), halo_nm=240))
+    )
     assert (result.exact, result.scores.distances.fp_far) == (False, 1)
     assert result.warnings == (
         "2 distances reach beyond the halo of their block; ADGT, ADF and CREMI score are lower bounds",
@@ -289,7 +332,9 @@ def test_blocks_know_that_a_mask_is_empty_everywhere():
     predicted = np.zeros((20, 1, 1), np.uint8)
     predicted[0] = 200
     blocks = Blocks((2, 1, 1), halo_nm=240)
-    result = evaluate(Volume(predicted, SIZE_NM), Volume(np.zeros((20, 1, 1), np.uint64), SIZE_NM), blocks=blocks)
+    result = evaluate(
+        Volume(predicted, SIZE_NM), Volume(np.zeros((20, 1, 1), np.uint64), SIZE_NM), scoring=Scoring(blocks=blocks)
+    )
     assert (result.cremi_score, result.to_json()["adgt"], result.exact) == (None, None, True)
     assert result.sections[0].distances.adgt is None
 
@@ -330,7 +375,7 @@ def test_rows_show_every_score_with_its_unit_or_why_it_is_missing():
     assert rows["cremi_score"] == ["-", "no voxel is predicted as cleft (threshold 0.5)"]
     assert rows["recall"] == ["0.0000", ""]
     assert rows["fn_far"] == ["1", "voxels"]
-    assert rows["objects f1"] == ["0.0000", "0 matched of 1 true, 0 predicted"]
+    assert rows["objects f1"] == ["0.0000", "0 matched of 1 true, 0 predicted, 0 splits, 0 merges"]
     assert rows["objects precision"] == ["-", "no voxel is predicted as cleft (threshold 0.5)"]
     assert "objects recall" not in rows
     nothing = {name: rest for name, *rest in evaluate(probability(0, 9, 0), labels(0, 0, 0)).rows()}
@@ -355,15 +400,11 @@ def test_a_score_that_one_volume_lacks_has_no_mean():
 def test_whole_clefts_are_averaged_too_and_counted_together():
     """A volume with 1 cleft found of 2, and one with its only cleft found: recall 1/2 and 1, mean 3/4; 2 of 3 clefts."""
     half = evaluate(probability(200, 0, 0, 0), labels(7, 0, 8, 0))
-    mean = mean_evaluation([half, evaluate(probability(200, 0), labels(7, 0))])
-    assert mean.to_json()["objects"] == {
-        "precision": 1,
-        "recall": 0.75,
-        "f1": pytest.approx((2 / 3 + 1) / 2),
-        "true": 3,
-        "predicted": 2,
-        "matched": 2,
-    }
+    objects = mean_evaluation([half, evaluate(probability(200, 0), labels(7, 0))]).to_json()["objects"]
+    assert [objects[name] for name in OBJECT_SCORES] == [1, 0.75, pytest.approx((2 / 3 + 1) / 2), 0.75]
+    assert [objects[name] for name in ("true", "predicted", "matched", "splits", "merges")] == [3, 2, 2, 0, 0]
+    smallest = {"low_nm3": 0, "high_nm3": 1e6, "true": 3, "found": 2, "predicted": 2, "right": 2}
+    assert objects["by_size"][0] == smallest
 
 
 def test_the_mean_of_objects_keeps_the_reason_it_is_missing():
@@ -376,7 +417,7 @@ def test_the_mean_of_objects_keeps_the_reason_it_is_missing():
 
 
 def test_clefts_that_were_not_matched_have_no_mean():
-    blocks = evaluate(probability(200, 0), labels(7, 0), blocks=Blocks(shape=(1, 1, 1)))
+    blocks = evaluate(probability(200, 0), labels(7, 0), scoring=Scoring(blocks=Blocks(shape=(1, 1, 1))))
     mean = mean_evaluation([blocks])
     assert mean.to_json()["objects"] is None
     assert mean.rows()[-1][:2] == ("objects", "-")
@@ -401,7 +442,10 @@ def test_the_real_volume_scores_perfectly_against_itself_and_one_section_off_by_
     real = DATA / "vnc-l3/vnc-l3.hdf"
     same = evaluate(real, real)
     assert (same.cremi_score, same.f1, same.scores.counts.voxels) == (0, 1, 20 * 1024 * 768)
-    assert same.objects == ObjectScores(true=37, predicted=37, matched=37)
+    assert counted(same) == (37, 37, 37)
+    assert [(c.true, c.found, c.predicted, c.right) for c in same.objects.by_size] == [
+        (n, n, n, n) for n in (10, 12, 15, 0)
+    ]
     truth = open_volume(real, default=LABELS)
     moved = np.roll(truth.read(), 1, axis=0)
     moved[0] = 0

@@ -6,29 +6,40 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cleftnet.errors import InputError
-from cleftnet.metrics.objects import Instances, ObjectScores, match_clefts
-from cleftnet.volumes.volume import INVALID, OUTSIDE
+from cleftnet.metrics.breakdown import SizeClass
+from cleftnet.metrics.objects import Instances, ObjectScores
+from cleftnet.metrics.pairing import pair_by_overlap
+from cleftnet.volumes.volume import INVALID, OUTSIDE, is_labelled
 
 
 def row(*ids):
     return np.array([[ids]], np.uint64)
 
 
-def scores(true, predicted, matched):
-    return ObjectScores(true=true, predicted=predicted, matched=matched)
+def match_clefts(predicted, true):
+    valid = None if true.dtype == np.bool_ else is_labelled(true)
+    return pair_by_overlap(Instances.of_labels(predicted, valid), Instances.of_labels(true)).scores
+
+
+def scores(true, predicted, matched, splits=0, merges=0):
+    return ObjectScores(true, predicted, matched, splits, merges)
 
 
 @pytest.mark.parametrize(
     ("predicted", "true", "expected"),
     [
         pytest.param(row(5, 5, 0, 6), row(1, 1, 0, 2), scores(2, 2, 2), id="the same clefts under other ids"),
-        pytest.param(row(5, 5, 5, 6), row(1, 0, 2, 0), scores(2, 2, 1), id="a merge matches once, a false cleft never"),
         pytest.param(
-            row(5, 0, 6, 0), row(1, 1, 1, 2), scores(2, 2, 1), id="a split matches once, a missed cleft never"
+            row(5, 5, 5, 6), row(1, 0, 2, 0), scores(2, 2, 1, merges=1), id="a merge matches once, a false cleft never"
         ),
         pytest.param(
-            row(5, 6, 5, 5), row(1, 1, 2, 2), scores(2, 2, 2), id="each cleft takes the partner that is best for all"
+            row(5, 0, 6, 0), row(1, 1, 1, 2), scores(2, 2, 1, splits=1), id="a split matches once, a missed cleft never"
+        ),
+        pytest.param(
+            row(5, 6, 5, 5),
+            row(1, 1, 2, 2),
+            scores(2, 2, 2, 1, 1),
+            id="each cleft takes the partner that is best for all",
         ),
         pytest.param(row(5, 6, 0, 0), row(0, 0, 1, 2), scores(2, 2, 0), id="neighbours that share no voxel"),
         pytest.param(row(0, 0, 0, 0), row(1, 0, 2, 2), scores(2, 0, 0), id="nothing predicted"),
@@ -82,13 +93,7 @@ def test_unlabelled_voxels_count_on_neither_side(unlabelled):
 
 def test_an_unlabelled_gap_does_not_split_a_predicted_cleft():
     predicted = np.array([[[True, True, True]]])
-    assert match_clefts(predicted, row(1, INVALID, 2)) == scores(2, 1, 1)
-
-
-def test_small_predicted_clefts_can_be_left_out_and_a_match_can_ask_for_more_overlap():
-    predicted, true = row(5, 5, 5, 6, 0), row(1, 1, 0, 2, 0)
-    assert match_clefts(predicted, true, min_size_vox=2) == scores(2, 1, 1)
-    assert match_clefts(predicted, true, min_overlap_vox=3) == scores(2, 2, 0)
+    assert match_clefts(predicted, row(1, INVALID, 2)) == scores(2, 1, 1, merges=1)
 
 
 IDS = hnp.arrays(np.uint8, (1, 3, 6), elements=st.integers(0, 4))
@@ -121,11 +126,14 @@ def test_instances_hold_cleft_voxels_only():
     assert (found.index.tolist(), found.ids.tolist()) == ([1, 3], [9, 8])
 
 
-def test_clefts_of_different_shapes_are_refused():
-    with pytest.raises(InputError, match="expected one shape"):
-        match_clefts(row(1), row(1, 2))
+def test_sizes_means_and_centres_come_by_ascending_id():
+    found = Instances.of_labels(np.array([[[9, 9, 0, 5]], [[0, 0, 9, 5]]]))
+    assert (len(found), found.sizes.tolist()) == (2, [2, 3])
+    assert found.means(np.array([1.0, 2, 10, 6, 20])).tolist() == [15, 3]
+    np.testing.assert_allclose(found.centres((2, 1, 4)), [[0.5, 0, 3], [1 / 3, 0, 1]])
 
 
-def test_limits_below_one_voxel_are_refused():
-    with pytest.raises(InputError, match="at least 1"):
-        match_clefts(row(1), row(1), min_overlap_vox=0)
+def test_clefts_of_several_volumes_are_counted_together():
+    one, two = (SizeClass(0, 5, *counts) for counts in ((1, 1, 2, 1), (3, 2, 2, 2)))
+    total = ObjectScores.total([ObjectScores(1, 2, 1, 0, 1, (one,)), ObjectScores(3, 2, 2, 1, 0, (two,))])
+    assert total == ObjectScores(4, 4, 3, 1, 1, (SizeClass(0, 5, 4, 3, 4, 3),))

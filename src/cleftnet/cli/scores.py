@@ -29,19 +29,26 @@ def evaluate(
     threshold: Threshold = None,
     roi: Roi = None,
     kind: Kind = None,
+    match_nm: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NM", help="Match clefts whose centroids lie at most so far apart; default: that share voxels."
+        ),
+    ] = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Score a grid of thresholds too.")] = False,
     sections: Annotated[bool, typer.Option("--sections", help="Show the scores of every section too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Score predictions: CREMI score, F1, AUC, and whole clefts; of several pairs the mean too, as the challenge does."""
-    from cleftnet.metrics.evaluation import evaluate
+    from cleftnet.metrics.evaluation import Scoring, evaluate
     from cleftnet.metrics.scores import mean_evaluation
 
     names = list(zip(pairs[::2], pairs[1::2], strict=False))
     if len(pairs) % 2:
         raise InputError(f"{len(pairs)} addresses are no pairs; give each prediction its truth: PREDICTION TRUTH...")
     box = region(roi)
-    found = [evaluate(p, t, threshold=threshold, roi=box, kind=kind, sweep=sweep) for p, t in names]
+    scoring = Scoring(match_nm)
+    found = [evaluate(p, t, threshold=threshold, roi=box, kind=kind, sweep=sweep, scoring=scoring) for p, t in names]
     if as_json:
         values = found[0].to_json() if len(found) == 1 else mean_evaluation(found).to_json()
         for entry, (prediction, truth) in zip(values.get("volumes", []), names, strict=False):

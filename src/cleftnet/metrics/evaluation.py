@@ -11,7 +11,8 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX
 from cleftnet.metrics.distances import CremiScore
 from cleftnet.metrics.halo import Blocks, score_block, whole
-from cleftnet.metrics.objects import Instances, ObjectScores, match
+from cleftnet.metrics.objects import Instances, ObjectScores
+from cleftnet.metrics.pairing import score_clefts
 from cleftnet.metrics.predictions import (
     Kind,
     choose_threshold,
@@ -32,6 +33,27 @@ SWEEP_GRID = tuple(step / 20 for step in range(1, 20))  # 0.05 to 0.95; F1 is kn
 WHOLE_VOX = 2**29  # regions up to this many voxels are scored in one piece, in about 6 GB
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """How scores are taken.
+
+    Attributes:
+        match_nm: Whole clefts are matched where their centroids lie at most so far apart; None matches those that share voxels.
+        blocks: How to cut the region; None scores up to 2^29 voxels in one piece, where every distance is exact, and cuts
+            larger ones by the defaults of `Blocks`. Clefts are matched in one piece only.
+
+    Raises:
+        InputError: when the distance is negative.
+    """
+
+    match_nm: float | None = None
+    blocks: Blocks | None = None
+
+    def __post_init__(self) -> None:
+        if self.match_nm is not None and not self.match_nm >= 0:
+            raise InputError(f"matching distance {self.match_nm:g} nm must be 0 or more, such as 200")
+
+
 def evaluate(
     prediction: Volume | Address,
     truth: Volume | Address,
@@ -40,7 +62,7 @@ def evaluate(
     roi: Box | None = None,
     kind: str | None = None,
     sweep: bool = False,
-    blocks: Blocks | None = None,
+    scoring: Scoring = Scoring(),
 ) -> Evaluation:
     """Score a prediction against its truth: CREMI score, F1, AUC, and whole clefts (SPEC §6).
 
@@ -56,8 +78,7 @@ def evaluate(
         roi: What to score, in voxels of the truth; all that both cover, when None.
         kind: What the prediction holds ("probability", "mask", "labels"), where its type does not tell.
         sweep: Whether to score a grid of thresholds as well, and name the best.
-        blocks: How to cut the region; None scores up to 2^29 voxels in one piece, where every distance is exact, and cuts
-            larger ones by the defaults of `Blocks`.
+        scoring: What makes two clefts a pair, and in which pieces the region is scored.
 
     Raises:
         InputError: when the volumes do not fit each other, the prediction's values are not what its type says, or the truth is
@@ -69,15 +90,14 @@ def evaluate(
         >>> probability[0, 1:3, 1:4] = 200
         >>> result = evaluate(Volume(probability, (40, 4, 4)), Volume(labels, (40, 4, 4)))
         >>> result.f1, result.cremi_score, result.objects
-        (0.8, 0.6666666666666666, ObjectScores(true=1, predicted=1, matched=1))
+        (0.8, 0.6666666666666666, ObjectScores(true=1, predicted=1, matched=1, splits=0, merges=0))
     """
     pair = _Pair.of(prediction, truth, threshold, roi, kind)
     if sweep and pair.threshold is None:
         raise InputError(f"{pair.prediction.address} is a {pair.kind.value} volume; only probabilities can be swept")
     box, voxel_size_nm = Box.of(pair.place.truth_box.shape), pair.place.voxel_size_nm
-    if blocks is None and box.voxels > WHOLE_VOX:
-        blocks = Blocks()
-    tally = _Tally(box, voxel_size_nm, SWEEP_GRID if sweep else ())
+    blocks = scoring.blocks or (Blocks() if box.voxels > WHOLE_VOX else None)
+    tally = _Tally(box, voxel_size_nm, SWEEP_GRID if sweep else (), scoring.match_nm)
     for block in whole(box) if blocks is None else blocks.cover(box, voxel_size_nm):
         tally.add(block, pair)
     return tally.result(pair)
@@ -145,11 +165,13 @@ class _Read:
     valid: Mask
     true_clefts: Instances
 
-    def match_clefts(self, predicted: Mask, kind: Kind) -> ObjectScores:
-        """Match whole clefts, the predicted ones by their ids or by the components of the mask."""
-        by_id = kind is Kind.LABELS
-        found = Instances.of_labels(self.values, self.valid) if by_id else Instances.of_mask(predicted, self.valid)
-        return match(found, self.true_clefts.or_components(self.true))
+    def score_clefts(self, pair: _Pair, predicted: Mask, match_nm: float | None) -> ObjectScores:
+        """Match whole clefts, the predicted ones by their ids or by the components of the mask, and count them."""
+        by_id = pair.kind is Kind.LABELS
+        ours = Instances.of_labels(self.values, self.valid) if by_id else Instances.of_mask(predicted, self.valid)
+        ranked_by = self.values if pair.kind is Kind.PROBABILITY else None
+        theirs = self.true_clefts.or_components(self.true)
+        return score_clefts(ours, theirs, self.values.shape, pair.place.voxel_size_nm, match_nm, ranked_by)
 
 
 @dataclass
@@ -159,6 +181,7 @@ class _Tally:
     box: Box
     voxel_size_nm: FloatZYX
     grid: Sequence[float]
+    match_nm: float | None = None
     counts: list[Counts] = field(init=False)
     distances: list[list[CremiScore]] = field(init=False)
     swept: dict[float, list[CremiScore]] = field(init=False)
@@ -180,7 +203,7 @@ class _Tally:
             self.histogram = found if self.histogram is None else self.histogram + found
         predicted = pair.predicted(part.values)
         if block.write == self.box:
-            self.objects = part.match_clefts(predicted, pair.kind)
+            self.objects = part.score_clefts(pair, predicted, self.match_nm)
         predicted &= part.valid
         sections = score_block(predicted, part.true, block, self.box, self.voxel_size_nm)
         for z, scored in enumerate(sections, start=block.write.start[0]):
@@ -258,7 +281,9 @@ def _undefined(counts: Counts, pair: _Pair, objects: ObjectScores | None) -> dic
         if not objects.predicted:
             reasons["objects.precision"] = none_predicted
         if not objects.true:
-            reasons["objects.recall"] = no_cleft
+            reasons |= dict.fromkeys(("objects.recall", "objects.average_precision"), no_cleft)
+        if objects.curve is None:
+            reasons["objects.average_precision"] = f"a {pair.kind.value} volume has no probability to rank clefts by"
         if not objects.predicted and not objects.true:
             reasons["objects.f1"] = no_cleft
     return reasons

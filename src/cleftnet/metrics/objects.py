@@ -1,30 +1,27 @@
-"""Scores over whole clefts: which predicted cleft is which true one, and how many of either are left over.
+"""Scores over whole clefts: how many there are, were predicted, and are matched one to one.
 
-A neuroscientist counts synapses, not voxels. Predicted and true clefts are matched one to one so that the matched pairs share
-as many voxels as possible in all (optimal assignment); precision and recall are the matched shares of either side.
-
-A pair may match when it shares at least one voxel. Clefts are plates a few voxels thick, so that an error of one section
-halves their overlap: the usual demand of half the union would reject clefts that every neuroscientist accepts. Distances are
-the matter of the CREMI score; `min_overlap_vox` asks for more where it is wanted.
+A neuroscientist counts synapses, not voxels. `Instances` are the clefts of one side, `metrics.pairing` says which predicted one
+is which true one, and `ObjectScores` what follows from that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import cc3d
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from cleftnet.errors import InputError
+from cleftnet.metrics.breakdown import ScoreCurve, SizeClass
 from cleftnet.metrics.voxels import Mask
-from cleftnet.volumes.volume import Array, is_cleft, is_labelled
+from cleftnet.volumes.volume import Array, is_cleft
 
 CONNECTIVITY: Final = 26  # voxels that touch at a corner belong to one cleft
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,11 @@ class Instances:
     Args:
         index: Flat indices of the voxels, ascending.
         ids: The cleft each belongs to.
+
+    Example:
+        >>> found = Instances.of_labels(np.array([[[7, 7, 0, 5]]]))
+        >>> found.index.tolist(), found.rows.tolist(), found.sizes.tolist()
+        ([0, 1, 3], [1, 1, 0], [1, 2])
     """
 
     index: npt.NDArray[np.int64]
@@ -63,14 +65,75 @@ class Instances:
         """Return these clefts, or, where all share one id, the components of the mask: such ids only say cleft or not."""
         return Instances.of_mask(mask, valid) if np.all(self.ids == self.ids[:1]) else self
 
+    def __len__(self) -> int:
+        return self._numbered[0]
+
+    @property
+    def rows(self) -> npt.NDArray[np.intp]:
+        """The place of each voxel's cleft among all clefts, which come by ascending id here and in what follows."""
+        return self._numbered[1]
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """How many voxels each cleft has."""
+        return np.bincount(self.rows, minlength=len(self))
+
+    def means(self, values: Array) -> Floats:
+        """Return the mean of some values over each cleft.
+
+        Args:
+            values: One for each voxel of `index`.
+        """
+        return np.bincount(self.rows, values, len(self)) / self.sizes
+
+    def centres(self, shape: Sequence[int]) -> Floats:
+        """Return the mean place of each cleft's voxels, z y x in voxels; a row each.
+
+        Args:
+            shape: Of the volume that `index` counts in.
+        """
+        return np.stack([self.means(axis) for axis in np.unravel_index(self.index, shape)], axis=1)
+
+    @functools.cached_property
+    def _numbered(self) -> tuple[int, npt.NDArray[np.intp]]:
+        ids, rows = np.unique(self.ids, return_inverse=True)
+        return ids.size, rows
+
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """How many clefts there are, were predicted, and are matched one to one."""
+    """How many clefts there are, were predicted, and are matched one to one.
+
+    Attributes:
+        true: True clefts.
+        predicted: Predicted ones.
+        matched: Pairs.
+        splits: True clefts in several pieces: the predicted clefts that meet one, less one, summed.
+        merges: Predicted clefts over several true ones, counted the same way.
+        by_size: The counts by volume in nm³; empty where not asked for.
+        curve: Precision and recall over the mean probability of the predicted clefts; None for a mask or labels.
+    """
 
     true: int
     predicted: int
     matched: int
+    splits: int = 0
+    merges: int = 0
+    by_size: tuple[SizeClass, ...] = field(default=(), repr=False)
+    curve: ScoreCurve | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def total(cls, parts: Sequence[ObjectScores]) -> ObjectScores:
+        """Count the clefts of several volumes together; curves are not joined.
+
+        Args:
+            parts: With the same classes of sizes.
+        """
+        counts = (
+            sum(getattr(one, name) for one in parts) for name in ("true", "predicted", "matched", "splits", "merges")
+        )
+        classes = zip(*(one.by_size for one in parts), strict=True)
+        return replace(cls(*counts), by_size=tuple(SizeClass.total(same) for same in classes))
 
     @property
     def precision(self) -> float | None:
@@ -87,121 +150,7 @@ class ObjectScores:
         """Harmonic mean of precision and recall, 0 where nothing matches; None where there is no cleft on either side."""
         return 2 * self.matched / (self.predicted + self.true) if self.predicted + self.true else None
 
-
-def match(predicted: Instances, true: Instances, *, min_overlap_vox: int = 1, min_size_vox: int = 1) -> ObjectScores:
-    """Match predicted and true clefts one to one, for the largest overlap in all.
-
-    Args:
-        predicted: Predicted clefts.
-        true: True clefts, in the same box.
-        min_overlap_vox: Voxels that a pair must share to match.
-        min_size_vox: Predicted clefts of fewer voxels are left out.
-
-    Raises:
-        InputError: when either limit is below 1.
-    """
-    if min(min_overlap_vox, min_size_vox) < 1:
-        raise InputError(
-            f"min_overlap_vox {min_overlap_vox}, min_size_vox {min_size_vox}; expected at least 1 voxel each"
-        )
-    predicted_ids, predicted_as, sizes = np.unique(predicted.ids, return_inverse=True, return_counts=True)
-    true_ids, true_as = np.unique(true.ids, return_inverse=True)
-    kept = sizes >= min_size_vox
-    overlap = shared_voxels(predicted.index, predicted_as, true.index, true_as, (predicted_ids.size, true_ids.size))
-    large = (overlap.data >= min_overlap_vox) & kept[overlap.coords[0]]
-    coords = (overlap.coords[0][large], overlap.coords[1][large])
-    matched = len(assign(coo_array((overlap.data[large], coords), shape=overlap.shape))[0])
-    return ObjectScores(true=int(true_ids.size), predicted=int(np.count_nonzero(kept)), matched=matched)
-
-
-def match_clefts(predicted: Array, true: Array, *, min_overlap_vox: int = 1, min_size_vox: int = 1) -> ObjectScores:
-    """Match the clefts of two arrays one to one (see `match`).
-
-    Args:
-        predicted: Cleft ids (background 0), or a mask whose 26-connected components are the clefts; z y x.
-        true: The same for the truth, of the same shape; unlabelled voxels (`INVALID`, `OUTSIDE`) are left out on both sides.
-        min_overlap_vox: Voxels that a pair must share to match.
-        min_size_vox: Predicted clefts of fewer voxels are left out.
-
-    Raises:
-        InputError: when the shapes differ.
-
-    Example:
-        >>> true = np.array([[[1, 1, 0, 2, 2, 0, 3]]])
-        >>> predicted = np.array([[[7, 7, 7, 7, 0, 8, 0]]])     # 7 covers 1 and half of 2; 8 is on its own
-        >>> match_clefts(predicted, true)
-        ObjectScores(true=3, predicted=2, matched=1)
-    """
-    if predicted.shape != true.shape:
-        raise InputError(
-            f"predicted clefts of shape {predicted.shape} and true ones of {true.shape}; expected one shape"
-        )
-    valid = None if true.dtype == np.bool_ else is_labelled(true)
-    return match(
-        Instances.of_labels(predicted, valid),
-        Instances.of_labels(true),
-        min_overlap_vox=min_overlap_vox,
-        min_size_vox=min_size_vox,
-    )
-
-
-def shared_voxels(
-    predicted_index: npt.NDArray[np.int64],
-    predicted_as: npt.NDArray[np.intp],
-    true_index: npt.NDArray[np.int64],
-    true_as: npt.NDArray[np.intp],
-    shape: tuple[int, int],
-) -> coo_array:
-    """Count the voxels of each pair of clefts that shares any: a sparse matrix, predicted by true.
-
-    Args:
-        predicted_index: Flat indices of the voxels of predicted clefts, ascending.
-        predicted_as: The row of each.
-        true_index: Of true clefts.
-        true_as: The column of each.
-        shape: How many predicted and true clefts there are.
-    """
-    if not predicted_index.size or not true_index.size:
-        return coo_array(shape, dtype=np.int64)
-    place = np.minimum(np.searchsorted(predicted_index, true_index), predicted_index.size - 1)
-    both = predicted_index[place] == true_index
-    pairs, shared = np.unique(predicted_as[place[both]] * shape[1] + true_as[both], return_counts=True)
-    return coo_array((shared, np.divmod(pairs, shape[1])), shape=shape)
-
-
-def assign(overlap: coo_array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return rows and columns of the one-to-one assignment of the largest sum, rows ascending.
-
-    It is solved for each group of clefts that have to do with one another.
-
-    Args:
-        overlap: What each pair that may match is worth, above 0; predicted by true, no pair twice.
-
-    Example:
-        >>> rows, columns = assign(coo_array(np.array([[5, 4], [4, 0]])))
-        >>> rows.tolist(), columns.tolist()
-        ([0, 1], [1, 0])
-    """
-    rows, columns = overlap.coords
-    if not rows.size:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    clefts = overlap.shape[0] + overlap.shape[1]
-    graph = coo_array((np.ones(rows.size), (rows, columns + overlap.shape[0])), shape=(clefts, clefts))
-    _, group = connected_components(graph, directed=False)
-    by_group = np.argsort(group[rows], kind="stable")
-    starts = np.unique(group[rows][by_group], return_index=True)[1]
-    found = []
-    for pairs in np.split(by_group, starts[1:]):
-        if pairs.size <= 1:
-            found.append(np.stack([rows[pairs], columns[pairs]]))
-            continue
-        row_ids, row = np.unique(rows[pairs], return_inverse=True)
-        column_ids, column = np.unique(columns[pairs], return_inverse=True)
-        shared = np.zeros((row.max() + 1, column.max() + 1))
-        shared[row, column] = overlap.data[pairs]
-        chosen = linear_sum_assignment(shared, maximize=True)
-        real = shared[chosen] > 0
-        found.append(np.stack([row_ids[chosen[0][real]], column_ids[chosen[1][real]]]))
-    matched = np.concatenate(found, axis=1).astype(np.int64)
-    matched = matched[:, np.argsort(matched[0])]
-    return matched[0], matched[1]
+    @property
+    def average_precision(self) -> float | None:
+        """Area under the curve of precision over recall; None where there is no curve, or no true cleft."""
+        return self.curve.average_precision if self.curve is not None and self.true else None

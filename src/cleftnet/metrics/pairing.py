@@ -1,18 +1,26 @@
-"""Which predicted cleft is which true one: pairs, splits and merges, size classes, and precision and recall over the score."""
+"""Which predicted cleft is which true one: the best one-to-one assignment, by shared voxels or by distance.
+
+By overlap, a pair may match when it shares at least one voxel. Clefts are plates a few voxels thick, so that an error of one
+section halves their overlap: the usual demand of half the union would reject clefts that every neuroscientist accepts.
+"""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from cleftnet.errors import InputError
-from cleftnet.metrics.objects import Instances, ObjectScores, assign, shared_voxels
+from cleftnet.geometry import FloatZYX
+from cleftnet.metrics.breakdown import ScoreCurve, Sized, by_size
+from cleftnet.metrics.objects import Instances, ObjectScores
+from cleftnet.volumes.volume import Array
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -38,8 +46,8 @@ class Pairing:
 
     @property
     def scores(self) -> ObjectScores:
-        """Precision, recall and F1."""
-        return ObjectScores(true=len(self.true), predicted=len(self.predicted), matched=len(self.pairs))
+        """The counts, of which precision, recall and F1 follow."""
+        return ObjectScores(len(self.true), len(self.predicted), len(self.pairs), self.splits, self.merges)
 
     @classmethod
     def of(cls, worth: coo_array) -> Pairing:
@@ -51,8 +59,48 @@ class Pairing:
         return cls(predicted, true, np.stack([rows, columns], axis=1), splits, merges)
 
 
+def score_clefts(
+    predicted: Instances,
+    true: Instances,
+    shape: Sequence[int],
+    voxel_size_nm: FloatZYX,
+    match_nm: float | None = None,
+    probability: Array | None = None,
+) -> ObjectScores:
+    """Match whole clefts and count them: all, by volume, and by mean probability.
+
+    Args:
+        predicted: Predicted clefts.
+        true: True ones, in the same box.
+        shape: Of the box, z y x.
+        voxel_size_nm: z y x.
+        match_nm: Clefts match whose centroids lie at most so far apart; None matches those that share voxels.
+        probability: The box's, uint8 or float, by whose mean predicted clefts are ranked; None draws no curve.
+
+    Example:
+        >>> true = Instances.of_labels(np.array([[[1, 1, 0, 2]]]))
+        >>> predicted = Instances.of_labels(np.array([[[0, 7, 0, 0]]]))
+        >>> score_clefts(predicted, true, (1, 1, 4), (40, 4, 4))
+        ObjectScores(true=2, predicted=1, matched=1, splits=0, merges=0)
+    """
+    size_nm = np.array(voxel_size_nm)
+    if match_nm is None:
+        found = pair_by_overlap(predicted, true)
+    else:
+        found = pair_by_distance(predicted.centres(shape) * size_nm, true.centres(shape) * size_nm, match_nm)
+    volume = float(size_nm.prod())
+    ours = Sized(predicted.sizes.astype(np.float64) * volume, found.predicted)
+    theirs = Sized(true.sizes.astype(np.float64) * volume, found.true)
+    curve = None
+    if probability is not None:
+        scale = 255 if probability.dtype == np.uint8 else 1
+        means = predicted.means(probability.ravel()[predicted.index].astype(np.float64)) / scale
+        curve = ScoreCurve.of(means, found.predicted, len(true))
+    return replace(found.scores, by_size=by_size(ours, theirs), curve=curve)
+
+
 def pair_by_overlap(predicted: Instances, true: Instances) -> Pairing:
-    """Match clefts that share voxels, for the largest overlap in all (as `objects.match`), both sides by their ids.
+    """Match clefts that share voxels, for the largest overlap in all, both sides by their ids.
 
     Example:
         >>> true = Instances.of_labels(np.array([[[1, 1, 0, 2, 2, 0, 3]]]))
@@ -61,10 +109,8 @@ def pair_by_overlap(predicted: Instances, true: Instances) -> Pairing:
         >>> found.predicted.tolist(), found.true.tolist(), found.splits, found.merges
         ([True, False], [True, False, False], 0, 1)
     """
-    predicted_ids, predicted_as = np.unique(predicted.ids, return_inverse=True)
-    true_ids, true_as = np.unique(true.ids, return_inverse=True)
-    shape = (predicted_ids.size, true_ids.size)
-    return Pairing.of(shared_voxels(predicted.index, predicted_as, true.index, true_as, shape))
+    shape = (len(predicted), len(true))
+    return Pairing.of(shared_voxels(predicted.index, predicted.rows, true.index, true.rows, shape))
 
 
 def pair_by_distance(predicted_nm: Floats, true_nm: Floats, max_nm: float) -> Pairing:
@@ -94,97 +140,63 @@ def pair_by_distance(predicted_nm: Floats, true_nm: Floats, max_nm: float) -> Pa
     return Pairing.of(coo_array((most + max_nm - near["v"], (near["i"], near["j"])), shape=shape))
 
 
-@dataclass(frozen=True)
-class SizeClass:
-    """Clefts of one class of sizes: recall over the true ones in it, precision over the predicted ones in it.
-
-    Attributes:
-        low: Smallest size of the class.
-        high: The sizes end below this.
-        true: True clefts in it.
-        found: Those that are matched, whatever the size of their partner.
-        predicted: Predicted clefts in it.
-        right: Those that are matched.
-    """
-
-    low: float
-    high: float
-    true: int
-    found: int
-    predicted: int
-    right: int
-
-    @property
-    def recall(self) -> float | None:
-        """Matched share of the true clefts; None where there is none."""
-        return self.found / self.true if self.true else None
-
-    @property
-    def precision(self) -> float | None:
-        """Matched share of the predicted clefts; None where there is none."""
-        return self.right / self.predicted if self.predicted else None
-
-
-def by_size(pairing: Pairing, predicted_sizes: Floats, true_sizes: Floats, edges: Sequence[float]) -> list[SizeClass]:
-    """Count matches by classes of sizes.
+def shared_voxels(
+    predicted_index: npt.NDArray[np.int64],
+    predicted_as: npt.NDArray[np.intp],
+    true_index: npt.NDArray[np.int64],
+    true_as: npt.NDArray[np.intp],
+    shape: tuple[int, int],
+) -> coo_array:
+    """Count the voxels of each pair of clefts that shares any: a sparse matrix, predicted by true.
 
     Args:
-        pairing: The matches.
-        predicted_sizes: Of each predicted cleft, such as its volume in nm³.
-        true_sizes: Of each true one, in the same unit.
-        edges: Where one class ends and the next begins, ascending; the first class begins at 0, the last has no end.
+        predicted_index: Flat indices of the voxels of predicted clefts, ascending.
+        predicted_as: The row of each.
+        true_index: Of true clefts.
+        true_as: The column of each.
+        shape: How many predicted and true clefts there are.
+    """
+    if not predicted_index.size or not true_index.size:
+        return coo_array(shape, dtype=np.int64)
+    place = np.minimum(np.searchsorted(predicted_index, true_index), predicted_index.size - 1)
+    both = predicted_index[place] == true_index
+    pairs, shared = np.unique(predicted_as[place[both]] * shape[1] + true_as[both], return_counts=True)
+    return coo_array((shared, np.divmod(pairs, shape[1])), shape=shape)
+
+
+def assign(overlap: coo_array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return rows and columns of the one-to-one assignment of the largest sum, rows ascending.
+
+    It is solved for each group of clefts that have to do with one another.
+
+    Args:
+        overlap: What each pair that may match is worth, above 0; predicted by true, no pair twice.
 
     Example:
-        >>> pairing = Pairing.of(coo_array(np.array([[3, 0], [0, 0]])))
-        >>> [(c.low, c.recall, c.precision) for c in by_size(pairing, np.array([5, 9]), np.array([4, 20]), (6,))]
-        [(0.0, 1.0, 1.0), (6, 0.0, 0.0)]
+        >>> rows, columns = assign(coo_array(np.array([[5, 4], [4, 0]])))
+        >>> rows.tolist(), columns.tolist()
+        ([0, 1], [1, 0])
     """
-    bounds = [0.0, *edges, float("inf")]
-    classes = []
-    for low, high in itertools.pairwise(bounds):
-        true, predicted = ((s >= low) & (s < high) for s in (np.asarray(true_sizes), np.asarray(predicted_sizes)))
-        counts = (true, true & pairing.true, predicted, predicted & pairing.predicted)
-        classes.append(SizeClass(low, high, *(int(np.count_nonzero(which)) for which in counts)))
-    return classes
-
-
-@dataclass(frozen=True)
-class ScoreCurve:
-    """Precision and recall of the clefts above each score, from the highest score down.
-
-    Attributes:
-        scores: Every score that occurs, descending.
-        precision: Of the clefts of at least that score.
-        recall: The same.
-    """
-
-    scores: Floats
-    precision: Floats
-    recall: Floats
-
-    @classmethod
-    def of(cls, scores: Floats, pairing: Pairing) -> ScoreCurve:
-        """Rank the predicted clefts by their scores; clefts of one score enter together.
-
-        Every cleft keeps the partner that it has when all are taken.
-
-        Args:
-            scores: Of each predicted cleft.
-            pairing: Of all predicted clefts with the true ones.
-
-        Example:
-            >>> pairing = Pairing.of(coo_array(np.array([[9, 0], [0, 0], [0, 9]])))
-            >>> curve = ScoreCurve.of(np.array([0.9, 0.8, 0.7]), pairing)
-            >>> curve.precision.round(2).tolist(), curve.recall.tolist(), round(curve.average_precision, 3)
-            ([1.0, 0.5, 0.67], [0.5, 0.5, 1.0], 0.833)
-        """
-        order = np.argsort(-scores, kind="stable")
-        ranked = scores[order]
-        last = np.flatnonzero(np.append(np.diff(ranked) != 0, True)) if len(ranked) else np.zeros(0, np.int64)
-        right = np.cumsum(pairing.predicted[order])[last]
-        return cls(ranked[last], right / (last + 1), right / max(1, len(pairing.true)))
-
-    @property
-    def average_precision(self) -> float:
-        """The mean of precision over recall, each step's precision at its end; 0 where nothing is found."""
-        return float((np.diff(self.recall, prepend=0) * self.precision).sum())
+    rows, columns = overlap.coords
+    if not rows.size:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    clefts = overlap.shape[0] + overlap.shape[1]
+    graph = coo_array((np.ones(rows.size), (rows, columns + overlap.shape[0])), shape=(clefts, clefts))
+    _, group = connected_components(graph, directed=False)
+    by_group = np.argsort(group[rows], kind="stable")
+    starts = np.unique(group[rows][by_group], return_index=True)[1]
+    found = []
+    for pairs in np.split(by_group, starts[1:]):
+        if pairs.size <= 1:
+            found.append(np.stack([rows[pairs], columns[pairs]]))
+            continue
+        row_ids, row = np.unique(rows[pairs], return_inverse=True)
+        column_ids, column = np.unique(columns[pairs], return_inverse=True)
+        shared = np.zeros((row.max() + 1, column.max() + 1))
+        shared[row, column] = overlap.data[pairs]
+        chosen = linear_sum_assignment(shared, maximize=True)
+        real = shared[chosen] > 0
+        found.append(np.stack([row_ids[chosen[0][real]], column_ids[chosen[1][real]]]))
+    matched = np.concatenate(found, axis=1).astype(np.int64)
+    matched = matched[:, np.argsort(matched[0])]
+    return matched[0], matched[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,8 @@ SCORES = (
     "fp_far",
     "fn_far",
 )  # in the order people read them
-OBJECT_SCORES = ("precision", "recall", "f1")  # over whole clefts
+OBJECT_SCORES = ("precision", "recall", "f1", "average_precision")  # over whole clefts
+OBJECT_COUNTS = ("true", "predicted", "matched", "splits", "merges")
 _UNITS = {
     "cremi_score": "nm",
     "adgt": "nm",
@@ -160,10 +162,10 @@ class Evaluation:
         rows = _rows(self.to_json(), [*SCORES, "threshold", "voxels_scored"], self.undefined)
         if self.objects is None:
             return [*rows, ("objects", "-", self.undefined.get("objects", ""))]
-        found = f"{self.objects.matched} matched of {self.objects.true} true, {self.objects.predicted} predicted"
-        why = {name: self.undefined.get(f"objects.{name}") for name in OBJECT_SCORES}
-        rows.append(("objects f1", _text(self.objects.f1, "f1"), f"{found}: {why['f1']}" if why["f1"] else found))
-        return [*rows, *((f"objects {name}", "-", why[name] or "") for name in ("precision", "recall") if why[name])]
+        return [
+            *rows,
+            *_object_rows(self.objects, {name: self.undefined.get(f"objects.{name}") for name in OBJECT_SCORES}),
+        ]
 
 
 @dataclass(frozen=True)
@@ -173,14 +175,14 @@ class MeanEvaluation:
     Args:
         volumes: What was averaged.
         scores: The mean of each score, None where one of the volumes has none.
-        objects: Means of precision, recall and F1 over whole clefts, and the clefts of all volumes together; None where they
+        objects: Means of `OBJECT_SCORES` over whole clefts, and the clefts of all volumes counted together; None where they
             were not matched in one of the volumes.
         undefined: For each mean that is None, which volume lacks the score, and why.
     """
 
     volumes: tuple[Evaluation, ...]
     scores: dict[str, float | None]
-    objects: dict[str, float | int | None] | None
+    objects: dict[str, Any] | None
     undefined: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
@@ -236,13 +238,14 @@ def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:
         return None
 
     scores = {name: mean(name, [values[name] for values in every]) for name in SCORES}
-    objects: dict[str, float | int | None] | None = None
-    found = [values["objects"] for values in every]
-    if None in found:
+    objects: dict[str, Any] | None = None
+    found = [evaluation.objects for evaluation in evaluations]
+    matched = [clefts for clefts in found if clefts is not None]
+    if len(matched) < len(found):
         undefined["objects"] = _first_gap("objects", found, evaluations)
     else:
-        objects = {name: mean(f"objects.{name}", [values[name] for values in found]) for name in OBJECT_SCORES}
-        objects |= {name: sum(values[name] for values in found) for name in ("true", "predicted", "matched")}
+        objects = _objects_json(ObjectScores.total(matched))
+        objects |= {name: mean(f"objects.{name}", [getattr(one, name) for one in matched]) for name in OBJECT_SCORES}
     return MeanEvaluation(tuple(evaluations), scores, objects, undefined)
 
 
@@ -255,15 +258,32 @@ def _rows(values: Mapping[str, Any], names: Sequence[str], undefined: Mapping[st
     return [(name, _text(values[name], name), undefined.get(name, _UNITS.get(name, ""))) for name in names]
 
 
-def _objects_json(objects: ObjectScores) -> dict[str, float | int | None]:
+def _objects_json(objects: ObjectScores) -> dict[str, Any]:
     return {
-        "precision": objects.precision,
-        "recall": objects.recall,
-        "f1": objects.f1,
-        "true": objects.true,
-        "predicted": objects.predicted,
-        "matched": objects.matched,
+        **{name: getattr(objects, name) for name in (*OBJECT_SCORES, *OBJECT_COUNTS)},
+        "by_size": [
+            {
+                "low_nm3": size.low,
+                "high_nm3": size.high if math.isfinite(size.high) else None,
+                "true": size.true,
+                "found": size.found,
+                "predicted": size.predicted,
+                "right": size.right,
+            }
+            for size in objects.by_size
+        ],
     }
+
+
+def _object_rows(objects: ObjectScores, why: Mapping[str, str | None]) -> list[tuple[str, str, str]]:
+    """Return whole clefts for people; scores that are not defined stand alone, with the reason."""
+    found = f"{objects.matched} matched of {objects.true} true, {objects.predicted} predicted"
+    apart = f"{objects.splits} splits, {objects.merges} merges"
+    rows = [("objects f1", _text(objects.f1, "f1"), f"{found}: {why['f1']}" if why["f1"] else f"{found}, {apart}")]
+    rows += [(f"objects {name}", "-", why[name] or "") for name in ("precision", "recall") if why[name]]
+    if objects.average_precision is not None:
+        rows.append(("objects average_precision", _text(objects.average_precision, "f1"), "by mean probability"))
+    return rows
 
 
 def _text(value: float | int | None, name: str) -> str:

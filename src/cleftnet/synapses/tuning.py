@@ -13,9 +13,10 @@ from scipy.sparse import coo_array
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
+from cleftnet.metrics.breakdown import ScoreCurve
 from cleftnet.metrics.distances import cremi_score
-from cleftnet.metrics.objects import Instances, shared_voxels
-from cleftnet.metrics.pairing import Pairing, ScoreCurve
+from cleftnet.metrics.objects import Instances
+from cleftnet.metrics.pairing import Pairing, shared_voxels
 from cleftnet.metrics.predictions import Kind, choose_threshold, kind_of
 from cleftnet.metrics.voxels import Counts
 from cleftnet.progress import track
@@ -226,11 +227,10 @@ class _Level:
         highest = np.zeros(number + 1)
         np.maximum.at(highest, ids, values)
         scored = held.valid.ravel()[inside]
-        true_ids, true_as = np.unique(held.clefts.ids, return_inverse=True)
-        shape = (number, true_ids.size)
+        shape = (number, len(held.clefts))
         rows = ids[scored].astype(np.int64) - 1
         seed = as_stored(rules.seed_threshold or 0.0, held.values.dtype)
-        shared = shared_voxels(inside[scored], rows, held.clefts.index, true_as, shape)
+        shared = shared_voxels(inside[scored], rows, held.clefts.index, held.clefts.rows, shape)
         return cls(held, threshold, labels, voxels, mean, highest[1:] >= seed, shared)
 
     def points(self, sizes_nm3: Sequence[float]) -> Iterator[Point]:
@@ -254,7 +254,7 @@ class _Level:
                 true=objects.true,
                 splits=pairing.splits,
                 merges=pairing.merges,
-                average_precision=ScoreCurve.of(self.mean[kept], pairing).average_precision,
+                average_precision=ScoreCurve.of(self.mean[kept], pairing.predicted, objects.true).average_precision,
                 voxel_f1=scores[0],
                 cremi_score=scores[1],
             )

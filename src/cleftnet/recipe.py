@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Self, TypeVar, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import Box, FloatZYX
@@ -25,6 +25,8 @@ from cleftnet.training.loop import TrainingSettings
 from cleftnet.training.validation import Region
 from cleftnet.volumes import LABELS, open_volume
 from cleftnet.volumes.alignment import place
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class VolumeSettings(BaseModel):
@@ -83,7 +85,7 @@ class Recipe(BaseModel):
         data: Volumes to train and validate on.
         sampling: Which patches are kept.
         augment: How patches are changed.
-        loss: The weights and form of Eq. 10.
+        loss: The weights and form of Eq. 10, or another loss.
         training: How long and how fast.
         hardware: On what.
     """
@@ -107,6 +109,15 @@ class Recipe(BaseModel):
             return spec(**value)
         return value
 
+    @model_validator(mode="after")
+    def _one_head_for_a_signed_distance(self) -> Self:
+        if self.loss.signed and len(self.net.heads) > 1:
+            raise ValueError(
+                f"loss.form signed_distance trains one head, and this network has {len(self.net.heads)} "
+                f"({', '.join(self.net.heads)}); choose another, such as net.name unet3d"
+            )
+        return self
+
 
 def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe file and apply changes such as `training.steps=100`.
@@ -117,6 +128,18 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
     Raises:
         InputError: when the file cannot be read, a key is unknown, or a value is of the wrong kind.
+    """
+    content = read_yaml(path)
+    for change in changes:
+        _apply(content, change)
+    return validated(Recipe, content, f"recipe {path}")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Return the keys and values of a recipe file, unchecked.
+
+    Raises:
+        InputError: when the file cannot be read or holds no keys.
     """
     file = Path(path)
     try:
@@ -129,48 +152,76 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         raise InputError(f"recipe {file} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"recipe {file} holds no keys; expected a mapping with net, data and training")
-    for change in changes:
-        _apply(content, change)
+    return content
+
+
+def validated(model: type[M], content: Mapping[str, Any], what: str) -> M:
+    """Return the settings that a mapping holds.
+
+    Args:
+        model: The settings expected.
+        content: Keys and values as read.
+        what: Names them in the message.
+
+    Raises:
+        InputError: when a key is unknown, or a value is of the wrong kind.
+    """
     try:
-        return Recipe.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"recipe {file}: {_explain(error)}") from None
+        raise InputError(f"{what}: {_explain(error, model)}") from None
 
 
 def _apply(content: dict[str, Any], change: str) -> None:
-    """Set one dotted key in place."""
+    """Set one dotted key to a value written in YAML, in place."""
     key, equals, text = change.partition("=")
     if not equals or not key:
         raise InputError(f"'{change}' is not KEY=VALUE; try --set training.steps=100")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"'{change}': the value is not YAML; quote it as in --set 'data.train=[...]'") from None
+    set_key(content, key, value)
+
+
+def set_key(content: dict[str, Any], key: str, value: JsonValue) -> None:
+    """Set one dotted key in place, making the mappings that lead to it.
+
+    Raises:
+        InputError: when the key leads through a single value.
+
+    Example:
+        >>> content = {"net": {"name": "cleftnet"}}
+        >>> set_key(content, "net.max_keys", 512)
+        >>> content
+        {'net': {'name': 'cleftnet', 'max_keys': 512}}
+    """
     *path, last = key.split(".")
     for name in path:
         content = content.setdefault(name, {})
         if not isinstance(content, dict):
-            raise InputError(f"'{change}': {name} is a single value in this recipe, it has no key {last}")
-    try:
-        content[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"'{change}': the value is not YAML; quote it as in --set 'data.train=[...]'") from None
+            raise InputError(f"'{key}': {name} is a single value in this recipe, it has no key {last}")
+    content[last] = value
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Turn the first finding into one line, with the nearest known key where a key is unknown."""
     finding = error.errors()[0]
     where = ".".join(map(str, finding["loc"]))
     if finding["type"] == "extra_forbidden":
-        return f"unknown key '{where}'; {nearest(str(finding['loc'][-1]), _keys(finding['loc'][:-1]))}"
+        return f"unknown key '{where}'; {nearest(str(finding['loc'][-1]), _keys(model, finding['loc'][:-1]))}"
     given = (
         "" if finding["type"] == "missing" or isinstance(finding["input"], dict) else f" (given: {finding['input']!r})"
     )
-    return f"{where}: {finding['msg'].removeprefix('Value error, ')}{given}"
+    said = f"{finding['msg'].removeprefix('Value error, ')}{given}"
+    return f"{where}: {said}" if where else said  # what is wrong between keys has no place
 
 
-def _keys(place: Sequence[int | str]) -> list[str]:
-    """The keys that a recipe knows at one place."""
-    model: type[BaseModel] = Recipe
+def _keys(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """The keys that settings know at one place."""
     for name in place:
         field = next((f for key, f in model.model_fields.items() if name in (key, f.alias)), None)
-        if field is None:  # an index into a list of volumes
+        if field is None:  # an index into a list, or a name in a mapping
             continue
         kinds = [field.annotation, *get_args(field.annotation)]
         model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), model)
@@ -178,7 +229,7 @@ def _keys(place: Sequence[int | str]) -> list[str]:
     return [*known, "name"] if model is NetSpec else known
 
 
-def dump(recipe: Recipe) -> dict[str, JsonValue]:
+def dump(recipe: BaseModel) -> dict[str, JsonValue]:
     """Return a recipe as it is written to files: plain values under the keys of a recipe file, every default said."""
     return cast(dict[str, JsonValue], json.loads(recipe.model_dump_json(by_alias=True)))
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import typer
 
+from cleftnet.cli.comparisons import compare
 from cleftnet.cli.networks import models, predict, train
 from cleftnet.cli.scores import evaluate, submit
 from cleftnet.cli.start import demo, doctor
@@ -35,6 +36,7 @@ for verb in (
     synapses,
     evaluate,
     submit,
+    compare,
     check,
     convert,
     download,

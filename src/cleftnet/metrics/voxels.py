@@ -203,6 +203,20 @@ class ScoreHistogram:
         higher = self.positive - np.cumsum(self.positives)  # cleft voxels above each value
         return float(np.dot(self.negatives, higher + self.positives / 2) / self.positive / self.negative)
 
+    def ranks(self, values: Array) -> Floats:
+        """Return the share of background voxels below each of some probabilities of this prediction, equal ones counting half.
+
+        Their mean over the cleft voxels is the AUC.
+
+        Example:
+            >>> probability = np.array([0, 100, 100, 255], np.uint8)
+            >>> histogram = ScoreHistogram.of(probability, np.array([False, False, True, True]))
+            >>> histogram.ranks(probability[2:]).tolist(), histogram.auc
+            ([0.75, 1.0], 0.875)
+        """
+        below = (np.cumsum(self.negatives) - self.negatives / 2) / max(1, self.negative)
+        return np.asarray(below[values if values.dtype == np.uint8 else np.searchsorted(self.values, values)])
+
     def curve(self) -> PrecisionRecall:
         """Return precision, recall and F1 at each probability that occurs; precision and recall are NaN where undefined."""
         occurs = (self.positives + self.negatives) > 0

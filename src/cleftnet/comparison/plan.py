@@ -1,0 +1,161 @@
+"""A comparison made ready: every recipe valid, all data there, the output folder its own; and how far each cell has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from cleftnet.comparison.cells import CellFolder
+from cleftnet.comparison.recipe import Comparison, load_comparison
+from cleftnet.errors import InputError, nearest
+from cleftnet.nets.skeleton import NetSpec, Network
+from cleftnet.recipe import dump, first_difference
+from cleftnet.runs import RUN, open_data
+from cleftnet.volumes import is_cleft
+
+RECIPE = "recipe.yaml"  # the name inside an output folder
+State = Literal["done", "failed", "begun", "missing"]
+_FREE = ("hardware", "classical.n_jobs")  # decide where and how fast, and no score
+
+
+class PlannedCell(NamedTuple):
+    """A cell, and how far it has come.
+
+    Attributes:
+        row: Its row.
+        seed: Its seed.
+        state: `done`; `failed` and `begun` ones are gone on with; `missing`.
+        parameters: Learned numbers of its network; None where there is none.
+    """
+
+    row: str
+    seed: int
+    state: State
+    parameters: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison made ready: all recipes valid, all data there, nothing written.
+
+    Attributes:
+        comparison: What is compared.
+        out: The output folder.
+        wanted: Rows and seeds to make, in order: every row of a seed before the next seed.
+    """
+
+    comparison: Comparison
+    out: Path
+    wanted: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(
+        cls,
+        recipe: str | Path | Comparison,
+        out: str | Path | None = None,
+        *,
+        rows: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Plan:
+        """Read and check everything.
+
+        Args:
+            recipe: The file of a comparison, or a comparison.
+            out: The output folder; default `runs/` with the recipe's name.
+            rows: Only these; all when None.
+            seeds: Only these; all when None.
+
+        Raises:
+            InputError: for anything wrong with recipe or data, an unknown row or seed, or an output folder that holds something
+                else, or cells of another recipe.
+        """
+        if isinstance(recipe, Comparison):
+            comparison, name = recipe, "comparison"
+            comparison.check()
+        else:
+            comparison, name = load_comparison(recipe), Path(recipe).stem
+        for row in rows or ():
+            if row not in comparison.rows:
+                raise InputError(f"no row '{row}' in this comparison; {nearest(row, list(comparison.rows))}")
+        for seed in seeds or ():
+            if seed not in comparison.seeds:
+                raise InputError(f"no seed {seed} in this comparison, which has {list(comparison.seeds)}")
+        wanted = tuple(
+            (row, seed)
+            for seed in (comparison.seeds if seeds is None else seeds)
+            for row in (comparison.rows if rows is None else rows)
+        )
+        plan = cls(comparison, Path(out) if out is not None else Path("runs") / name, wanted)
+        plan._must_fit_what_is_there()
+        plan._must_open()
+        return plan
+
+    def folder(self, row: str, seed: int) -> CellFolder:
+        """Return where a cell lies."""
+        return CellFolder.of(self.out, row, seed)
+
+    @property
+    def every(self) -> list[tuple[str, int]]:
+        """All rows and seeds of the comparison, in order, wanted or not."""
+        return [(row, seed) for seed in self.comparison.seeds for row in self.comparison.rows]
+
+    def cells(self) -> Iterator[PlannedCell]:
+        """Yield the wanted cells, in order."""
+        for row, seed in self.wanted:
+            folder = self.folder(row, seed)
+            states: dict[State, Path] = {"done": folder.file, "failed": folder.failure, "begun": folder.run}
+            state: State = next((state for state, path in states.items() if path.exists()), "missing")
+            forest = self.comparison.rows[row].classical is not None
+            yield PlannedCell(row, seed, state, None if forest else _parameters(self.comparison.recipe(row, seed).net))
+
+    def _must_fit_what_is_there(self) -> None:
+        """Raise when the folder holds something else, or finished cells that another recipe made."""
+        if self.out.is_file():
+            raise InputError(f"{self.out} is a file; expected a name for a folder")
+        if not self.out.exists() or not any(self.out.iterdir()):
+            return
+        if not (self.out / RECIPE).is_file() or (self.out / RUN).is_file():
+            raise InputError(f"{self.out} is not empty and holds no comparison; choose another --out")
+        grid = dump(self.comparison.synapses)
+        for row, seed in self.every:
+            cell = self.folder(row, seed).load()
+            if cell is None:
+                continue
+            mine = self.comparison.described(row, seed)
+            key = first_difference(cell.recipe, mine, _FREE) or first_difference(cell.synapse_grid, grid)
+            if key is not None:
+                raise InputError(
+                    f"{self.folder(row, seed).path} was made with another {key}; compare with another --out, or remove that "
+                    f"folder to make the cell anew"
+                )
+
+    def _must_open(self) -> None:
+        """Raise when the data of an unfinished cell cannot be used, before anything is trained."""
+        seen = set()
+        for row, seed in self.wanted:
+            if self.folder(row, seed).file.exists():
+                continue
+            recipe = self.comparison.recipe(row, seed)
+            opened = (recipe.data, recipe.net.patch)
+            if opened in seen:
+                continue
+            seen.add(opened)
+            try:
+                data, _ = open_data(recipe)
+            except InputError as error:
+                raise InputError(f"row {row}: {error}") from None
+            for region in data.regions:
+                if not is_cleft(region.labels.read()).any():
+                    raise InputError(
+                        f"{region.labels.address} holds no cleft, so that nothing can be scored on it; validate on another part"
+                    )
+
+
+def _parameters(spec: NetSpec) -> int:
+    """Learned numbers of a network, which is not made."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Network(spec).parameters())

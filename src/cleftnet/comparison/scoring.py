@@ -1,0 +1,141 @@
+"""One cell's predictions against their truth: every score at a threshold chosen alike for every row."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cleftnet.comparison.cells import SynapseScores, VoxelScores
+from cleftnet.comparison.recipe import SynapseSettings
+from cleftnet.metrics.evaluation import SWEEP_GRID, evaluate
+from cleftnet.metrics.objects import ObjectScores
+from cleftnet.metrics.predictions import DEFAULT_THRESHOLD, predicted_mask
+from cleftnet.metrics.scores import Evaluation
+from cleftnet.metrics.territories import Territory, territories
+from cleftnet.metrics.voxels import Counts, ScoreHistogram
+from cleftnet.synapses import Rules, find_synapses, tune
+from cleftnet.synapses.tuning import Point
+from cleftnet.training.validation import Region
+from cleftnet.volumes import Volume, is_cleft
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the predictions of all regions came to.
+
+    Attributes:
+        threshold: The probability with the best voxel F1 over all regions.
+        scores: Over voxels there.
+        objects: Over whole synapses.
+        territories: Sums around each true synapse, region by region.
+    """
+
+    threshold: float
+    scores: VoxelScores
+    objects: SynapseScores
+    territories: tuple[tuple[Territory, ...], ...]
+
+
+def score_regions(
+    predictions: Sequence[Volume], regions: Sequence[Region], settings: SynapseSettings, folders: Sequence[Path]
+) -> Scored:
+    """Score predictions of several regions together, the threshold that of the best voxel F1.
+
+    Args:
+        predictions: Probabilities, one for each region.
+        regions: Their truth.
+        settings: The grid for whole synapses.
+        folders: Where the synapses of each region are written.
+
+    Raises:
+        InputError: when a region has no cleft, or a prediction does not fit it.
+    """
+    pairs = list(zip(predictions, regions, strict=True))
+    swept = [evaluate(prediction, region.labels, sweep=True) for prediction, region in pairs]
+    histogram = functools.reduce(operator.add, [e.histogram for e in swept if e.histogram is not None])
+    best = histogram.best_f1()
+    threshold = best[0] if best else DEFAULT_THRESHOLD
+    found = [evaluate(prediction, region.labels, threshold=threshold) for prediction, region in pairs]
+    objects, rules = _tuned(predictions, regions, settings)
+    around = []
+    for (prediction, region), folder in zip(pairs, folders, strict=True):
+        synapses = find_synapses(prediction, folder, rules, overwrite=True)
+        values, labels = prediction.read(), region.labels.read()
+        mask, ids = predicted_mask(values, threshold), synapses.labels.read()
+        ranks = histogram.ranks(values[is_cleft(labels)])
+        around.append(tuple(territories(mask, ids, labels, ranks, region.labels.voxel_size_nm)))
+    return Scored(threshold, _voxel_scores(found, swept, histogram), objects, tuple(around))
+
+
+def _voxel_scores(found: Sequence[Evaluation], swept: Sequence[Evaluation], histogram: ScoreHistogram) -> VoxelScores:
+    counts = sum((e.scores.counts for e in found), start=Counts())
+    sweeps = [e.sweep.at for e in swept if e.sweep is not None]
+    over_grid = {threshold: _mean([at[threshold].distances.score for at in sweeps]) for threshold in SWEEP_GRID}
+    lowest = min(
+        ((score, threshold) for threshold, score in over_grid.items() if score is not None), default=(None, None)
+    )
+    distances = [e.scores.distances for e in found]
+    return VoxelScores(
+        f1=counts.f1,
+        precision=counts.precision,
+        recall=counts.recall,
+        auc=histogram.auc,
+        cremi_score=_mean([d.score for d in distances]),
+        adgt=_mean([d.adgt for d in distances]),
+        adf=_mean([d.adf for d in distances]),
+        best_cremi_score=lowest[0],
+        best_cremi_threshold=lowest[1],
+    )
+
+
+def _tuned(
+    predictions: Sequence[Volume], regions: Sequence[Region], settings: SynapseSettings
+) -> tuple[SynapseScores, Rules]:
+    """Choose threshold and size over all regions together, as `tune` does over one."""
+    tunings = [
+        tune(prediction, region.labels, thresholds=settings.thresholds, sizes_nm3=settings.sizes_nm3)
+        for prediction, region in zip(predictions, regions, strict=True)
+    ]
+    grids = [{(p.threshold, p.min_size_nm3): p for p in tuning.grid} for tuning in tunings]
+    shared = [place for place in grids[0] if all(place in grid for grid in grids)]
+    best = min((_together([grid[place] for grid in grids]) for place in shared), key=_order)
+    rules = replace(tunings[0].rules, threshold=best.threshold, min_size_nm3=best.min_size_nm3, score=None)
+    return best, rules
+
+
+def _together(points: Sequence[Point]) -> SynapseScores:
+    """One point of the grid over all regions: synapses counted together, the rest averaged."""
+    true, predicted, matched, splits, merges = (
+        sum(getattr(point, name) for point in points) for name in ("true", "predicted", "matched", "splits", "merges")
+    )
+    objects = ObjectScores(true=true, predicted=predicted, matched=matched)
+    return SynapseScores(
+        threshold=points[0].threshold,
+        min_size_nm3=points[0].min_size_nm3,
+        f1=objects.f1,
+        precision=objects.precision,
+        recall=objects.recall,
+        true=true,
+        predicted=predicted,
+        matched=matched,
+        splits=splits,
+        merges=merges,
+        average_precision=_mean([point.average_precision for point in points]),
+        voxel_f1=_mean([point.voxel_f1 for point in points]),
+        cremi_score=_mean([point.cremi_score for point in points]),
+    )
+
+
+def _order(scores: SynapseScores) -> tuple[float, float, float, float]:
+    return -(scores.f1 or 0.0), -(scores.voxel_f1 or 0.0), scores.min_size_nm3, scores.threshold
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean of all values; None where one of them is undefined."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None

@@ -1,0 +1,180 @@
+"""The tables of a comparison: mean and spread over seeds, the paper's numbers beside them, the differences below."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from cleftnet.comparison.cells import Cell
+from cleftnet.comparison.differences import Difference
+from cleftnet.comparison.recipe import Comparison, TableSettings
+
+OURS: dict[str, tuple[str, int, Callable[[Cell], float | None]]] = {
+    "cremi_score": ("CREMI score nm ↓", 1, lambda cell: cell.scores.cremi_score),
+    "auc": ("AUC ↑", 3, lambda cell: cell.scores.auc),
+    "f1": ("F1 ↑", 3, lambda cell: cell.scores.f1),
+    "best_cremi_score": ("best CREMI score nm ↓", 1, lambda cell: cell.scores.best_cremi_score),
+    "object_f1": ("synapse F1 ↑", 3, lambda cell: cell.objects.f1),
+    "average_precision": ("synapse AP ↑", 3, lambda cell: cell.objects.average_precision),
+    "parameters": ("parameters", 0, lambda cell: cell.effort.parameters),
+    "seconds_per_step": ("s a step", 2, lambda cell: cell.effort.seconds_per_step),
+}
+PAPER = "CREMI, paper: "
+VERDICTS = {"reference": "{reference} is better", "row": "{row} is better", "noise": "noise: not told apart", None: "-"}
+
+
+class Spread(BaseModel):
+    """A score over seeds.
+
+    Attributes:
+        mean: Over the seeds; None where one of them has no such score.
+        sd: Their standard deviation (of a sample, divided by n − 1); None for fewer than two.
+        seeds: How many.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float | None
+    sd: float | None
+    seeds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Spread:
+        """Summarise one value a seed.
+
+        Example:
+            >>> Spread.of([1.0, 3.0])
+            Spread(mean=2.0, sd=1.4142135623730951, seeds=2)
+        """
+        known = [value for value in values if value is not None]
+        if not known or len(known) < len(values):
+            return cls(mean=None, sd=None, seeds=len(values))
+        sd = statistics.stdev(known) if len(known) > 1 else None
+        return cls(mean=statistics.fmean(known), sd=sd, seeds=len(known))
+
+    def text(self, digits: int) -> str:
+        """Write it for people.
+
+        Example:
+            >>> Spread.of([0.8, 0.9]).text(3)
+            '0.850 ± 0.071'
+        """
+        if self.mean is None:
+            return "-"
+        return f"{self.mean:,.{digits}f}" + (f" ± {self.sd:,.{digits}f}" if self.sd else "")
+
+
+class Line(BaseModel):
+    """One row of a table.
+
+    Attributes:
+        row: Its name.
+        label: The name that is printed.
+        ours: Scores by name; empty where no cell is finished.
+        paper: What the paper reports.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    row: str
+    label: str
+    ours: dict[str, Spread]
+    paper: dict[str, float]
+
+
+class Table(BaseModel):
+    """One table with what was measured.
+
+    Attributes:
+        title: Stands above it.
+        lines: One for each row.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    lines: tuple[Line, ...]
+
+
+def tabulate(comparison: Comparison, cells: Sequence[Cell]) -> list[Table]:
+    """Return the tables of a comparison, of what is finished; without any in the recipe, one of all rows."""
+    wanted = comparison.tables or (TableSettings(title="All rows", rows=tuple(comparison.rows)),)
+    by_row = {row: [cell for cell in cells if cell.row == row] for row in comparison.rows}
+    return [
+        Table(
+            title=table.title,
+            lines=tuple(
+                Line(
+                    row=row,
+                    label=comparison.rows[row].label,
+                    ours={
+                        name: Spread.of([score(cell) for cell in by_row[row]])
+                        for name, (_, _, score) in OURS.items()
+                        if by_row[row]
+                    },
+                    paper=dict(table.paper.get(row, {})),
+                )
+                for row in table.rows
+            ),
+        )
+        for table in wanted
+    ]
+
+
+def markdown(comparison: Comparison, tables: Sequence[Table], differences: Sequence[Difference]) -> str:
+    """Write tables and differences in Markdown."""
+    parts = [
+        "Validation. The threshold of each cell is that of its best voxel F1 there, threshold and smallest size of synapses "
+        "those of the best synapse F1: all are chosen on the data that they are scored on, alike for every row. "
+        "Mean ± standard deviation over seeds."
+    ]
+    for table in tables:
+        parts.append(f"## {table.title}\n\n{_scores(table)}")
+        rows = {line.row for line in table.lines}
+        found = [d for d in differences if d.row in rows]
+        if found:
+            label = comparison.rows[comparison.against].label
+            labels = {name: row.label for name, row in comparison.rows.items()}
+            parts.append(
+                f"{label} − others: difference [95 % interval over {found[0].synapses} synapses, paired bootstrap]\n\n"
+                f"{_differences(found, labels)}"
+            )
+    return "\n\n".join(parts) + "\n"
+
+
+def _scores(table: Table) -> str:
+    papers = [name for name in OURS if any(name in line.paper for line in table.lines)]
+    header = ["", "seeds", *(title for title, _, _ in OURS.values()), *(PAPER + OURS[name][0] for name in papers)]
+    lines = []
+    for line in table.lines:
+        ours = [line.ours[name].text(digits) if line.ours else "" for name, (_, digits, _) in OURS.items()]
+        paper = [
+            f"{line.paper[name]:.{2 if name == 'cremi_score' else 3}f}" if name in line.paper else "" for name in papers
+        ]
+        seeds = str(line.ours["f1"].seeds) if line.ours else "not finished"
+        lines.append([line.label, seeds, *ours, *paper])
+    return _grid(header, lines)
+
+
+def _differences(differences: Sequence[Difference], labels: Mapping[str, str]) -> str:
+    names = list(dict.fromkeys(d.score for d in differences))
+    lines = []
+    for row in dict.fromkeys(d.row for d in differences):
+        of_row = {d.score: d for d in differences if d.row == row}
+        lines.append([labels[row], *(_difference(of_row[name], labels, OURS[name][1]) for name in names)])
+    return _grid(["", *(OURS[name][0] for name in names)], lines)
+
+
+def _difference(difference: Difference, labels: Mapping[str, str], digits: int) -> str:
+    if difference.value is None or difference.low is None or difference.high is None:
+        return "-"
+    verdict = VERDICTS[difference.verdict].format(reference=labels[difference.reference], row=labels[difference.row])
+    low, high, value = (f"{n:+.{digits}f}" for n in (difference.low, difference.high, difference.value))
+    return f"{value} [{low}, {high}] {verdict}"
+
+
+def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in header[1:])]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))

@@ -1,0 +1,18 @@
+"""Pages and pictures of results: one self-contained HTML file on a run, a comparison or a demo."""
+
+from cleftnet.report.contents import Contents, Entry, History, Prediction, Scene, Table
+from cleftnet.report.page import write_page
+from cleftnet.report.reporting import report
+from cleftnet.report.sections import draw_sections
+
+__all__ = [
+    "Contents",
+    "Entry",
+    "History",
+    "Prediction",
+    "Scene",
+    "Table",
+    "draw_sections",
+    "report",
+    "write_page",
+]

@@ -1,0 +1,82 @@
+"""Every score of an entry over all scenes at once, and at every threshold, by the metrics of the house.
+
+Voxels are counted together over the scenes; the CREMI score is the mean over them, as in training and in the challenge.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cleftnet.metrics.distances import CremiScore
+from cleftnet.metrics.evaluation import evaluate
+from cleftnet.metrics.objects import ObjectScores
+from cleftnet.metrics.scores import Evaluation, MeanEvaluation, mean_evaluation
+from cleftnet.metrics.voxels import Counts, ScoreHistogram
+from cleftnet.report.contents import Entry, Scene
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The scores of one entry.
+
+    Attributes:
+        counts: Of all scenes together, at the entry's threshold.
+        histogram: Voxels of all scenes by probability.
+        objects: Whole clefts of all scenes; None where they were not matched.
+        scenes: The scores of each scene by itself.
+        mean: Their mean.
+        cremi_at: CREMI score in nm at each threshold of a grid; None where undefined.
+    """
+
+    counts: Counts
+    histogram: ScoreHistogram
+    objects: ObjectScores | None
+    scenes: tuple[Evaluation, ...]
+    mean: MeanEvaluation
+    cremi_at: dict[float, float | None]
+
+
+def judge(entry: Entry, scenes: Sequence[Scene]) -> Verdict:
+    """Score an entry.
+
+    Args:
+        entry: What it predicted.
+        scenes: Their truth.
+
+    Raises:
+        InputError: when a prediction does not fit its scene.
+    """
+    found = [
+        evaluate(prediction.probability, scene.truth, threshold=entry.threshold, sweep=True)
+        for prediction, scene in zip(entry.predictions, scenes, strict=True)
+    ]
+    return Verdict(
+        counts=functools.reduce(operator.add, (e.scores.counts for e in found)),
+        histogram=functools.reduce(operator.add, (e.histogram for e in found if e.histogram is not None)),
+        objects=_together([e.objects for e in found]),
+        scenes=tuple(found),
+        mean=mean_evaluation(found),
+        cremi_at=_swept(found),
+    )
+
+
+def _together(parts: Sequence[ObjectScores | None]) -> ObjectScores | None:
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    return ObjectScores(
+        sum(part.true for part in known), sum(part.predicted for part in known), sum(part.matched for part in known)
+    )
+
+
+def _swept(found: Sequence[Evaluation]) -> dict[float, float | None]:
+    sweeps = [e.sweep.at for e in found if e.sweep is not None]
+    return {threshold: _mean([at[threshold].distances for at in sweeps]) for threshold in sweeps[0]}
+
+
+def _mean(parts: Sequence[CremiScore]) -> float | None:
+    known = [part.score for part in parts if part.score is not None]
+    return sum(known) / len(known) if len(known) == len(parts) else None

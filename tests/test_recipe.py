@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 import cleftnet
 from cleftnet.errors import InputError
+from cleftnet.forest import ForestSettings
 from cleftnet.losses import LossSettings
 from cleftnet.nets.skeleton import NetSpec
 from cleftnet.patches.augment import AugmentSettings
@@ -26,6 +27,7 @@ RECIPES = sorted(p for p in (Path(__file__).parents[1] / "recipes").glob("*.yaml
 SETTINGS: list[type[BaseModel]] = [
     AugmentSettings,
     DataSettings,
+    ForestSettings,
     HardwareSettings,
     LossSettings,
     NetSpec,

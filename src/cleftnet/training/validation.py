@@ -85,7 +85,19 @@ def validate(net: Network, regions: Sequence[Region], *, overlap: float = OVERLA
     Returns:
         The calibration, the scores at the threshold with the best F1, and a picture.
     """
-    logits = [whole_logits(net, region.raw, overlap=overlap)[0] for region in regions]
+    return assess([whole_logits(net, region.raw, overlap=overlap)[0] for region in regions], regions)
+
+
+def assess(logits: Sequence[Array], regions: Sequence[Region]) -> Validation:
+    """Calibrate the logits of whole regions on their labels, and score them together.
+
+    Args:
+        logits: Of cleft, `z y x`, for each region.
+        regions: What they were predicted from.
+
+    Returns:
+        The calibration, the scores at the threshold with the best F1, and a picture.
+    """
     labels = [region.labels.read() for region in regions]
     true, valid = [is_cleft(ids) for ids in labels], [is_labelled(ids) for ids in labels]
     calibration = fit_calibration(logits, true, valid)

@@ -1,0 +1,100 @@
+"""What lies nearest to each true cleft, and that the sums over clefts are the scores of the whole."""
+
+import cc3d
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from cleftnet.errors import InputError
+from cleftnet.metrics.evaluation import evaluate
+from cleftnet.metrics.territories import territories
+from cleftnet.metrics.voxels import ScoreHistogram
+from cleftnet.volumes import INVALID, Volume
+
+SIZE_NM = (40.0, 4.0, 4.0)
+
+
+def row(*values, dtype=np.uint64):
+    return np.array([[values]], dtype)
+
+
+def of(predicted, labels, objects=None):
+    predicted = np.asarray(predicted, bool)
+    ids = predicted.astype(np.uint64) if objects is None else objects
+    return territories(predicted, ids, labels, np.ones(int((labels != 0).sum())), SIZE_NM)
+
+
+def test_a_false_positive_belongs_to_the_nearest_cleft():
+    labels = row(7, 0, 0, 0, 0, 0, 3)
+    three, seven = of(row(1, 0, 1, 0, 1, 1, 1), labels, row(1, 0, 2, 0, 3, 3, 3))
+    assert (seven.cleft, seven.true_positives, seven.false_positives, seven.adgt_sum) == (7, 1, 1, 8.0)
+    assert (three.cleft, three.true_positives, three.false_positives, three.adgt_sum) == (3, 1, 2, 12.0)
+
+
+def test_nearest_is_in_nm_and_not_in_voxels():
+    labels, predicted = np.zeros((3, 1, 6), np.uint64), np.zeros((3, 1, 6), bool)
+    labels[0, 0, 0], labels[1, 0, 5], predicted[1, 0, 0] = 1, 2, True  # one section away, 40 nm; five pixels, 20 nm
+    one, two = of(predicted, labels)
+    assert (one.false_positives, two.false_positives, two.adgt_sum) == (0, 1, 20.0)
+
+
+def test_an_object_belongs_where_most_of_its_voxels_lie_and_is_matched_once():
+    labels = row(1, 1, 1, 0, 0, 0, 2, 2, 2)
+    objects = row(5, 5, 5, 5, 5, 5, 5, 0, 0)  # over both clefts, most of it on the first
+    one, two = of(objects > 0, labels, objects)
+    assert (one.predicted, one.matched, two.predicted, two.matched) == (1, True, 0, False)
+
+
+def test_without_a_prediction_distances_to_it_are_not_defined():
+    (only,) = of(row(0, 0, 0), row(0, 4, 4))
+    assert (only.adf_sum, only.adgt_sum, only.false_negatives, only.predicted) == (None, 0.0, 2, 0)
+
+
+def test_unlabelled_voxels_are_in_no_sum():
+    labels = row(4, 0, INVALID, 0)
+    (only,) = territories(row(1, 0, 1, 0) > 0, row(1, 0, 2, 0), labels, np.ones(1), SIZE_NM)
+    assert (only.true_positives, only.false_positives, only.predicted) == (1, 0, 1)
+
+
+def test_labels_without_a_cleft_are_refused():
+    with pytest.raises(InputError, match="no true cleft"):
+        of(row(1, 0), row(0, 0))
+
+
+def test_shapes_that_differ_are_refused():
+    with pytest.raises(InputError, match="differ"):
+        of(row(1, 0), row(1, 0, 0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    arrays(np.uint8, (3, 7, 8), elements=st.sampled_from([0, 0, 0, 90, 160, 255])),
+    arrays(np.uint64, (3, 7, 8), elements=st.sampled_from([0, 0, 0, 0, 1, 2, 5, INVALID])),
+)
+def test_sums_over_all_clefts_give_the_scores_of_evaluate(probability, labels):
+    labels[0, 0, :3] = 1, 0, 2
+    probability[0, 0, 0] = 255  # something is predicted where it counts
+    result = evaluate(Volume(probability, SIZE_NM), Volume(labels, SIZE_NM), threshold=0.5)
+    predicted, valid = probability >= 128, labels != INVALID
+    objects = np.where(valid, cc3d.connected_components(predicted.astype(np.uint8), connectivity=26), 0)
+    cleft = valid & (labels != 0)
+    ranks = ScoreHistogram.of(probability, cleft, valid).ranks(probability[cleft])
+    found = territories(predicted, objects, labels, ranks, SIZE_NM)
+
+    def total(name):
+        return sum(getattr(t, name) for t in found)
+
+    counts = result.scores.counts
+    assert total("true_positives") == counts.true_positives
+    assert total("false_positives") == counts.false_positives
+    assert total("false_negatives") == counts.false_negatives
+    assert total("adgt_sum") / counts.predicted == pytest.approx(result.scores.distances.adgt)
+    assert total("adf_sum") / counts.true == pytest.approx(result.scores.distances.adf)
+    assert total("rank_sum") / counts.true == pytest.approx(result.auc)
+    assert (len(found), total("predicted"), total("matched")) == (
+        result.objects.true,
+        result.objects.predicted,
+        result.objects.matched,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import os
 import resource
 import sys
@@ -111,17 +112,19 @@ def against_monai(model: Path, raw: Path, folder: Path, given: argparse.Namespac
         f"\noverlap {given.overlap}, {given.threads} threads, windows of {given.batch} for MONAI; peak memory of the process"
     )
     first = None
-    for name, folded in (("MONAI", False), ("MONAI, our folded network", True)):
+    monai_rows = {"MONAI": False, "MONAI, our folded network": True}
+    ways = {
+        "cleftnet": how,
+        "cleftnet, bf16 (MONAI: float32)": Inference(overlap=given.overlap, precision="bf16"),
+    }
+    rows = 1 if given.plain else 2
+    for name, folded in itertools.islice(monai_rows.items(), rows):
         found = measure(
             prepared_monai, monais, given.threads, model, raw, folder / "m.zarr", given.overlap, folded, given.batch
         )
         row(name, voxels, found, first)
         first = first or found
-    ways: dict[str, Inference] = {
-        "cleftnet": how,
-        "cleftnet, bf16 (MONAI: float32)": Inference(overlap=given.overlap, precision="bf16"),
-    }
-    for name, inference in ways.items():
+    for name, inference in itertools.islice(ways.items(), rows):
         found = measure(prepared, ours, given.threads, model, raw, folder / "o.zarr", inference, Division())
         row(name, voxels, found, first)
     assert first is not None
@@ -172,15 +175,19 @@ def by_overlap(model: Path, given: argparse.Namespace) -> None:
             print(f"{overlap:8.2f}{seconds:9.1f}{auc:>9s}{f1:>8s}{score:>10s}{adgt:>8s}{adf:>7s}", flush=True)
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
 def sides(text: str) -> IntZYX:
-    z, y, x = (int(side) for side in text.split(","))
+    z, y, x = numbers(text)
     return z, y, x
 
 
-def some_model(folder: Path, patch: IntZYX) -> Path:
+def some_model(folder: Path, patch: IntZYX, widths: tuple[int, ...], max_keys: int) -> Path:
     """An untrained CleftNet, which takes as long as a trained one."""
     torch.manual_seed(0)
-    net = build("cleftnet", widths=(8, 16, 32, 64), patch=patch, max_keys=512)
+    net = build("cleftnet", widths=widths, patch=patch, max_keys=max_keys)
     save_model(folder / "model.safetensors", Model(net, ModelCard(spec=net.spec)))
     return folder / "model.safetensors"
 
@@ -195,9 +202,14 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--volume", help="tissue to mirror and tile, and to score on (default: noise)")
     parser.add_argument("--model", help="a run or checkpoint (default: untrained, widths 8-64, 512 keys)")
     parser.add_argument("--patch", type=sides, default=(8, 96, 96), help="of the untrained model (default: 8,96,96)")
+    parser.add_argument("--widths", type=numbers, default=(8, 16, 32, 64), help="of it (default: 8,16,32,64)")
+    parser.add_argument("--max-keys", type=int, default=512, help="of it (default: 512)")
     parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--batch", type=int, default=1, help="windows that MONAI runs together (default: 1)")
+    parser.add_argument(
+        "--plain", action="store_true", help="of `monai`, MONAI and cleftnet alone, without their variants"
+    )
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2], help="0 is this process (default: 0 1 2)")
     parser.add_argument("--block", help="of the blocks (default: chosen by memory)")
     parser.add_argument("--roi", help="part that `overlap` predicts and scores")
@@ -213,11 +225,14 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{machine(*versions)}; {best_device()}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = Path(given.model) if given.model else some_model(folder, given.patch)
+        model = Path(given.model) if given.model else some_model(folder, given.patch, given.widths, given.max_keys)
         if {"monai", "workers"} & set(chosen):
             make_volume(given.volume, given.shape, folder / "raw.zarr")
             patch = "×".join(map(str, load_model(model).net.spec.patch))
-            print(f"{'×'.join(map(str, given.shape))} voxels of {given.volume or 'noise'}, patch {patch}")
+            widths = "-".join(map(str, load_model(model).net.spec.widths))
+            print(
+                f"{'×'.join(map(str, given.shape))} voxels of {given.volume or 'noise'}, patch {patch}, widths {widths}"
+            )
         if "monai" in chosen:
             against_monai(model, folder / "raw.zarr", folder, given)
         if "workers" in chosen:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,22 @@ def join(path: str, *names: str) -> str:
 
 
 def kvstore(path: str) -> Any:
-    """Return what tensorstore calls the folder: a part of its spec."""
-    return f"{path}/" if is_remote(path) else {"driver": "file", "path": f"{Path(path).absolute()}/"}
+    """Return what tensorstore calls the folder: a part of its spec.
+
+    Buckets of another S3 server (MinIO, Ceph, an institute's own) are found by the variables that Amazon's tools read:
+    `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, and `AWS_REGION` or `AWS_DEFAULT_REGION`, which is us-east-1 without.
+    """
+    if not is_remote(path):
+        return {"driver": "file", "path": f"{Path(path).absolute()}/"}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not (path.startswith("s3://") and endpoint):
+        return f"{path}/"
+    bucket, _, inside = path.removeprefix("s3://").partition("/")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    return {
+        "driver": "s3", "bucket": bucket, "path": f"{inside}/" if inside else "", "endpoint": endpoint.rstrip("/"),
+        "aws_region": region,
+    }  # fmt: skip
 
 
 UNSYNCED = {
@@ -56,10 +71,15 @@ UNSYNCED = {
 
 @functools.cache
 def context() -> ts.Context:
-    """Return what all arrays of this process share: how often a failing request is tried again."""
+    """Return what all arrays of this process share: how often a failing request is tried again, and credentials."""
     import tensorstore as ts
 
-    return ts.Context(dict.fromkeys(("http_request_retries", "s3_request_retries", "gcs_request_retries"), _RETRIES))
+    shared: dict[str, Any] = dict.fromkeys(
+        ("http_request_retries", "s3_request_retries", "gcs_request_retries"), _RETRIES
+    )
+    if "AWS_ACCESS_KEY_ID" in os.environ:  # then nothing else is looked for, and no missing file complained of
+        shared["aws_credentials"] = {"type": "environment"}
+    return ts.Context(shared)
 
 
 def read_json(path: str, name: str) -> dict[str, Any] | None:

@@ -1,0 +1,37 @@
+"""A lock has one holder, and none once its holder is gone."""
+
+import subprocess
+import sys
+
+from cleftnet.comparison import locking
+from cleftnet.comparison.locking import holding
+
+HOLD = """
+import runpy, sys, time
+from pathlib import Path
+holding = runpy.run_path(sys.argv[1])["holding"]  # the file alone: its package takes seconds to import
+with holding(Path(sys.argv[2])) as mine:
+    print(mine, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_lock_of_a_killed_process_is_free_again(tmp_path):
+    path = tmp_path / "folder" / "lock"
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, locking.__file__, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout.readline() == "True\n"
+    with holding(path) as mine:
+        assert not mine
+    assert str(child.pid) in path.read_text()
+    child.kill()
+    child.communicate()
+    with holding(path) as mine:
+        assert mine
+
+
+def test_a_lock_can_be_taken_again_after_its_body(tmp_path):
+    for _ in range(2):
+        with holding(tmp_path / "lock") as mine:
+            assert mine

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 import cleftnet
+from cleftnet.comparison.recipe import Comparison, Row, SynapseSettings, TableSettings
 from cleftnet.errors import InputError
 from cleftnet.forest import ForestSettings
 from cleftnet.losses import LossSettings
@@ -26,14 +27,18 @@ SOURCE = Path(cleftnet.__file__).parent
 RECIPES = sorted(p for p in (Path(__file__).parents[1] / "recipes").glob("*.yaml") if not p.name.startswith("tables-"))
 SETTINGS: list[type[BaseModel]] = [
     AugmentSettings,
+    Comparison,
     DataSettings,
     ForestSettings,
     HardwareSettings,
     LossSettings,
     NetSpec,
     Recipe,
+    Row,
     SamplingSettings,
+    SynapseSettings,
     SyntheticSettings,
+    TableSettings,
     TrainingSettings,
     VolumeSettings,
 ]
@@ -103,6 +108,8 @@ def test_the_list_of_settings_is_complete():
         if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "BaseModel" for base in node.bases)
     }
     written = {"ModelCard", "StateCard", "Task", "Point", "Tuning"}
+    written |= {"Cell", "VoxelScores", "SynapseScores", "Effort", "Difference", "Spread", "Line", "Table"}
+    written |= {"Failure", "Results"}
     assert names - written == {s.__name__ for s in SETTINGS}
 
 

@@ -1,0 +1,225 @@
+"""A whole comparison, killed and gone on with, shared, failing in parts, and refused before anything is trained."""
+
+import copy
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cleftnet.cli import main
+from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, compare, comparing, making
+from cleftnet.comparison.locking import holding
+from cleftnet.errors import InputError
+
+TIMES = ("minutes", "seconds_per_step", "provenance")
+CHILD = """
+import os, signal, sys, torch
+torch.set_num_threads(int(sys.argv[1]))
+import cleftnet.training.log
+from cleftnet.comparison import compare
+
+honest = cleftnet.training.log.RunLog.step
+def step(self, *values):
+    honest(self, *values)
+    if "resunet" in str(self.losses) and self.state.step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+cleftnet.training.log.RunLog.step = step
+compare(sys.argv[2], sys.argv[3])
+"""
+
+
+@pytest.fixture(scope="session")
+def whole(tiny, tmp_path_factory):
+    """The folder of the comparison that nobody interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    compare(Comparison.model_validate(tiny), out)
+    return out
+
+
+def without_times(value):
+    if isinstance(value, dict):
+        return {key: without_times(part) for key, part in value.items() if key not in TIMES}
+    return [without_times(part) for part in value] if isinstance(value, list) else value
+
+
+def results(out):
+    return json.loads((out / RESULTS).read_text())
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(list(map(str, arguments)))
+    return ended.value.code
+
+
+@pytest.fixture
+def quick(whole, monkeypatch):
+    """Make cells by copying those of the whole comparison; returns the list of those that were made."""
+    made = []
+
+    def make(comparison, row, seed, folder):
+        made.append((row, seed))
+        return CellFolder.of(whole, row, 0).load().model_copy(update={"seed": seed})
+
+    monkeypatch.setattr(comparing, "make_cell", make)
+    return made
+
+
+def test_a_comparison_killed_and_interrupted_ends_as_if_it_never_had_been(tiny, write, whole, tmp_path, monkeypatch):
+    path, out = write(tiny), tmp_path / "out"
+    child = [sys.executable, "-c", CHILD, str(torch.get_num_threads()), str(path), str(out)]
+    done = subprocess.run(child, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [len(results(out)["cells"]), results(out)["missing"]] == [1, 1]
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(making, "score_regions", interrupt)  # the training has ended, its regions are predicted
+        assert run("compare", path, "--out", out) == 130
+    assert compare(path, out).missing == 0
+    assert without_times(results(out)) == without_times(results(whole))
+
+
+def test_a_finished_comparison_holds_every_cell_with_its_scores_tables_and_differences(whole):
+    found = results(whole)
+    assert [(cell["row"], cell["seed"]) for cell in found["cells"]] == [("cleftnet", 0), ("resunet", 0)]
+    for cell in found["cells"]:
+        assert cell["recipe"]["training"]["steps"] == cell["effort"]["steps"] == 4
+        assert cell["provenance"]["data"]["validate"][0]["labels_sha256"]
+        hits, misses = (sum(t[name] for t in cell["territories"][0]) for name in ("true_positives", "false_negatives"))
+        assert cell["scores"]["recall"] == pytest.approx(hits / (hits + misses))
+        assert cell["objects"]["matched"] == sum(t["matched"] for t in cell["territories"][0])
+    assert [line["row"] for line in found["tables"][0]["lines"]] == ["resunet", "cleftnet"]
+    assert {(d["reference"], d["row"]) for d in found["differences"]} == {("cleftnet", "resunet")}
+    text = (whole / TABLES).read_text()
+    assert "| ResUnet | 1 |" in text
+    assert "| 0.874 |" in text
+    assert "CREMI, paper: F1" in text
+
+
+def test_what_is_finished_is_never_made_again_and_rows_run_seed_by_seed(tiny, quick, tmp_path):
+    comparison = Comparison.model_validate({**tiny, "seeds": [0, 1]})
+    compare(comparison, tmp_path, rows=["resunet"], seeds=[1])
+    assert quick == [("resunet", 1)]
+    assert len(compare(comparison, tmp_path).cells) == 4
+    assert quick == [("resunet", 1), ("cleftnet", 0), ("resunet", 0), ("cleftnet", 1)]
+    compare(comparison, tmp_path)
+    assert len(quick) == 4
+
+
+def test_a_cell_that_fails_is_told_and_the_others_are_made(tiny, write, quick, tmp_path, monkeypatch, capsys):
+    honest, out = comparing.make_cell, tmp_path / "out"
+
+    def failing(comparison, row, seed, folder):
+        if row == "cleftnet":
+            raise RuntimeError("no memory left")
+        return honest(comparison, row, seed, folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(comparing, "make_cell", failing)
+        assert run("compare", write(tiny), "--out", out) == 1
+    assert "cleftnet, seed 0: RuntimeError: no memory left" in capsys.readouterr().err
+    found = results(out)
+    assert [failure["row"] for failure in found["failed"]] == ["cleftnet"]
+    assert [cell["row"] for cell in found["cells"]] == ["resunet"]
+    assert run("compare", write(tiny), "--out", out) == 0
+    assert (results(out)["failed"], len(results(out)["cells"])) == ([], 2)
+
+
+def test_a_cell_that_another_process_is_at_is_left_to_it(tiny, quick, tmp_path):
+    with holding(CellFolder.of(tmp_path, "cleftnet", 0).lock):
+        (tmp_path / "recipe.yaml").write_text("")  # that process wrote it
+        found = compare(Comparison.model_validate(tiny), tmp_path)
+    assert (quick, found.missing) == ([("resunet", 0)], 1)
+
+
+def test_a_dry_run_lists_the_cells_and_writes_nothing(tiny, write, whole, tmp_path, capsys):
+    assert run("compare", write(tiny), "--out", tmp_path / "out", "--dry-run") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == ["row", "cleftnet", "resunet"]
+    assert lines[1][-1] == "missing"
+    assert not (tmp_path / "out").exists()
+    assert run("compare", write(tiny), "--out", whole, "--dry-run", "--rows", "resunet") == 0
+    assert capsys.readouterr().out.split()[-1] == "done"
+
+
+def test_the_json_on_stdout_is_what_the_file_holds(tiny, write, whole, capsys):
+    assert run("compare", write(tiny), "--out", whole, "--json") == 0
+    assert without_times(json.loads(capsys.readouterr().out)) == without_times(results(whole))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["base"]["training"].update(steps=5), "made with another training.steps"),
+        (lambda c: c["synapses"].update(sizes_nm3=[0]), "made with another sizes_nm3"),
+    ],
+)
+def test_cells_that_another_recipe_made_are_not_mixed_in(tiny, whole, quick, change, message):
+    content = copy.deepcopy(tiny)
+    change(content)
+    with pytest.raises(InputError, match=message):
+        compare(Comparison.model_validate(content), whole)
+    assert quick == []
+
+
+def test_a_row_that_cannot_be_trained_is_refused_before_any_is(tiny, quick, tmp_path):
+    content = copy.deepcopy(tiny)
+    content["rows"]["resunet"]["set"]["net.patch"] = [2, 64, 64]
+    with pytest.raises(InputError, match="row resunet: patch 2×64×64 is larger"):
+        compare(Comparison.model_validate(content), tmp_path)
+    assert quick == []
+
+
+def test_hardware_may_change_between_cells(tiny, whole, quick):
+    content = copy.deepcopy(tiny)
+    content["base"]["hardware"] = {"accelerator": "cpu"}
+    assert len(compare(Comparison.model_validate(content), whole).cells) == 2
+
+
+def test_a_validation_region_without_a_cleft_is_refused(tiny, tmp_path, cremi_file, synthetic):
+    from cleftnet.volumes import BACKGROUND, Volume, write_cremi
+
+    empty = synthetic.labels.read() * BACKGROUND
+    write_cremi(tmp_path / "empty.hdf", raw=synthetic.raw, clefts=Volume(empty, synthetic.labels.voxel_size))
+    content = copy.deepcopy(tiny)
+    content["base"]["data"]["validate"] = [{"raw": str(tmp_path / "empty.hdf")}]
+    with pytest.raises(InputError, match="holds no cleft"):
+        compare(Comparison.model_validate(content), tmp_path / "out")
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tiny, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds no comparison"):
+        compare(Comparison.model_validate(tiny), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"rows": ["resnet"]}, "no row 'resnet' .* did you mean 'resunet'"), ({"seeds": [7]}, r"no seed 7 .* \[0\]")],
+)
+def test_an_unknown_row_or_seed_is_refused(tiny, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        compare(Comparison.model_validate(tiny), tmp_path, **options)
+
+
+def test_seeds_that_are_no_numbers_are_refused(tiny, write, capsys):
+    assert run("compare", write(tiny), "--seeds", "a") == 2
+    assert "try --seeds 0,1" in capsys.readouterr().err
+
+
+def test_filters_and_a_random_forest_are_a_row_like_the_others(tiny, tmp_path):
+    pytest.importorskip("sklearn")
+    content = copy.deepcopy(tiny)
+    content["rows"]["forest"] = {"label": "Forest", "classical": {"trees": 5, "voxels": 500, "sigmas_nm": [8]}}
+    found = compare(Comparison.model_validate(content), tmp_path, rows=["forest"])
+    (cell,) = found.cells
+    assert cell.scores.auc > 0.6
+    assert (cell.effort.parameters, cell.recipe["classical"]["trees"]) == (None, 5)
+    assert "net" not in cell.recipe
+    assert compare(Comparison.model_validate(content), tmp_path, rows=["forest"]).cells == found.cells

@@ -32,7 +32,7 @@ from cleftnet.volumes.atomic import replacing
 RECIPE, RUN = "recipe.yaml", "run.json"  # the names inside a run directory
 _FILES = (METRICS, LOSSES, RECIPE, RUN, BEST, LAST)
 _OURS = (*_FILES, f"{STATES}/step-*", f"{STATES}/.step-*", f"{TENSORBOARD}/events.out.*")
-_FREE = (  # may change from leg to leg: they change no weight
+FREE = (  # may change from leg to leg: they change no weight
     "hardware",
     "sampling.raw_in_memory_gib",
     *(f"training.{key}" for key in ("loaders", "patience", "save_every", "keep_states")),
@@ -188,7 +188,7 @@ def _earlier_legs(recipe: Recipe, directory: Path, data: JsonValue) -> list[Json
         )
     theirs, mine = dump(load_recipe(directory / RECIPE)), dump(recipe)
     # with a schedule every learning rate depends on the number of steps
-    free = _FREE if recipe.training.schedule != "constant" else (*_FREE, "training.steps")
+    free = FREE if recipe.training.schedule != "constant" else (*FREE, "training.steps")
     key = first_difference(theirs, mine, free)
     if key is not None:
         raise InputError(

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+import yaml
 
 from cleftnet.cli import main
 from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, compare, comparing, making
@@ -62,7 +63,8 @@ def quick(whole, monkeypatch):
 
     def make(comparison, row, seed, folder):
         made.append((row, seed))
-        return CellFolder.of(whole, row, 0).load().model_copy(update={"seed": seed})
+        cell = CellFolder.of(whole, row, 0).load()
+        return cell.model_copy(update={"seed": seed, "recipe": comparison.described(row, seed)})
 
     monkeypatch.setattr(comparing, "make_cell", make)
     return made
@@ -173,6 +175,17 @@ def test_a_row_that_cannot_be_trained_is_refused_before_any_is(tiny, quick, tmp_
     content["rows"]["resunet"]["set"]["net.patch"] = [2, 64, 64]
     with pytest.raises(InputError, match="row resunet: patch 2×64×64 is larger"):
         compare(Comparison.model_validate(content), tmp_path)
+    assert quick == []
+
+
+def test_a_training_that_another_recipe_began_is_not_gone_on_with(tiny, quick, tmp_path):
+    comparison = Comparison.model_validate(tiny)
+    (tmp_path / "recipe.yaml").write_text("")
+    begun = CellFolder.of(tmp_path, "resunet", 0).run / "recipe.yaml"
+    begun.parent.mkdir(parents=True)
+    begun.write_text(yaml.safe_dump(comparison.described("resunet", 0) | {"seed": 5}))
+    with pytest.raises(InputError, match="was made with another seed"):
+        compare(comparison, tmp_path)
     assert quick == []
 
 

@@ -10,11 +10,12 @@ import yaml
 
 from cleftnet.comparison.locking import holding
 from cleftnet.comparison.making import make_cell
-from cleftnet.comparison.plan import RECIPE, Plan
+from cleftnet.comparison.plan import Plan
 from cleftnet.comparison.recipe import Comparison
 from cleftnet.comparison.results import Results, write_results
 from cleftnet.progress import note
 from cleftnet.recipe import dump
+from cleftnet.runs import RECIPE
 from cleftnet.volumes.atomic import replacing
 
 

@@ -13,13 +13,12 @@ from cleftnet.comparison.cells import CellFolder
 from cleftnet.comparison.recipe import Comparison, load_comparison
 from cleftnet.errors import InputError, nearest
 from cleftnet.nets.skeleton import NetSpec, Network
-from cleftnet.recipe import dump, first_difference
-from cleftnet.runs import RUN, open_data
+from cleftnet.recipe import dump, first_difference, load_recipe
+from cleftnet.runs import FREE, RECIPE, RUN, open_data
 from cleftnet.volumes import is_cleft
 
-RECIPE = "recipe.yaml"  # the name inside an output folder
 State = Literal["done", "failed", "begun", "missing"]
-_FREE = ("hardware", "classical.n_jobs")  # decide where and how fast, and no score
+_FREE = {*FREE, "classical.n_jobs"} - {"training.patience"}  # they change no score
 
 
 class PlannedCell(NamedTuple):
@@ -113,7 +112,7 @@ class Plan:
             yield PlannedCell(row, seed, state, None if forest else _parameters(self.comparison.recipe(row, seed).net))
 
     def _must_fit_what_is_there(self) -> None:
-        """Raise when the folder holds something else, or finished cells that another recipe made."""
+        """Raise when the folder holds something else, or cells that another recipe made or began."""
         if self.out.is_file():
             raise InputError(f"{self.out} is a file; expected a name for a folder")
         if not self.out.exists() or not any(self.out.iterdir()):
@@ -122,15 +121,17 @@ class Plan:
             raise InputError(f"{self.out} is not empty and holds no comparison; choose another --out")
         grid = dump(self.comparison.synapses)
         for row, seed in self.every:
-            cell = self.folder(row, seed).load()
-            if cell is None:
-                continue
-            mine = self.comparison.described(row, seed)
-            key = first_difference(cell.recipe, mine, _FREE) or first_difference(cell.synapse_grid, grid)
+            folder, mine = self.folder(row, seed), self.comparison.described(row, seed)
+            cell, begun = folder.load(), folder.run / RECIPE
+            key = None
+            if cell is not None:
+                key = first_difference(cell.recipe, mine, _FREE) or first_difference(cell.synapse_grid, grid)
+            elif begun.is_file():
+                key = first_difference(dump(load_recipe(begun)), mine, _FREE)
             if key is not None:
                 raise InputError(
-                    f"{self.folder(row, seed).path} was made with another {key}; compare with another --out, or remove that "
-                    f"folder to make the cell anew"
+                    f"{folder.path} was made with another {key}; compare with another --out, or remove that folder to make the "
+                    f"cell anew"
                 )
 
     def _must_open(self) -> None:

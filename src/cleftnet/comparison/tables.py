@@ -63,7 +63,8 @@ class Spread(BaseModel):
         """
         if self.mean is None:
             return "-"
-        return f"{self.mean:,.{digits}f}" + (f" ± {self.sd:,.{digits}f}" if self.sd else "")
+        sd = f" ± {self.sd:,.{digits}f}" if self.sd else ""  # none of what every seed has alike, such as parameters
+        return f"{self.mean:,.{digits}f}{sd}"
 
 
 class Line(BaseModel):

@@ -13,6 +13,7 @@ import typer
 
 from cleftnet.cli.comparisons import compare
 from cleftnet.cli.networks import models, predict, train
+from cleftnet.cli.reports import report
 from cleftnet.cli.scores import evaluate, submit
 from cleftnet.cli.start import demo, doctor
 from cleftnet.cli.synapses import synapses
@@ -37,6 +38,7 @@ for verb in (
     evaluate,
     submit,
     compare,
+    report,
     check,
     convert,
     download,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cleftnet.checkpoint import BEST, LAST
+from cleftnet.comparison import RESULTS
 from cleftnet.errors import InputError
+from cleftnet.report.comparisons import comparison_contents
 from cleftnet.report.loading import demo_contents, run_contents
 from cleftnet.report.page import write_page
 from cleftnet.runs import RECIPE
@@ -37,6 +39,8 @@ def report(source: str | Path, out: str | Path | None = None, *, overwrite: bool
     refuse_existing(page, overwrite)
     if (folder / "volume.hdf").is_file() and (folder / "prediction.hdf").is_file():
         return write_page(demo_contents(folder), page, overwrite=overwrite)
+    if (folder / RESULTS).is_file():
+        return write_page(comparison_contents(folder), page, overwrite=overwrite)
     if (folder / RECIPE).is_file() and any((folder / name).is_file() for name in (BEST, LAST)):
         with run_contents(folder) as contents:
             return write_page(contents, page, overwrite=overwrite)

@@ -26,7 +26,7 @@ from cleftnet.training.validation import Region, Scores, assess
 from cleftnet.volumes import PREDICTION, Volume, WritableVolume, open_volume
 from cleftnet.volumes.volume import Array, intensity
 
-BLOCK_VOX: IntZYX = (16, 384, 384)  # 0.4 GiB of features by the default scales
+BLOCK_VOX: IntZYX = (16, 384, 384)  # 0.25 GiB of features at the default scales
 ROWS = 2**16  # voxels that go through the trees at a time
 
 Float32 = npt.NDArray[np.float32]

@@ -62,7 +62,7 @@ def tokens(x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b n c"]:
 
 def features(rows: Float[Tensor, "b n c"], shape: IntZYX) -> Float[Tensor, "b c z y x"]:
     """Return rows as features of a size z y x, their channels last in memory; the inverse of `tokens`, without a copy."""
-    return rows.transpose(1, 2).reshape(rows.shape[0], rows.shape[2], *shape)
+    return rows.contiguous().view(rows.shape[0], *shape, rows.shape[2]).movedim(-1, 1)
 
 
 def convolve(conv: nn.Conv3d, rows: Float[Tensor, "b n c"]) -> Float[Tensor, "b n d"]:

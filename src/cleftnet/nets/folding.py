@@ -7,6 +7,8 @@ Three rewrites, each exact but for rounding (SPEC §1):
 - The value and the output convolution fold into one, since `W_o (W_v M + b_v) A + b_o = (W_o W_v) M A + (W_o b_v + b_o)`
   where the columns of the softmax A sum to 1. Keys and values are then the features themselves.
 - A batch norm, which in inference is a fixed scale and shift, folds into the convolution before it.
+
+And activations are computed in place, since nothing is kept for a backward pass.
 """
 
 # ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
@@ -88,6 +90,8 @@ def fold(net: Network) -> Network:
                 setattr(module, name, FoldedAugmentor(child))
         if isinstance(module, nn.Sequential):
             _fold_norms(module)
+        if isinstance(module, nn.ELU):
+            module.inplace = True
     return folded.requires_grad_(False)
 
 

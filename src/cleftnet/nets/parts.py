@@ -60,10 +60,11 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = ConvBlock(channels, channels)
         self.second = nn.Sequential(nn.Conv3d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels))
+        self.activation = nn.ELU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        return F.elu(self.second(self.first(x)) + x)
+        return self.activation(self.second(self.first(x)) + x)  # type: ignore[no-any-return]  # nn.Module calls are Any
 
 
 def _two_convolutions(in_channels: int, out_channels: int) -> nn.Module:

@@ -25,7 +25,7 @@ from cleftnet.prediction.masking import Mask
 from cleftnet.volumes import PREDICTION, Volume, WritableVolume, open_volume
 from cleftnet.volumes.chunked.writing import CHUNK
 
-BLOCK_BYTES = 2**29  # of the blocks that a process has in memory at a time
+BLOCK_BYTES = 2**30  # of the blocks that a process has in memory at a time
 MIN_STEPS = 6  # of tiles that a block has along an axis, so that it computes at most (7/6)³ = 1.6 times what it must
 BLOCKS_PER_WORKER = 4  # at least, where the volume is large enough, so that none waits long for the last
 UNKNOWN_WORKERS = 16  # behind a scheduler

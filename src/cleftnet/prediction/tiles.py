@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cleftnet.checkpoint import Float32
 from cleftnet.geometry import Block, Box, IntZYX
+from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction.inference import Inference
 from cleftnet.prediction.onednn import through_onednn
@@ -132,6 +133,7 @@ def _pool(number: int, each: int) -> ThreadPoolExecutor:
 @contextmanager
 def inferring(net: Network) -> Iterator[None]:
     """Have a network in eval mode, with fast convolutions, while the body runs."""
+    keep_freed_memory()
     was_training = net.training
     net.eval()
     try:

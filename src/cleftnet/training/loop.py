@@ -24,6 +24,7 @@ from cleftnet.checkpoint import BEST, LAST, Model, ModelCard, save_model
 from cleftnet.errors import InputError
 from cleftnet.geometry import OVERLAP
 from cleftnet.losses import Counts, Losses, LossSettings, cleft_loss
+from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.nets.skeleton import Network
 from cleftnet.progress import note
 from cleftnet.training.distributed import Precision, noticing_sigterm
@@ -169,6 +170,7 @@ def fit(
     Raises:
         InputError: when the loss is no longer a finite number, or the disk is full; what was saved before stays.
     """
+    keep_freed_memory()
     model, optimiser = fabric.setup(state.net.train(), state.optimiser)
     fabric.strategy.precision.load_state_dict(state.scaler)
     batches = load(data.patches, settings, fabric, first=state.step)

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
 
+import h5py
 import numpy as np
 import pytest
 
 from cleftnet.blockwise import Division, UnfinishedError
 from cleftnet.cli import main
 from cleftnet.errors import InputError
-from cleftnet.synapses import COLUMNS, Rules, find_synapses
+from cleftnet.submission import write_submission
+from cleftnet.synapses import COLUMNS, Neurons, Rules, find_synapses
 from cleftnet.synapses.blocks import Measuring, Painting
 from cleftnet.volumes import CLEFT_ZERO, LABELS, Volume, open_volume, write_volume
 
@@ -146,6 +149,34 @@ def test_cleft_everywhere_is_one_synapse(tmp_path):
     assert (found.labels.read() == 1).all()
 
 
+class Constant:
+    """The store of a volume that has one value everywhere and takes no memory."""
+
+    def __init__(self, shape, value):
+        self.shape, self.value, self.dtype = shape, value, value.dtype
+
+    def __getitem__(self, index):
+        return np.full([len(range(n)[part]) for n, part in zip(self.shape, index, strict=True)], self.value)
+
+
+@pytest.mark.parametrize("with_neurons", [False, True])
+def test_cleft_everywhere_takes_the_memory_of_a_block_however_large_the_volume(tmp_path, with_neurons):
+    def peak(shape):
+        ids = Volume(Constant(shape, np.uint64(5)), SIZE_NM)
+        neurons = Neurons(ids) if with_neurons else None
+        tracemalloc.start()
+        try:
+            values = Volume(Constant(shape, np.uint8(255)), SIZE_NM)
+            found = find_synapses(values, tmp_path / str(shape), neurons=neurons, division=SMALL)
+            assert len(found.table) == 1
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak((16, 128, 128))  # what is imported at the first use
+    assert peak((32, 384, 512)) < 1.3 * peak((32, 256, 256))
+
+
 def test_thresholds_are_those_of_the_prediction_unless_others_are_given():
     values = np.zeros((1, 1, 9), np.uint8)
     values[..., 1], values[..., 4:6], values[..., 8] = 120, (128, 250), 128
@@ -169,6 +200,13 @@ def test_masks_and_labels_are_certain(tmp_path, dtype):
     values[0, 1] = 1
     table = find_synapses(Volume(values, SIZE_NM), tmp_path).table
     assert (table["mean_probability"].tolist(), table["sum_probability"].tolist()) == ([1.0], [4.0])
+
+
+def test_the_kind_of_a_prediction_can_be_said(tmp_path):
+    values = np.zeros((2, 3, 4), np.uint8)
+    values[0, 1] = 1
+    assert len(find_synapses(Volume(values, SIZE_NM), tmp_path / "said", Rules(kind="mask")).table) == 1
+    assert len(find_synapses(Volume(values, SIZE_NM), tmp_path / "not").table) == 0
 
 
 def test_a_prediction_without_voxel_size_is_refused(tmp_path):
@@ -210,6 +248,14 @@ def test_the_verb_prints_one_json_object(prediction, tmp_path, capsys):
     labels = open_volume(said["labels"], default=LABELS)
     assert int(labels.read().max()) == said["synapses"]
     assert CLEFT_ZERO not in labels.read()
+
+
+def test_a_cremi_file_of_the_synapses_keeps_their_ids(prediction, tmp_path):
+    find_synapses(prediction, tmp_path, Rules(min_size_nm3=5e4), formats=["hdf"])
+    write_submission(tmp_path / "labels.hdf", tmp_path / "A+.hdf")
+    with h5py.File(tmp_path / "labels.hdf") as ours, h5py.File(tmp_path / "A+.hdf") as theirs:
+        ids, cremi = ours["volumes/labels/clefts"][:], theirs["volumes/labels/clefts"][:]
+    np.testing.assert_array_equal(cremi, np.where(ids == 0, 2**64 - 1, ids))
 
 
 def test_an_unknown_format_is_refused(prediction, tmp_path):

@@ -9,7 +9,8 @@ from scipy.special import expit
 from cleftnet.cli import main
 from cleftnet.errors import InputError
 from cleftnet.metrics.evaluation import evaluate
-from cleftnet.synapses import Rules, SynapseScore, Tuning, find_synapses, tune
+from cleftnet.synapses import Rules, SynapseScore, Tuning, find_synapses, tune, tune_once
+from cleftnet.synapses.blocks import Painting
 from cleftnet.synapses.scoring import fit_score
 from cleftnet.volumes import INVALID, LABELS, Volume, write_volume
 
@@ -93,6 +94,42 @@ def test_the_verb_tunes_stores_and_takes_it_again(prediction, truth, tmp_path, c
     assert (second["synapses"], second["threshold"]) == (2, first["threshold"])
     assert (tmp_path / "a" / "synapses.csv").read_bytes() == (tmp_path / "b" / "synapses.csv").read_bytes()
     assert synapses(tmp_path / "c", "--tuned", tmp_path / "a" / "tuning.json", "--min-size", 0)["synapses"] == 3
+
+
+def test_the_same_command_goes_on_after_a_crash_and_tunes_no_second_time(
+    prediction, truth, tmp_path, monkeypatch, capsys
+):
+    write_volume(prediction, tmp_path / "p.hdf", default="volumes/probability")
+    write_volume(truth, tmp_path / "t.hdf", default=LABELS[0])
+    command = ["synapses", str(tmp_path / "p.hdf"), str(tmp_path / "out"), "--tune", str(tmp_path / "t.hdf"), "--json"]
+
+    def broken(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Painting, "write", broken)
+        with pytest.raises((SystemExit, KeyboardInterrupt)):
+            main(command)
+    kept = (tmp_path / "out" / "tuning.json").read_bytes()
+    monkeypatch.setattr("cleftnet.synapses.tuning.tune", broken)
+    with pytest.raises(SystemExit, match="0"):
+        main(command)
+    assert json.loads(capsys.readouterr().out)["synapses"] == 2
+    assert (tmp_path / "out" / "tuning.json").read_bytes() == kept
+
+
+@pytest.mark.parametrize("changed", ["prediction", "truth", "rules"])
+def test_a_tuning_of_something_else_is_not_taken(prediction, truth, tmp_path, changed):
+    path = tmp_path / "tuning.json"
+    first = tune_once(path, prediction, truth, Rules())
+    assert tune_once(path, prediction, truth, Rules(threshold=0.9)) == first  # which is not used
+    other = Volume(np.roll(truth.read(), 1, axis=2), SIZE_NM)
+    given = {"prediction": prediction, "truth": truth, "rules": Rules()}
+    others = {"prediction": Volume(prediction.read() // 2, SIZE_NM), "truth": other, "rules": Rules(gap=1)}
+    given[changed] = others[changed]
+    with pytest.raises(InputError, match="tuned on other volumes or rules"):
+        tune_once(path, *given.values())
+    assert tune_once(path, *given.values(), overwrite=True) == Tuning.load(path)
 
 
 def test_a_file_that_no_tuning_wrote_is_refused(tmp_path):

@@ -47,9 +47,19 @@ def synapses(
     tuned: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Take what a --tune chose; options given beside it go first.")
     ] = None,
+    segmentation: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Neuron ids: the table then says which meet at each synapse."),
+    ] = None,
+    reach: Annotated[
+        float | None, typer.Option(metavar="NM", help="How far from a synapse its neurons are counted; default 60.")
+    ] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="zarr or hdf for the labels, csv or parquet for the table; may be given twice."),
+        typer.Option(
+            "--format",
+            help="zarr or hdf for the labels, csv or parquet for the table, annotations for neuroglancer; repeatable.",
+        ),
     ] = None,
     kind: Kind = None,
     voxel_size: VoxelSize = None,
@@ -64,18 +74,24 @@ def synapses(
     Finished blocks are kept until all are: after a crash the same command does only what is missing.
     """
     from cleftnet.blockwise import Division, UnfinishedError
-    from cleftnet.synapses import Rules, Tuning, find_synapses, tune
+    from cleftnet.synapses import Neurons, Rules, Tuning, find_synapses, tune_once
     from cleftnet.volumes import PREDICTION, open_volume
-    from cleftnet.volumes.atomic import refuse_existing
 
     if truth is not None and (tuned is not None or threshold is not None or min_size is not None):
         raise InputError("--tune chooses threshold and size; leave out --tuned, --threshold and --min-size")
+    if reach is not None and segmentation is None:
+        raise InputError("--reach says how far from a synapse neurons are counted; give them: --segmentation ADDRESS")
+    neurons = None
+    if segmentation is not None:
+        ids = open_volume(segmentation, voxel_size_nm=voxel_size_nm(voxel_size))
+        neurons = Neurons(ids) if reach is None else Neurons(ids, reach)
     given = {
         "threshold": threshold,
         "seed_threshold": seed_threshold,
         "gap": gap,
         "hole_nm": holes,
         "min_size_nm3": min_size,
+        "kind": kind,
     }
     base = Rules() if tuned is None else Tuning.load(tuned).rules
     rules = replace(base, **cast(Any, {name: value for name, value in given.items() if value is not None}))
@@ -83,13 +99,11 @@ def synapses(
     division = Division(block_size(block), workers, scheduler)
     chosen: dict[str, Any] | None = None
     if truth is not None:
-        refuse_existing(out / "tuning.json", overwrite)
-        tuning = tune(volume, truth, rules)
-        tuning.save(out / "tuning.json", overwrite)
+        tuning = tune_once(out / "tuning.json", volume, truth, rules, overwrite=overwrite)
         rules, chosen = tuning.rules, tuning.chosen.model_dump()
     try:
         found = find_synapses(
-            volume, out, rules, kind=kind, formats=formats or (), division=division, overwrite=overwrite
+            volume, out, rules, neurons=neurons, formats=formats or (), division=division, overwrite=overwrite
         )
     except UnfinishedError as error:
         print(f"error: {error}", file=sys.stderr)

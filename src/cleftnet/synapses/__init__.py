@@ -1,21 +1,25 @@
 """Synapses, not voxels: from a prediction to a list of synapses with a mask for each, whatever the size of the volume."""
 
+from cleftnet.synapses.contacts import Neurons
 from cleftnet.synapses.finding import Found, find_synapses
 from cleftnet.synapses.scoring import SynapseScore
 from cleftnet.synapses.segmentation import Rules
-from cleftnet.synapses.table import COLUMNS, Column, SynapseTable
-from cleftnet.synapses.tuning import Tuning, tune
+from cleftnet.synapses.table import COLUMNS, PARTNERS, Column, SynapseTable
+from cleftnet.synapses.tuning import Tuning, tune, tune_once
 from cleftnet.synapses.writing import write_table
 
 __all__ = [
     "COLUMNS",
+    "PARTNERS",
     "Column",
     "Found",
+    "Neurons",
     "Rules",
     "SynapseScore",
     "SynapseTable",
     "Tuning",
     "find_synapses",
     "tune",
+    "tune_once",
     "write_table",
 ]

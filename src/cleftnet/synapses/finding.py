@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,9 +13,11 @@ from pydantic import JsonValue
 
 from cleftnet.blockwise import BlockGrid, Division, Journal, NewArray, Task, map_blocks, unfinished
 from cleftnet.errors import InputError, nearest
-from cleftnet.geometry import IntZYX
+from cleftnet.geometry import Box, IntZYX
 from cleftnet.metrics.predictions import choose_threshold, kind_of
+from cleftnet.synapses.annotations import write_annotations
 from cleftnet.synapses.blocks import Labelling, Measuring, Painting
+from cleftnet.synapses.contacts import Neurons, Surroundings, Touching, partners, save_planes
 from cleftnet.synapses.merging import Synapses, merge
 from cleftnet.synapses.segmentation import Rules, Segmenter, as_stored
 from cleftnet.synapses.table import SynapseTable, tabulate
@@ -25,6 +28,7 @@ from cleftnet.volumes.chunked.writing import CHUNK
 
 BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft
 LABEL_FORMATS = ("zarr", "hdf")
+ANNOTATIONS = "annotations"
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def find_synapses(
     out: str | Path,
     rules: Rules = Rules(),  # noqa: B008 - it is frozen
     *,
-    kind: str | None = None,
+    neurons: Neurons | None = None,
     formats: Sequence[str] = (),
     division: Division = Division(),  # noqa: B008 - so is this
     overwrite: bool = False,
@@ -82,8 +86,9 @@ def find_synapses(
             cleft or not is taken.
         out: The folder, made if it is not there.
         rules: What counts as a synapse.
-        kind: What the prediction holds ("probability", "mask", "labels"), where its type does not tell.
-        formats: "zarr" or "hdf" for the labels, "csv" or "parquet" for the table; those not named are zarr and csv.
+        neurons: A segmentation; the table then says which of its segments meet at each synapse.
+        formats: "zarr" or "hdf" for the labels, "csv" or "parquet" for the table (zarr and csv, where none is named), and
+            "annotations" for a folder of that name that neuroglancer shows.
         division: The size of the blocks, and who does them.
         overwrite: Whether results already there may be replaced, and others begun there forgotten.
 
@@ -100,14 +105,12 @@ def find_synapses(
         ...     len(found.table), found.table["volume_nm3"].tolist(), int(found.labels.read().max())
         (1, [40960.0], 1)
     """
-    labels_format, table_format = _formats(formats)
     volume = prediction if isinstance(prediction, Volume) else open_volume(prediction, default=PREDICTION)
-    folder = Path(out)
-    labels_path, table_path = folder / f"labels.{labels_format}", folder / f"synapses.{table_format}"
-    parts = folder / "parts.unfinished"
-    refuse_existing(labels_path, overwrite)
-    refuse_existing(table_path, overwrite or parts.exists())  # a run that broke off may have come this far
-    job = _Job.of(volume, rules, kind)
+    outputs, parts = _Outputs.of(Path(out), formats), Path(out, "parts.unfinished")
+    refuse_existing(outputs.labels, overwrite)
+    for path in outputs.last:
+        refuse_existing(path, overwrite or parts.exists())  # a run that broke off may have come this far
+    job = _Job.of(volume, rules, neurons)
     task = Task(settings=job.settings, block=division.block or BLOCK)
     with Journal(parts, task, anew=overwrite) as measured:
         grid = BlockGrid(volume.box, measured.block, CHUNK, job.labelling.reads)
@@ -115,12 +118,17 @@ def find_synapses(
         table = tabulate(found, volume, rules.score)
         settings: dict[str, JsonValue] = {**job.settings, "block": list(grid.step)}
         array = NewArray(LABELS[0], np.uint64)
-        with unfinished(labels_path, [array], volume, Task(settings=settings, block=grid.step), overwrite) as output:
+        with unfinished(outputs.labels, [array], volume, Task(settings=settings, block=grid.step), overwrite) as output:
             work = Painting(job.labelling, parts.absolute(), output.arrays[array.name])
             map_blocks(work, grid, output.journal, division, what="painting")
-            write_table(table, table_path, overwrite=True)
+            if job.around is not None:
+                table = job.meet(table, output.arrays[array.name].volume, parts / "contacts", grid.step, division)
+            write_table(table, outputs.table, overwrite=True)
+            if outputs.annotations is not None:
+                write_annotations(table, volume, outputs.annotations, overwrite=True)
         shutil.rmtree(parts)
-    return Found(open_volume(labels_path, default=LABELS), table, job.threshold, str(labels_path), str(table_path))
+    labels = open_volume(outputs.labels, default=LABELS)
+    return Found(labels, table, job.threshold, str(outputs.labels), str(outputs.table))
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,7 @@ class _Job:
         threshold: Of the probability; None for a mask or labels.
         min_voxels: Of a synapse.
         seed: The probability that a synapse must reach somewhere.
+        around: The neurons, where they are given.
         settings: What a later run must have in common to go on with this one.
     """
 
@@ -139,12 +148,13 @@ class _Job:
     threshold: float | None
     min_voxels: float
     seed: float
+    around: Surroundings | None
     settings: dict[str, JsonValue]
 
     @classmethod
-    def of(cls, volume: Volume, rules: Rules, kind: str | None) -> _Job:
+    def of(cls, volume: Volume, rules: Rules, neurons: Neurons | None) -> _Job:
         size_nm = volume.voxel_size_nm
-        meant = kind_of(volume, kind)
+        meant = kind_of(volume, rules.kind)
         threshold = choose_threshold(volume, meant, rules.threshold)
         seed = rules.seed_threshold or 0.0
         if seed and threshold is None:
@@ -155,16 +165,19 @@ class _Job:
             "prediction": volume.identity(),
             "shape": list(volume.shape),
             "voxel size": list(size_nm),
-            "kind": meant.value,
             **asdict(rules),
+            "kind": meant.value,
             "threshold": threshold,
         }
+        around = None if neurons is None else Surroundings.of(neurons, volume)
+        if around is not None:
+            settings |= {"segmentation": around.segmentation.identity(), "reach nm": around.reach_nm}
         min_voxels = (
             rules.min_size_nm3 / float(np.prod(size_nm)) * (1 - 1e-9)
         )  # whole voxels times nm³ round either way
         seed = as_stored(seed, volume.dtype)
         segmenter = Segmenter.of(rules, meant, threshold, size_nm)
-        return cls(Labelling(volume, segmenter), threshold, min_voxels, seed, settings)
+        return cls(Labelling(volume, segmenter), threshold, min_voxels, seed, around, settings)
 
     def measure(self, folder: Path, grid: BlockGrid, journal: Journal, division: Division) -> Synapses:
         """Measure every block and join what they found."""
@@ -173,15 +186,45 @@ class _Job:
         map_blocks(work, grid, journal, division, what="finding synapses")
         return merge(folder, grid, self.min_voxels, self.seed)
 
+    def meet(
+        self, table: SynapseTable, labels: Volume, folder: Path, block: IntZYX, division: Division
+    ) -> SynapseTable:
+        """Count the contacts of every block and add the partners to the table."""
+        assert self.around is not None
+        task = Task(settings=self.settings, block=block)
+        with Journal(folder, task, anew=True) as journal:  # the other journals have settled what is being done
+            grid = BlockGrid(labels.box, journal.block, reads=functools.partial(Box.grow, by=self.around.halo))
+            save_planes(table, folder / "planes.npy")
+            work = Touching(labels, self.around, (folder / "planes.npy").absolute(), folder.absolute())
+            map_blocks(work, grid, journal, division, what="finding partners")
+            return partners(folder, grid, table)
 
-def _formats(names: Sequence[str]) -> tuple[str, str]:
-    labels, table = LABEL_FORMATS[0], "csv"
-    for name in names:
-        if name in LABEL_FORMATS:
-            labels = name
-        elif name in TABLE_FORMATS:
-            check_table_format(name)
-            table = name
-        else:
-            raise InputError(f"'{name}' is no format; {nearest(name, [*LABEL_FORMATS, *TABLE_FORMATS])}")
-    return labels, table
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Where the results go; annotations are None where they are not asked for."""
+
+    labels: Path
+    table: Path
+    annotations: Path | None
+
+    @classmethod
+    def of(cls, folder: Path, formats: Sequence[str]) -> _Outputs:
+        labels, table = LABEL_FORMATS[0], "csv"
+        for name in formats:
+            if name in LABEL_FORMATS:
+                labels = name
+            elif name in TABLE_FORMATS:
+                check_table_format(name)
+                table = name
+            elif name != ANNOTATIONS:
+                raise InputError(
+                    f"'{name}' is no format; {nearest(name, [*LABEL_FORMATS, *TABLE_FORMATS, ANNOTATIONS])}"
+                )
+        annotations = folder / ANNOTATIONS if ANNOTATIONS in formats else None
+        return cls(folder / f"labels.{labels}", folder / f"synapses.{table}", annotations)
+
+    @property
+    def last(self) -> list[Path]:
+        """Those that are written when all blocks are done."""
+        return [path for path in (self.table, self.annotations) if path is not None]

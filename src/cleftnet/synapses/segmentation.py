@@ -36,6 +36,7 @@ class Rules:
         hole_nm: Holes of a section, background that cleft encloses, are filled up to this width along y and x.
         min_size_nm3: Smaller ones are left out.
         score: How far each is trusted, as fitted on labels; None takes the mean probability.
+        kind: What the prediction holds ("probability", "mask", "labels"), where its type does not tell.
 
     Raises:
         InputError: when a value is out of range, or the seeds' threshold lies below the other one.
@@ -47,6 +48,7 @@ class Rules:
     hole_nm: float = 100.0
     min_size_nm3: float = 0.0
     score: SynapseScore | None = None
+    kind: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("threshold", self.threshold), ("seed threshold", self.seed_threshold)):

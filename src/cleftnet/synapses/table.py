@@ -58,6 +58,12 @@ COLUMNS = (
     Column("sections", "how many it reaches through"),
     Column("touches_border", "1 where it reaches a face of the prediction, so that some of it may lie beyond"),
 )
+PARTNERS = (  # only where a segmentation of neurons is given
+    Column("segment_a", "neuron with the largest contact on the side that the normal points away from; 0: none"),
+    Column("segment_b", "the same on the side that the normal points to"),
+    Column("contact_a", "share of segment_a in all contact on its side, 0 to 1", 4),
+    Column("contact_b", "share of segment_b in all contact on its side", 4),
+)
 FLAGS = ("touches_border",)
 
 
@@ -66,7 +72,7 @@ class SynapseTable:
     """A table of synapses, by columns.
 
     Attributes:
-        columns: Those of `COLUMNS`, in order, each with one entry a synapse.
+        columns: Those of `COLUMNS`, and of `PARTNERS` where they are known, each with one entry a synapse.
 
     Example:
         >>> table = SynapseTable({"synapse_id": np.array([1, 2]), "score": np.array([0.5, 0.75])})
@@ -81,6 +87,11 @@ class SynapseTable:
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self.columns[name]
+
+    @property
+    def described(self) -> tuple[Column, ...]:
+        """The columns that it has, in the order of a file."""
+        return tuple(column for column in (*COLUMNS, *PARTNERS) if column.name in self.columns)
 
 
 def tabulate(found: Synapses, prediction: Volume, score: SynapseScore | None = None) -> SynapseTable:

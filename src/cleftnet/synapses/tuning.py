@@ -74,7 +74,7 @@ class Tuning(BaseModel):
     Attributes:
         rules: With the threshold, size and score that were chosen.
         chosen: Their scores: the highest object F1, of equals the highest voxel F1, then the smallest size.
-        prediction: What was swept.
+        prediction: What was swept, see `Volume.identity`.
         truth: Against what.
         grid: Every point.
     """
@@ -86,6 +86,12 @@ class Tuning(BaseModel):
     prediction: str
     truth: str
     grid: list[Point]
+
+    def is_of(self, prediction: Volume, truth: Volume, rules: Rules) -> bool:
+        """Tell whether these volumes were swept with these rules, whatever was chosen."""
+        own = self.rules
+        given = replace(rules, threshold=own.threshold, min_size_nm3=own.min_size_nm3, score=own.score)
+        return (self.prediction, self.truth, own) == (prediction.identity(), truth.identity(), given)
 
     def save(self, path: Path, overwrite: bool = False) -> None:
         """Write it as JSON, whole or not at all.
@@ -142,7 +148,7 @@ def tune(
     """
     volume = prediction if isinstance(prediction, Volume) else open_volume(prediction, default=PREDICTION)
     labels = truth if isinstance(truth, Volume) else open_volume(truth, default=LABELS)
-    if kind_of(volume) is not Kind.PROBABILITY:
+    if kind_of(volume, rules.kind) is not Kind.PROBABILITY:
         raise InputError(f"{volume.address} holds {volume.dtype}; only a probability has a threshold to tune")
     tried = {*thresholds, choose_threshold(volume, Kind.PROBABILITY) or 0.0}
     tried = {threshold for threshold in tried if threshold <= (rules.seed_threshold or 1.0)}
@@ -159,7 +165,34 @@ def tune(
     chosen, level = best
     score = level.fit()
     chosen_rules = replace(rules, threshold=chosen.threshold, min_size_nm3=chosen.min_size_nm3, score=score)
-    return Tuning(rules=chosen_rules, chosen=chosen, prediction=volume.address, truth=labels.address, grid=points)
+    return Tuning(rules=chosen_rules, chosen=chosen, prediction=volume.identity(), truth=labels.identity(), grid=points)
+
+
+def tune_once(
+    path: Path, prediction: Volume | Address, truth: Volume | Address, rules: Rules, *, overwrite: bool = False
+) -> Tuning:
+    """Tune and keep it in a file; what an earlier run of the same command left there is taken as it is.
+
+    Args:
+        path: Of the file.
+        prediction: See `tune`.
+        truth: The same.
+        rules: The same.
+        overwrite: Whether to tune anew, whatever is there.
+
+    Raises:
+        InputError: when the file holds something else, or as `tune`.
+    """
+    volume = prediction if isinstance(prediction, Volume) else open_volume(prediction, default=PREDICTION)
+    labels = truth if isinstance(truth, Volume) else open_volume(truth, default=LABELS)
+    if path.exists() and not overwrite:
+        kept = Tuning.load(path)
+        if not kept.is_of(volume, labels, rules):
+            raise InputError(f"{path} was tuned on other volumes or rules; add --overwrite or choose another folder")
+        return kept
+    tuning = tune(volume, labels, rules)
+    tuning.save(path, overwrite)
+    return tuning
 
 
 def _order(point: Point) -> tuple[float, float, float, float]:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from cleftnet.errors import InputError, nearest
-from cleftnet.synapses.table import COLUMNS, FLAGS, SynapseTable
+from cleftnet.synapses.table import FLAGS, SynapseTable
 from cleftnet.volumes.atomic import replacing
 
 ROWS = 100_000  # written at a time
 
 
 def write_table(table: SynapseTable, path: Path, overwrite: bool = False) -> None:
-    """Write a table in the format of its ending, whole or not at all, rounded as `table.COLUMNS` says.
+    """Write a table in the format of its ending, whole or not at all, rounded as its columns say.
 
     Args:
         table: What to write.
@@ -50,10 +50,10 @@ def check_table_format(name: str) -> None:
 def _write_csv(table: SynapseTable, path: Path) -> None:
     with path.open("w", newline="", encoding="ascii") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow([column.name for column in COLUMNS])
+        rows.writerow([column.name for column in table.described])
         for start in range(0, len(table), ROWS):
             texts = []
-            for column in COLUMNS:
+            for column in table.described:
                 values = table[column.name][start : start + ROWS]
                 if column.decimals is None:
                     texts.append([str(int(value)) for value in values])
@@ -66,12 +66,18 @@ def _write_csv(table: SynapseTable, path: Path) -> None:
 def _write_parquet(table: SynapseTable, path: Path) -> None:
     arrow, parquet = _pyarrow()
     rounded = {
-        c.name: table[c.name].astype(np.uint8 if c.name in FLAGS else np.int64)
+        c.name: table[c.name].astype(_whole_type(c.name))
         if c.decimals is None
         else np.round(table[c.name], c.decimals) + 0.0
-        for c in COLUMNS
+        for c in table.described
     }
     parquet.write_table(arrow.table(rounded), path)
+
+
+def _whole_type(name: str) -> type[np.integer[Any]]:
+    if name in FLAGS:
+        return np.uint8
+    return np.uint64 if name in ("segment_a", "segment_b") else np.int64
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -1,0 +1,104 @@
+"""The table as annotations that neuroglancer shows: a point for each synapse, with its numbers and the neurons that meet there.
+
+Format: neuroglancer's precomputed annotations, "neuroglancer_annotations_v1" (google/neuroglancer,
+src/datasource/precomputed/annotations.md), unsharded, axes x y z, which any server of plain files can hand out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import JsonValue
+
+from cleftnet.synapses.table import SynapseTable
+from cleftnet.volumes import Volume
+from cleftnet.volumes.atomic import replacing
+
+PROPERTIES = ("score", "volume_nm3", "area_nm2", "extent_nm", "mean_probability")
+RELATIONSHIPS = ("segment_a", "segment_b")  # where a segmentation was given
+SEED = 0  # the spatial index wants its points in random order
+
+
+def write_annotations(table: SynapseTable, like: Volume, path: Path, overwrite: bool = False) -> None:
+    """Write a folder of precomputed annotations: points at the centroids, in voxels of the prediction.
+
+    Each synapse has a small file of its own, and each neuron one that lists its synapses; one more has all of them.
+
+    Args:
+        table: The synapses.
+        like: What they were found in, for the voxel size and the bounds.
+        path: The folder.
+        overwrite: Whether one already there may be replaced.
+
+    Raises:
+        InputError: when the folder exists, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> columns = {name: np.ones(1) for name in ("synapse_id", "z_nm", "y_nm", "x_nm", *PROPERTIES)}
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     write_annotations(SynapseTable(columns), Volume(np.zeros((2, 3, 4)), (40, 4, 4)), Path(name, "annotations"))
+        ...     sorted(str(p.relative_to(name)) for p in Path(name).rglob("*") if p.is_file())
+        ['annotations/by_id/1', 'annotations/info', 'annotations/spatial0/0_0_0']
+    """
+    related = [name for name in RELATIONSHIPS if name in table.columns]
+    points, ids = _points(table, like), table["synapse_id"].astype("<u8")
+    with replacing(path, overwrite) as folder:
+        for key in ("by_id", "spatial0", *related):
+            (folder / key).mkdir(parents=True)
+        (folder / "info").write_text(json.dumps(_info(like, len(table), related), indent=1) + "\n")
+        for row, synapse in enumerate(ids):
+            neurons = [_neurons(int(table[name][row])) for name in related]
+            (folder / "by_id" / str(synapse)).write_bytes(points[row].tobytes() + b"".join(neurons))
+        for name in related:
+            order = np.argsort(table[name], kind="stable")
+            segments, starts = np.unique(table[name][order], return_index=True)
+            for segment, rows in zip(segments, np.split(order, starts[1:]), strict=False):
+                if segment:
+                    (folder / name / str(segment)).write_bytes(_several(points[rows], ids[rows]))
+        shuffled = np.random.default_rng(SEED).permutation(len(table))
+        (folder / "spatial0" / "0_0_0").write_bytes(_several(points[shuffled], ids[shuffled]))
+
+
+def _info(like: Volume, number: int, related: list[str]) -> dict[str, JsonValue]:
+    size, start = like.voxel_size_nm[::-1], _corner(like)
+    stop = [first + side for first, side in zip(start, like.shape[::-1], strict=True)]
+    extent = [b - a for a, b in zip(start, stop, strict=True)]
+    return {
+        "@type": "neuroglancer_annotations_v1",
+        "dimensions": {axis: [float(f"{side}e-9"), "m"] for axis, side in zip("xyz", size, strict=True)},
+        "lower_bound": [*start],
+        "upper_bound": [*stop],
+        "annotation_type": "POINT",
+        "properties": [{"id": name, "type": "float32"} for name in PROPERTIES],
+        "relationships": [{"id": name, "key": name} for name in related],
+        "by_id": {"key": "by_id"},
+        "spatial": [
+            {"key": "spatial0", "grid_shape": [1, 1, 1], "chunk_size": [*extent], "limit": max(1, number)},
+        ],
+    }
+
+
+def _corner(like: Volume) -> list[float]:
+    """Return the outer corner of the first voxel, x y z in voxels: neuroglancer's voxel n reaches from n to n + 1."""
+    return [offset / side for offset, side in zip(like.offset_nm[::-1], like.voxel_size_nm[::-1], strict=True)]
+
+
+def _points(table: SynapseTable, like: Volume) -> npt.NDArray[np.float32]:
+    """Return what is kept of every synapse, a row each: place x y z, then its properties."""
+    size = like.voxel_size_nm[::-1]
+    places = [table[f"{axis}_nm"] / side + 0.5 for axis, side in zip("xyz", size, strict=True)]
+    return np.stack([*places, *(table[name] for name in PROPERTIES)], axis=1).astype("<f4")
+
+
+def _neurons(segment: int) -> bytes:
+    """Return the list of one synapse's neurons on one side: one, or none."""
+    ids = np.array([segment] if segment else [], "<u8")
+    return np.array(len(ids), "<u4").tobytes() + ids.tobytes()
+
+
+def _several(points: npt.NDArray[np.float32], ids: npt.NDArray[np.uint64]) -> bytes:
+    return np.array(len(ids), "<u8").tobytes() + points.tobytes() + ids.tobytes()

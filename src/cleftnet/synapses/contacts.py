@@ -1,0 +1,270 @@
+"""Who meets at a synapse: on either side of its plate, the segment of a neuron segmentation with the largest contact.
+
+Contact is counted in voxels: those that lie within a reach of the synapse, its own included, and in any segment. The plane
+through the synapse's centroid, across its normal, tells the sides apart: b is the side that the normal points to, a the other
+one; voxels in the plane belong to neither. Counts of blocks add up to those of the whole volume.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cleftnet.blockwise import BlockGrid, Tick
+from cleftnet.errors import InputError
+from cleftnet.geometry import Block, Box, IntZYX
+from cleftnet.metrics.distances import ROUNDING, nearest_distances
+from cleftnet.synapses.merging import path_of
+from cleftnet.synapses.parts import Floats, Ints, load
+from cleftnet.synapses.table import SynapseTable
+from cleftnet.volumes import Address, Volume, is_cleft, open_volume
+from cleftnet.volumes.alignment import place
+from cleftnet.volumes.atomic import replacing
+from cleftnet.volumes.volume import Array
+
+REACH_NM = 60.0  # past the membrane and its density, short of the next neurite but one
+IN_PLANE_NM = 1e-3  # what a centroid summed over other blocks may move
+
+SIDES = ("a", "b")
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """A segmentation of neurons around the synapses.
+
+    Attributes:
+        segmentation: Ids z y x, or their address; 0 and CREMI's unlabelled ids are nobody.
+        reach_nm: How far from a synapse contact is counted; never less than one voxel along each axis.
+
+    Raises:
+        InputError: when the reach is negative or not finite.
+    """
+
+    segmentation: Volume | Address
+    reach_nm: float = REACH_NM
+
+    def __post_init__(self) -> None:
+        if not (self.reach_nm >= 0 and math.isfinite(self.reach_nm)):
+            raise InputError(f"reach {self.reach_nm:g} nm must be 0 or more, such as {REACH_NM:g}")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """A segmentation laid over a prediction.
+
+    Attributes:
+        segmentation: All of it.
+        corner: Its voxel at the prediction's first one.
+        reach_nm: How far contact is counted.
+        halo: The same in voxels z y x.
+    """
+
+    segmentation: Volume
+    corner: IntZYX
+    reach_nm: float
+    halo: IntZYX
+
+    @classmethod
+    def of(cls, neurons: Neurons, prediction: Volume) -> Surroundings:
+        """Lay a segmentation over a prediction, which it must cover.
+
+        Raises:
+            InputError: when it holds no ids, has other voxels, or does not cover the prediction.
+        """
+        given = neurons.segmentation
+        volume = given if isinstance(given, Volume) else open_volume(given)
+        if volume.dtype.kind not in "iu":
+            raise InputError(f"segmentation {volume.address} holds {volume.dtype}; expected the integer ids of neurons")
+        try:
+            box = place(volume, prediction, prediction.box).prediction_box
+        except InputError as error:
+            raise InputError(
+                f"the segmentation does not fit the prediction, all of which it must cover: {error}"
+            ) from None
+        size = prediction.voxel_size_nm
+        reach = max(neurons.reach_nm, *size)
+        z, y, x = (math.floor(reach / side * (1 + ROUNDING)) for side in size)
+        return cls(volume, box.start, reach, (z, y, x))
+
+    def __getitem__(self, box: Box) -> Array:
+        """Read the segments in a box of the prediction."""
+        return self.segmentation[box.shift(self.corner)]
+
+
+class Read(NamedTuple):
+    """What is read for a block: labels with a halo, and, where there is a synapse, the segments of its own voxels."""
+
+    labels: Array
+    segments: Array | None
+
+
+class Contacts(NamedTuple):
+    """Voxels counted; arrays with one entry for each synapse, side and segment that occur.
+
+    Attributes:
+        synapse: Its id.
+        side: 0 for a, 1 for b.
+        segment: Its id.
+        voxels: How many.
+    """
+
+    synapse: Ints
+    side: Ints
+    segment: npt.NDArray[np.uint64]
+    voxels: Ints
+
+    @classmethod
+    def none(cls) -> Contacts:
+        """Return no contact."""
+        nothing = np.zeros(0, np.int64)
+        return cls(nothing, nothing, np.zeros(0, np.uint64), nothing)
+
+    @classmethod
+    def total(cls, *parts: Contacts) -> Contacts:
+        """Add contacts up, in the order of synapses, sides and segments.
+
+        Example:
+            >>> one = Contacts(np.array([1]), np.array([0]), np.array([9], np.uint64), np.array([5]))
+            >>> Contacts.total(one, one).voxels.tolist()
+            [10]
+        """
+        synapse, side, segment, voxels = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.lexsort((segment, side, synapse))
+        synapse, side, segment, voxels = synapse[order], side[order], segment[order], voxels[order]
+        if not len(order):
+            return cls.none()
+        new = (np.diff(synapse) != 0) | (np.diff(side) != 0) | (segment[1:] != segment[:-1])
+        first = np.flatnonzero(np.append(True, new))
+        return cls(synapse[first], side[first], segment[first], np.add.reduceat(voxels, first))
+
+
+@dataclass(frozen=True)
+class Touching:
+    """A `blockwise.Work`: the contacts of all synapses with the segments in one block.
+
+    Attributes:
+        labels: Synapse ids, all of them painted.
+        around: The segmentation.
+        planes: File of centroids in voxels and normals, z y x, a row a synapse.
+        folder: Where contacts are kept.
+    """
+
+    labels: Volume
+    around: Surroundings
+    planes: Path
+    folder: Path
+
+    def start(self, threads: int) -> None:
+        """Nothing to prepare."""
+
+    def read(self, block: Block) -> Read:
+        """Read both volumes."""
+        labels = self.labels[block.read]
+        return Read(labels, self.around[block.write] if labels.any() else None)
+
+    def compute(self, block: Block, data: Read, tick: Tick) -> Contacts:
+        """Count every synapse by itself, in the box that it reaches."""
+        if data.segments is None:
+            return Contacts.none()
+        planes = np.load(self.planes, mmap_mode="r")
+        boxes = _boxes(data.labels)
+        found = []
+        for number, (synapse, box) in enumerate(boxes.items(), start=1):
+            found.append(self._contacts(synapse, box.shift(block.read.start), block, data, planes[synapse - 1]))
+            tick(number / len(boxes))
+        return Contacts.total(*found)
+
+    def _contacts(self, synapse: int, box: Box, block: Block, data: Read, plane: Floats) -> Contacts:
+        assert data.segments is not None
+        crop = box.grow(self.around.halo).intersect(block.read)
+        own = crop.intersect(block.write)
+        if own.empty:
+            return Contacts.none()
+        inside = own.relative_to(crop.start).slices
+        mask = data.labels[crop.relative_to(block.read.start).slices] == synapse
+        segments = np.zeros(crop.shape, np.uint64)
+        segments[inside] = data.segments[own.relative_to(block.write.start).slices]
+        asked = np.zeros(crop.shape, np.bool_)
+        asked[inside] = is_cleft(segments[inside])  # as clefts: neither background nor unlabelled
+        found = [Contacts.none()]
+        for z, distances in enumerate(nearest_distances(asked, mask, self.labels.voxel_size_nm)):
+            near = np.argwhere(asked[z])[distances <= self.around.reach_nm * (1 + ROUNDING)]
+            where = np.insert(near, 0, z, axis=1)
+            beyond = ((where + crop.start - plane[:3]) * self.labels.voxel_size_nm) @ plane[3:]
+            off = np.abs(beyond) > IN_PLANE_NM
+            found.append(_count(synapse, beyond[off] > 0, segments[tuple(where[off].T)]))
+        return Contacts.total(*found)
+
+    def write(self, block: Block, contacts: Contacts) -> None:
+        """Keep them."""
+        path = path_of(self.folder, block)
+        with replacing(path, overwrite=True) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **contacts._asdict())
+            file.flush()
+            os.fsync(file.fileno())  # before the journal says that it is there
+
+
+def save_planes(table: SynapseTable, path: Path) -> None:
+    """Write what `Touching` needs to know of every synapse."""
+    columns = [table[name] for name in ("z", "y", "x", "normal_z", "normal_y", "normal_x")]
+    with replacing(path, overwrite=True) as temporary, temporary.open("wb") as file:
+        np.save(file, np.stack(columns, axis=1).astype(np.float64))
+
+
+def partners(folder: Path, grid: BlockGrid, table: SynapseTable) -> SynapseTable:
+    """Return the table with the largest segment of either side, and its share of that side's contact.
+
+    Args:
+        folder: Where the contacts of all blocks are.
+        grid: The blocks.
+        table: Of the synapses.
+    """
+    parts = [load(path_of(folder, block), *Contacts._fields) for block in grid]
+    total = Contacts.total(*(Contacts(**part) for part in parts))
+    columns = dict(table.columns)
+    for side, name in enumerate(SIDES):
+        here = total.side == side
+        columns[f"segment_{name}"], columns[f"contact_{name}"] = _largest(
+            total.synapse[here] - 1, total.segment[here], total.voxels[here], len(table)
+        )
+    return SynapseTable(columns)
+
+
+def _largest(
+    row: Ints, segment: npt.NDArray[np.uint64], voxels: Ints, number: int
+) -> tuple[npt.NDArray[np.uint64], Floats]:
+    """Return for each row the segment with most voxels, of equals the smallest id, and its share; 0 where there is none."""
+    chosen, share = np.zeros(number, np.uint64), np.zeros(number)
+    order = np.lexsort((segment, -voxels, row))
+    first = order[np.unique(row[order], return_index=True)[1]]
+    whole = np.bincount(row, voxels, number)
+    chosen[row[first]] = segment[first]
+    share[row[first]] = voxels[first] / whole[row[first]]
+    return chosen, share
+
+
+def _boxes(labels: Array) -> dict[int, Box]:
+    """Return the box of every id."""
+    where = np.flatnonzero(labels)
+    ids, rows = np.unique(labels.ravel()[where], return_inverse=True)
+    low, high = np.full((len(ids), 3), np.iinfo(np.int64).max), np.zeros((len(ids), 3), np.int64)
+    for axis, place_along in enumerate(np.unravel_index(where, labels.shape)):
+        np.minimum.at(low[:, axis], rows, place_along)
+        np.maximum.at(high[:, axis], rows, place_along + 1)
+    corners = zip(ids.tolist(), low.tolist(), (high - low).tolist(), strict=True)
+    return {synapse: Box.at(start, shape) for synapse, start, shape in corners}
+
+
+def _count(synapse: int, beyond: npt.NDArray[np.bool_], segments: npt.NDArray[np.uint64]) -> Contacts:
+    found = []
+    for side in range(len(SIDES)):
+        ids, voxels = np.unique(segments[beyond == bool(side)], return_counts=True)
+        every = np.ones(len(ids), np.int64)
+        found.append(Contacts(every * synapse, every * side, ids, voxels.astype(np.int64)))
+    return Contacts.total(*found)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +22,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from torch import Tensor
 
-from cleftnet.errors import InputError
+from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.calibration import Calibration
 from cleftnet.nets.skeleton import NetSpec, Network
+from cleftnet.released import released_models, released_weights
 from cleftnet.volumes.atomic import replacing
 
 BEST, LAST = "best.safetensors", "last.safetensors"  # the names inside a run directory
@@ -73,9 +75,18 @@ class Model:
         return np.tanh(logits[1]).clip(min=0) if len(logits) > 1 else None
 
 
-def save_model(path: Path, model: Model) -> None:
-    """Write weights and card to one safetensors file, whole or not at all."""
-    write_tensors(path, model.net.state_dict(), {_KEY: model.card.model_dump_json()})
+def save_model(path: Path, model: Model, *, half: bool = False) -> None:
+    """Write weights and card to one safetensors file, whole or not at all.
+
+    Args:
+        path: Replaced where it exists.
+        model: What to write.
+        half: Round kernels and queries to float16, which halves the file; norms and biases, which are few, stay as they are.
+    """
+    weights = model.net.state_dict()
+    if half:
+        weights = {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in weights.items()}
+    write_tensors(path, weights, {_KEY: model.card.model_dump_json()})
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
@@ -96,48 +107,75 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str,
 
 
 def find_model(address: str | Path) -> Path:
-    """Return the checkpoint that MODEL names: a file, or the best one of a run directory.
+    """Return the checkpoint that MODEL names: a file, the best one of a run directory, or that of a released model.
+
+    A path comes before the name of a released model, but for a folder without any checkpoint.
 
     Raises:
         InputError: when there is none.
     """
     path = Path(address)
+    for file in (path, path / BEST, path / LAST):
+        if file.is_file():
+            return file
+    if str(address) in (known := released_models()):
+        return released_weights(str(address))
     if path.is_dir():
-        for name in (BEST, LAST):
-            if (path / name).is_file():
-                return path / name
         raise InputError(f"{path} holds no {BEST}; expected a run directory that `cleftnet train` has finished writing")
-    if not path.is_file():
-        raise InputError(f"no model at {path}; expected a run directory or a .safetensors file (cleftnet train RECIPE)")
-    return path
+    raise InputError(
+        f"no model at {path}; expected a run directory, a .safetensors file (cleftnet train RECIPE) or a released model "
+        f"({nearest(str(address), known)})"
+    )
+
+
+def load_card(address: str | Path) -> ModelCard:
+    """Read the card of a model, without its weights.
+
+    Args:
+        address: A run directory (its best checkpoint), a `.safetensors` file, or the name of a released model.
+
+    Raises:
+        InputError: when there is no such model, or the file is not one of ours.
+
+    Example:
+        >>> load_card("vnc-l3").voxel_size_nm
+        (50.0, 4.6, 4.6)
+    """
+    path = find_model(address)
+    with _refusing(path), safetensors.safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(_KEY)
+    if text is None:
+        raise InputError(f"{path} holds weights without a cleftnet card; expected a file that `cleftnet train` wrote")
+    with _refusing(path):
+        return ModelCard.model_validate(json.loads(text))
 
 
 def load_model(address: str | Path, device: torch.device | str = "cpu") -> Model:
     """Read a model from a run directory or a checkpoint file; nothing in the file is executed.
 
     Args:
-        address: A run directory (its best checkpoint), or a `.safetensors` file.
-        device: Where the network is put.
+        address: A run directory (its best checkpoint), a `.safetensors` file, or the name of a released model.
+        device: Where the network is put; its weights are float32 there, however they are stored.
 
     Raises:
         InputError: when there is no such model, or the file is not one of ours.
     """
-    path = find_model(address)
+    path, card = find_model(address), load_card(address)
+    with _refusing(path):
+        net = Network(card.spec)
+        net.load_state_dict(safetensors.torch.load_file(path))
+    return Model(net.channels_last().to(device).eval(), card)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a file in the body into one line."""
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-        weights = safetensors.torch.load_file(path)
+        yield
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(
             f"{path} is not a readable safetensors file ({error}); expected one that cleftnet wrote"
         ) from None
-    if text is None:
-        raise InputError(f"{path} holds weights without a cleftnet card; expected a file that `cleftnet train` wrote")
-    try:
-        card = ModelCard.model_validate(json.loads(text))
-        net = Network(card.spec)
-        net.load_state_dict(weights)
     except (ValidationError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: card and weights do not fit this version of cleftnet ({reason})") from None
-    return Model(net.channels_last().to(device).eval(), card)

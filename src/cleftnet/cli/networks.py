@@ -27,15 +27,24 @@ MASKS = ("volumes/mask", "volumes/labels/mask", "volumes/raw")  # tried where --
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="One network; all without.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One network, or a released model, whose page is shown; all without.")
+    ] = None,
     patch: Annotated[str, typer.Option(metavar="Z,Y,X", help="Patch size in voxels.")] = "8,256,256",
     max_keys: Annotated[int | None, typer.Option(help="Bound on the keys of every attention; exact without.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the paper's networks with their parameters, operations and memory for one patch."""
+    """List the paper's networks with their parameters, operations and memory for one patch, and the released models."""
+    from cleftnet.errors import InputError, nearest
     from cleftnet.nets.costs import cost
     from cleftnet.nets.zoo import ZOO, spec
+    from cleftnet.released import released_models
 
+    if name in released_models():
+        _show_released(name, as_json)
+        return
+    if name is not None and name not in ZOO:
+        raise InputError(f"unknown network '{name}'; {nearest(name, [*ZOO, *released_models()])}")
     names = list(ZOO) if name is None else [name]
     size = patch_size(patch)
     costs = {n: cost(spec(n, patch=size, max_keys=max_keys)) for n in names}
@@ -56,6 +65,34 @@ def models(
     keys = "all keys" if max_keys is None else f"at most {max_keys} keys"
     stdout.print(f"one patch of {'×'.join(map(str, size))} voxels, widths as in the paper, {keys}:")
     print_table(rows, ("network", "parameters", "in queries", "TFLOP", "in attention", "GiB to train"))
+    if name is None:
+        _list_released()
+
+
+def _list_released() -> None:
+    """Print what can be said for MODEL besides paths."""
+    from cleftnet.checkpoint import load_card
+    from cleftnet.released import released_models
+
+    cards = {name: load_card(name) for name in released_models()}
+    rows = [
+        (name, text(card.spec.patch), text(card.voxel_size_nm), text(card.scores.get("f1")))
+        for name, card in cards.items()
+    ]
+    stdout.print("\nreleased models, for cleftnet predict MODEL; cleftnet models MODEL shows the page about one:")
+    print_table(rows, ("model", "patch", "voxel size nm", "voxel F1 on validation"))
+
+
+def _show_released(name: str, as_json: bool) -> None:
+    """Print the page about a released model, or its card."""
+    from cleftnet.checkpoint import load_card
+    from cleftnet.released import released_page
+
+    if as_json:
+        stdout.print_json(load_card(name).model_dump_json())
+    else:
+        lines = (line for line in released_page(name).splitlines() if not line.startswith("<!--"))
+        stdout.print("\n".join(lines), markup=False)
 
 
 def train(
@@ -85,7 +122,7 @@ def train(
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="A run directory or a checkpoint file.")],
+    model: Annotated[str, typer.Argument(help="A run directory, a checkpoint file or a released model.")],
     volume: Annotated[str, typer.Argument(help="Raw: A.hdf, vol.zarr/raw, precomputed://URL, 'stack/*.tif'.")],
     out: Annotated[str, typer.Argument(help="Prediction to write (.hdf, .zarr, .n5).")],
     roi: Annotated[

@@ -38,7 +38,7 @@ def is_gray(colour):
     return np.ptp(colour) < 12
 
 
-def is_vermillion(colour):
+def is_vermilion(colour):
     red, green, blue = colour
     return red > green + 60 > blue + 60
 
@@ -97,7 +97,7 @@ def test_a_model_without_a_distance_shows_its_probability_instead(browser, page)
 def test_errors_are_seen_in_their_colours_and_raw_is_gray(browser, page):
     browser.open(page, "#z=12&layer=errors")
     seen = colours(browser)
-    assert is_vermillion(seen["fp"])
+    assert is_vermilion(seen["fp"])
     assert is_green(seen["fn"])
     assert not is_gray(seen["right"])
     browser.press("1")
@@ -112,7 +112,7 @@ def test_moving_the_slider_changes_the_picture(browser, page):
     )
     after = colours(browser)
     assert shown(browser).startswith("10 ")
-    assert is_vermillion(before["fp"])
+    assert is_vermilion(before["fp"])
     assert is_gray(after["fp"])
 
 

@@ -95,8 +95,19 @@ def recipe_scenes(recipe: Recipe) -> tuple[Scene, ...]:
 def _scene(volume: VolumeSettings) -> Scene:
     region = volume.open()
     origin = (0, 0, 0) if volume.roi is None else Box.parse(volume.roi).start
-    name = Path(volume.raw.partition(".")[0]).name + (f", {volume.roi}" if volume.roi else "")
+    name = short_name(volume.raw) + (f", {volume.roi}" if volume.roi else "")
     return Scene(name, region.raw, region.labels, origin)
+
+
+def short_name(address: str) -> str:
+    """Return the name of the file in an address, without folders and ending.
+
+    Example:
+        >>> short_name("../data/A.hdf/volumes/raw"), short_name("precomputed://gs://bucket/fly")
+        ('A', 'fly')
+    """
+    parts = address.rstrip("/").split("/")
+    return next((Path(part).stem for part in reversed(parts) if Path(part).suffix), parts[-1])
 
 
 def open_prediction(path: Path) -> Prediction:

@@ -15,15 +15,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cleftnet.errors import InputError
-from cleftnet.metrics.scores import SCORES
 from cleftnet.progress import track
 from cleftnet.report.charts import style_class
-from cleftnet.report.contents import Contents, Entry, Table
+from cleftnet.report.contents import Contents, Entry
 from cleftnet.report.curves import Judged, plots
 from cleftnet.report.gallery import gallery
 from cleftnet.report.judging import judge
 from cleftnet.report.mistakes import MIN_NM2, Kind
 from cleftnet.report.pictures import Reduction
+from cleftnet.report.scores import headline, score_table
 from cleftnet.report.viewing import View, figure3, read_mask, slices_of_prediction, slices_of_scene
 from cleftnet.volumes.atomic import replacing
 
@@ -72,8 +72,8 @@ def render(contents: Contents) -> str:
         contents=contents,
         css=_file("page.css"),
         script=_file("page.js"),
-        headline=_headline(judged),
-        scores=_score_table(judged),
+        headline=headline(judged[0][1]),
+        scores=score_table(judged),
         notes=_notes(judged, contents),
         plots=plots(judged),
         entries=[(entry.key, entry.label, style_class(number)) for number, entry in enumerate(entries)],
@@ -122,54 +122,6 @@ def _figures(views: Sequence[View], entries: Sequence[Entry]) -> list[Any]:
     ]
 
 
-def _headline(judged: Judged) -> list[tuple[str, str, str]]:
-    """Name, value and unit of the scores of the first entry."""
-    _, verdict = judged[0]
-    objects = verdict.objects
-    found = "" if objects is None else f"{objects.matched} of {objects.true} found, {objects.predicted} predicted"
-    return [
-        ("F1 of voxels", _number(verdict.counts.f1, 3), ""),
-        ("CREMI score", _number(verdict.mean.scores["cremi_score"], 1), "nm, lower is better"),
-        ("AUC", _number(verdict.histogram.auc, 4), "of voxels"),
-        ("F1 of clefts", _number(None if objects is None else objects.f1, 3), found),
-    ]
-
-
-def _score_table(judged: Judged) -> Table:
-    """Every score of every entry."""
-    names = [name for name in SCORES if name not in ("f1", "precision", "recall", "auc")]
-    rows = []
-    for entry, verdict in judged:
-        counts, objects, mean = verdict.counts, verdict.objects, verdict.mean.scores
-        voxels = [_number(value, 4) for value in (counts.f1, counts.precision, counts.recall, verdict.histogram.auc)]
-        distances = [_number(mean[name], 0 if name.endswith("far") else 1) for name in names]
-        clefts = ["-"] * 4
-        if objects is not None:
-            scores = [_number(value, 3) for value in (objects.f1, objects.precision, objects.recall)]
-            clefts = [*scores, f"{objects.matched} / {objects.true} / {objects.predicted}"]
-        rows.append((entry.label, *voxels, *distances, *clefts, f"{entry.threshold:.3f}"))
-    columns = (
-        *(
-            "",
-            "F1",
-            "precision",
-            "recall",
-            "AUC",
-            "CREMI score, nm",
-            "ADGT, nm",
-            "ADF, nm",
-            "FP > 200 nm",
-            "FN > 200 nm",
-        ),
-        *("cleft F1", "cleft precision", "cleft recall", "matched / true / predicted", "threshold"),
-    )
-    note = (
-        "Voxels are counted over all regions together; CREMI score, ADGT, ADF and far voxels are means over regions. Clefts "
-        "are 26-connected components at the threshold, matched one to one by overlap."
-    )
-    return Table("Scores", columns, tuple(rows), note)
-
-
 def _notes(judged: Judged, contents: Contents) -> list[str]:
     """What a reader should know before trusting the numbers: why a score has no value, and what the evaluation warns of."""
     notes = dict.fromkeys(
@@ -179,7 +131,3 @@ def _notes(judged: Judged, contents: Contents) -> list[str]:
         for text in [*found.warnings, *(f"{name} is undefined: {why}" for name, why in found.undefined.items())]
     )
     return list(notes)
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"

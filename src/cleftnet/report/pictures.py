@@ -97,11 +97,11 @@ def tint_of_truth(section: UInt8, factor: int = 1) -> str:
 
 
 def tint_of_errors(predicted: Mask, truth: UInt8, factor: int = 1) -> str:
-    """Return a section's right and wrong voxels as a tint: right blue, false positives vermillion, false negatives green."""
+    """Return a section's right and wrong voxels as a tint: right blue, false positives vermilion, false negatives green."""
     wrong = Errors.of(predicted, truth)
     shown = np.where(predicted & (truth == CLEFT), 1, 0).astype(np.uint8)
     shown[wrong.negative], shown[wrong.positive] = 2, 3
-    colours = {1: (*RIGHT, 110), 2: (*FALSE_NEGATIVE, 210), 3: (*FALSE_POSITIVE, 210)}
+    colours = {1: (*RIGHT, 140), 2: (*FALSE_NEGATIVE, 210), 3: (*FALSE_POSITIVE, 210)}
     return _tint(_largest(shown, factor), colours)
 
 

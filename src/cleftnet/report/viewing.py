@@ -183,6 +183,6 @@ def figure3(view: View, predicted: Iterator[tuple[str, Mask]]) -> Figure:
     for label, mask in predicted:
         boxes = view.marked(mask, z)
         counts = [sum(box.kind is kind for box in boxes) for kind in Kind]
-        caption = ", ".join(f"{n} {kind.value}{'s' * (n != 1)}" for n, kind in zip(counts, Kind, strict=True))
+        caption = "boxed: " + ", ".join(f"{n} {kind.value}" for n, kind in zip(counts, Kind, strict=True))
         panels.append(Panel(label, caption, view.error_tint(mask, z), boxes))
     return Figure(view.frame(), z + view.scene.origin[0], view.raw_picture(z), panels)

@@ -1,6 +1,7 @@
 """A block's voxels do not depend on the block: what a whole volume says is said, bit for bit, by any part of it."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from cleftnet.checkpoint import Model, ModelCard
 from cleftnet.geometry import Block, Box, TileGrid
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import DISTANCE, PROBABILITY, Inference
-from cleftnet.prediction.blocks import BlockPrediction, balanced_block
+from cleftnet.prediction.blocks import BlockPrediction, block_sides
 from cleftnet.prediction.inference import overlap_in_voxels
 from cleftnet.volumes import Volume
 
@@ -140,12 +141,37 @@ def test_the_share_of_a_block_that_is_done_is_told():
     ("shape", "expected"),
     [
         ((20, 256, 256), (20, 256, 256)),  # smaller than a block
-        ((4096, 4096, 4096), (96, 1024, 1024)),  # 21 steps of 4, 48, 48, in whole chunks
-        ((20, 4096, 4096), (20, 2048, 2048)),  # z is short: the others get its share, 2^26 / 20 = 1832²
+        ((20, 4096, 4096), (20, 1408, 2048)),  # z is short: 3×2 blocks, of at most 2^26 voxels
+        ((512, 1024, 1024), (64, 1024, 1024)),
     ],
 )
-def test_a_block_has_as_many_steps_along_each_axis(shape, expected):
-    found = balanced_block(shape, (4, 48, 48), (16, 128, 128), 2**26)
-    assert all(f <= e + 256 for f, e in zip(found, expected, strict=True))
-    assert all(f >= e - 256 for f, e in zip(found, expected, strict=True))
-    assert all(f == n or f % c == 0 for f, n, c in zip(found, shape, (16, 128, 128), strict=True))
+def test_a_block_cuts_few_tiles(shape, expected):
+    assert block_sides(TileGrid(Box.of(shape), (8, 96, 96), (4, 48, 48)), (16, 128, 128), 2**26) == expected
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(st.tuples(st.integers(8, 100), st.integers(32, 700), st.integers(32, 700)), st.integers(14, 23))
+def test_no_block_of_the_allowed_size_computes_many_tiles_less(shape, bits):
+    tiles, chunk, voxels = TileGrid(Box.of(shape), (8, 32, 32), (4, 16, 16)), (16, 128, 128), 2**bits
+
+    def along(axis, side):
+        pieces = [[0, 0, 0] for _ in range(0, shape[axis], side)]
+        for n, piece in enumerate(pieces):
+            piece[axis] = n * side
+        boxes = [
+            Box.at(start, [min(side, shape[axis] - start[axis]) if a == axis else 1 for a in range(3)])
+            for start in pieces
+        ]
+        return sum(tiles.counts(box)[axis] for box in boxes)
+
+    def computed(sides):
+        return np.prod([along(axis, side) for axis, side in enumerate(sides)])
+
+    found = block_sides(tiles, chunk, voxels)
+    assert all(side == n or side % unit == 0 for side, n, unit in zip(found, shape, chunk, strict=True))
+    allowed = max(voxels, np.prod([min(n, unit) for n, unit in zip(shape, chunk, strict=True)]))
+    assert np.prod(found) <= allowed
+    choices = ([min(n, k * unit) for k in range(1, -(-n // unit) + 1)] for n, unit in zip(shape, chunk, strict=True))
+    assert computed(found) <= 1.15 * min(
+        computed(sides) for sides in itertools.product(*choices) if np.prod(sides) <= allowed
+    )

@@ -6,6 +6,7 @@ volume was cut. How large blocks should be follows from that.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,31 +129,32 @@ def to_uint8(unit: Float32) -> npt.NDArray[np.uint8]:
     return np.rint(unit * 255).astype(np.uint8)
 
 
-def balanced_block(shape: IntZYX, step: IntZYX, chunk: IntZYX, voxels: float) -> IntZYX:
-    """Return sides of a block of about so many voxels that computes few tiles twice.
+def block_sides(tiles: TileGrid, chunk: IntZYX, voxels: float) -> IntZYX:
+    """Return sides of a block of at most so many voxels, or of one chunk, such that few tiles are computed twice.
 
-    Both sides of a border between blocks compute the tiles across it: along each axis about one tile more than the block
-    has steps. So a block gets the same number of steps along each axis, and whole axes where those are short.
+    Both sides of a border between blocks compute the tiles across it, on average as many as a tile is steps long. Of all
+    blocks that end at chunks and fit, this is the one with the fewest tiles in all; of equals, the smallest.
 
     Args:
-        shape: Of the volume, z y x.
-        step: From one tile to the next.
+        tiles: Of the volume.
         chunk: What the sides shall be multiples of.
-        voxels: About how many a block shall have.
+        voxels: How many a block may have.
 
     Example:
-        >>> balanced_block((20, 4096, 4096), (4, 48, 48), (16, 128, 128), 2**24)
-        (20, 896, 896)
+        >>> block_sides(TileGrid(Box.of((512, 1024, 1024)), (16, 128, 128), (2, 16, 16)), (16, 128, 128), 2**26)
+        (64, 1024, 1024)
     """
-    sides, free, steps = list(shape), {0, 1, 2}, 0.0
-    while free:
-        fixed = math.prod(sides[axis] for axis in {0, 1, 2} - free)
-        steps = (voxels / fixed / math.prod(step[axis] for axis in free)) ** (1 / len(free))
-        whole = {axis for axis in free if steps * step[axis] >= shape[axis]}
-        if not whole:
-            break
-        free -= whole
-    for axis in free:
-        sides[axis] = min(shape[axis], max(1, round(steps * step[axis] / chunk[axis])) * chunk[axis])
-    z, y, x = sides
+    sides, computed = [], []
+    for axis, (length, patch, shared, unit) in enumerate(
+        zip(tiles.box.shape, tiles.shape, tiles.overlap, chunk, strict=True)
+    ):
+        chunks = -(-length // unit)
+        found = np.minimum(np.unique(-(-chunks // np.arange(1, chunks + 1))) * unit, length)  # those that divide well
+        found = found[found * (math.prod(chunk) / unit) <= max(voxels, math.prod(chunk))]
+        sides.append(found)
+        computed.append(len(tiles.starts[axis]) + (-(-length // found) - 1) * patch / (patch - shared))
+    size, work = (functools.reduce(np.multiply.outer, values) for values in (sides, computed))
+    fits = np.nonzero((size <= voxels) | (size == size.min()))
+    best = np.lexsort((size[fits], work[fits]))[0]
+    z, y, x = (int(found[where[best]]) for found, where in zip(sides, fits, strict=True))
     return z, y, x

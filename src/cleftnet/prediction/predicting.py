@@ -19,7 +19,7 @@ from cleftnet.geometry import Box, IntZYX, TileGrid
 from cleftnet.nets.folding import fold
 from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.skeleton import Network
-from cleftnet.prediction.blocks import DISTANCE, PROBABILITY, BlockPrediction, balanced_block
+from cleftnet.prediction.blocks import DISTANCE, PROBABILITY, BlockPrediction, block_sides
 from cleftnet.prediction.inference import Inference, best_device, overlap_in_voxels
 from cleftnet.prediction.masking import Mask
 from cleftnet.volumes import PREDICTION, Volume, WritableVolume, open_volume
@@ -156,7 +156,7 @@ class Job:
         if workers:
             voxels = min(voxels, self.raw.box.voxels / (workers * BLOCKS_PER_WORKER))
         smallest = float(np.prod(self.step)) * MIN_STEPS**3
-        return balanced_block(self.raw.shape, self.step, CHUNK, max(voxels, smallest))
+        return block_sides(self.tiles, CHUNK, max(voxels, smallest))
 
     def work(self, targets: Mapping[str, WritableVolume], moved: bool) -> BlockPrediction:
         """Return the prediction of a block; to be `moved` to other processes, it must not lie on a device."""

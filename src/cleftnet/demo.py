@@ -1,4 +1,4 @@
-"""The main job once, from nothing: a synthetic volume, a training, a prediction of a part nobody trained on, its scores.
+"""The main job once, from nothing: a synthetic volume, a training, a prediction of a part nobody trained on, synapses, a page.
 
 The volume is cut in three along y: the first part is learned from, the second chooses checkpoint and threshold, the
 third is only predicted and scored.
@@ -17,8 +17,10 @@ from cleftnet.metrics.scores import Evaluation
 from cleftnet.prediction import predict
 from cleftnet.progress import note
 from cleftnet.recipe import Recipe
-from cleftnet.report import draw_sections
+from cleftnet.report import report
+from cleftnet.report.reporting import PAGE
 from cleftnet.runs import train
+from cleftnet.synapses import Found, find_synapses
 from cleftnet.synthetic import SyntheticSettings, synthetic_volume
 from cleftnet.volumes import LABELS, open_volume, write_cremi
 from cleftnet.volumes.atomic import refuse_existing, replacing
@@ -35,14 +37,18 @@ class Demo:
     """What the demo left behind.
 
     Attributes:
-        directory: Holds `volume.hdf`, `run/`, `prediction.hdf`, `scores.json`, `sections.png`.
+        directory: Holds `volume.hdf`, `run/`, `prediction.hdf`, `synapses/`, `scores.json`, `report.html`.
         held_out: The part that was predicted, in voxels of the volume.
         evaluation: Its scores.
+        synapses: What was found there.
+        page: All of it to look at.
     """
 
     directory: Path
     held_out: Box
     evaluation: Evaluation
+    synapses: Found
+    page: Path
 
 
 def _part(y: tuple[int, int]) -> Box:
@@ -76,7 +82,7 @@ def demo_recipe(volume: Path, seed: int = 0) -> Recipe:
 
 
 def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False) -> Demo:
-    """Make a synthetic volume, train on a part of it, predict another part, and score that.
+    """Make a synthetic volume, train on a part of it, predict another part, list its synapses, score it, and show it.
 
     Args:
         out: The folder to fill.
@@ -89,7 +95,7 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False) -> Demo:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; expected a name for a folder")
     volume, prediction, scores = out / "volume.hdf", out / "prediction.hdf", out / "scores.json"
-    for path in (volume, prediction, scores):
+    for path in (volume, prediction, out / "synapses", scores, out / PAGE):
         refuse_existing(path, overwrite)
     note(f"making a synthetic volume of {'×'.join(map(str, SHAPE))} voxels: {volume}")
     raw, labels = synthetic_volume(SHAPE, seed=seed, settings=TISSUE)
@@ -99,15 +105,9 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False) -> Demo:
     held_out = _part(HELD_OUT)
     note(f"predicting y {HELD_OUT[0]}:{HELD_OUT[1]}, which nobody has trained on: {prediction}")
     probability = predict(run.best, volume, prediction, roi=held_out, overwrite=overwrite)
-    truth = open_volume(volume, default=LABELS)
-    evaluation = evaluate(probability, truth, roi=held_out)
+    evaluation = evaluate(probability, open_volume(volume, default=LABELS), roi=held_out)
     with replacing(scores, overwrite=True) as temporary:
         temporary.write_text(json.dumps(evaluation.to_json(), indent=2))
-    draw_sections(
-        open_volume(volume).crop(held_out),
-        probability,
-        out / "sections.png",
-        truth=truth.crop(held_out),
-        threshold=evaluation.threshold or 0.5,
-    )
-    return Demo(out, held_out, evaluation)
+    found = find_synapses(probability, out / "synapses", overwrite=overwrite)
+    page = report(out, overwrite=overwrite)
+    return Demo(out, held_out, evaluation, found, page)

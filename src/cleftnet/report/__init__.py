@@ -3,7 +3,6 @@
 from cleftnet.report.contents import Contents, Entry, History, Prediction, Scene, Table
 from cleftnet.report.page import write_page
 from cleftnet.report.reporting import report
-from cleftnet.report.sections import draw_sections
 
 __all__ = [
     "Contents",
@@ -12,7 +11,6 @@ __all__ = [
     "Prediction",
     "Scene",
     "Table",
-    "draw_sections",
     "report",
     "write_page",
 ]

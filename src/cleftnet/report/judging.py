@@ -65,11 +65,7 @@ def judge(entry: Entry, scenes: Sequence[Scene]) -> Verdict:
 
 def _together(parts: Sequence[ObjectScores | None]) -> ObjectScores | None:
     known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        return None
-    return ObjectScores(
-        sum(part.true for part in known), sum(part.predicted for part in known), sum(part.matched for part in known)
-    )
+    return ObjectScores.total(known) if len(known) == len(parts) else None
 
 
 def _swept(found: Sequence[Evaluation]) -> dict[float, float | None]:

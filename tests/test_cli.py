@@ -201,7 +201,14 @@ def test_debug_shows_where_it_happened():
 @pytest.mark.slow
 def test_the_demo_learns_and_leaves_what_it_promises(tmp_path):
     said = cleftnet("demo", tmp_path / "demo")
-    for name in ("volume.hdf", "run/best.safetensors", "prediction.hdf", "scores.json", "synapses/synapses.csv", "report.html"):
+    for name in (
+        "volume.hdf",
+        "run/best.safetensors",
+        "prediction.hdf",
+        "scores.json",
+        "synapses/synapses.csv",
+        "report.html",
+    ):
         assert (tmp_path / "demo" / name).is_file()
     assert json.loads((tmp_path / "demo" / "scores.json").read_text())["f1"] >= 0.6
     assert "cremi_score" in said

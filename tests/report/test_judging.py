@@ -30,7 +30,9 @@ def test_voxels_and_clefts_are_counted_over_all_scenes(judged):
     counts = judged[1].counts
     assert (counts.true_positives, counts.false_positives, counts.false_negatives) == (6, 1, 1)
     assert judged[1].histogram.counts(0.5) == counts
-    assert judged[1].objects == ObjectScores(true=2, predicted=2, matched=2)
+    objects = judged[1].objects
+    assert (objects.true, objects.predicted, objects.matched, objects.splits, objects.merges) == (2, 2, 2, 0, 0)
+    assert sum(found.right for found in objects.by_size) == 2
 
 
 def test_the_cremi_score_is_the_mean_over_scenes(judged):

@@ -169,8 +169,9 @@ def by_overlap(model: Path, given: argparse.Namespace) -> None:
             )
             seconds = time.perf_counter() - start
             e = evaluate(found, given.volume)
-            scores = [f"{value:{form}}" if value is not None else "-" for value, form in (
-                (e.auc, ".4f"), (e.f1, ".3f"), (e.cremi_score, ".1f"), (e.adgt, ".1f"), (e.adf, ".1f"))]  # fmt: skip
+            distances = e.scores.distances
+            values = [(e.auc, 4), (e.f1, 3), (e.cremi_score, 1), (distances.adgt, 1), (distances.adf, 1)]
+            scores = ["-" if value is None else f"{value:.{digits}f}" for value, digits in values]
             auc, f1, score, adgt, adf = scores
             print(f"{overlap:8.2f}{seconds:9.1f}{auc:>9s}{f1:>8s}{score:>10s}{adgt:>8s}{adf:>7s}", flush=True)
 

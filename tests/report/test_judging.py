@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from cleftnet.metrics.objects import ObjectScores
 from cleftnet.report import Entry, Prediction, Scene
 from cleftnet.report.curves import plots
 from cleftnet.report.judging import judge

@@ -9,12 +9,14 @@ import yaml
 
 from cleftnet.checkpoint import BEST, save_model
 from cleftnet.cli import main
-from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, Results
+from cleftnet.comparison import RESULTS, CellFolder, Comparison, Results
 from cleftnet.comparison.cells import Cell, Effort, SynapseScores, VoxelScores
+from cleftnet.comparison.differences import Difference
+from cleftnet.comparison.tables import OURS, Line, Spread, Table
 from cleftnet.errors import InputError
 from cleftnet.recipe import dump
 from cleftnet.report import report
-from cleftnet.report.comparisons import comparison_contents, read_tables
+from cleftnet.report.comparisons import comparison_contents
 from cleftnet.report.loading import demo_contents
 from cleftnet.volumes import LABELS, PREDICTION, Volume, open_volume, write_cremi, write_volume
 
@@ -127,14 +129,29 @@ def write_comparison(out, recipe):
                 provenance={"git": f"git-of-{row}-{seed}"},
             )
         )
+    scores = dict.fromkeys(OURS, Spread(mean=0.612, sd=0.01, seeds=1))
+    line = Line(row="unet3d", label="3D U-Net", ours=scores, paper={})
+    difference = Difference(
+        row="unet3d",
+        reference="cleftnet",
+        score="f1",
+        value=0.1,
+        low=-0.1,
+        high=0.2,
+        verdict="noise",
+        seeds=(0,),
+        synapses=7,
+    )
     results = Results(
-        recipe=dump(comparison), cells=tuple(cells), failed=(), missing=1, tables=(), differences=(), provenance={}
+        recipe=dump(comparison),
+        cells=tuple(cells),
+        failed=(),
+        missing=1,
+        tables=(Table(title="Table II", lines=(line,)),),
+        differences=(difference,),
+        provenance={},
     )
     (out / RESULTS).write_text(results.model_dump_json())
-    (out / TABLES).write_text(
-        "Validation.\n\n## Table II\n\n| | F1 ↑ |\n| --- | ---: |\n| CleftNet | 0.612 ± 0.010 |\n\n"
-        "CleftNet − others\n\n| | F1 ↑ |\n| --- | ---: |\n| 3D U-Net | +0.1 [-0.1, +0.2] noise |\n"
-    )
 
 
 def test_a_comparison_is_reported_with_its_reference_first_and_all_its_seeds(recipe, tmp_path):
@@ -145,10 +162,14 @@ def test_a_comparison_is_reported_with_its_reference_first_and_all_its_seeds(rec
         ("unet3d", "3D U-Net", 0.5, 1),
     ]
     assert contents.about.startswith("3 of 4 cells are finished. Validation.")
-    assert [(table.title, table.rows) for table in contents.tables] == [
-        ("Table II", (("CleftNet", "0.612 ± 0.010"),)),
-        ("CleftNet − others", (("3D U-Net", "+0.1 [-0.1, +0.2] noise"),)),
-    ]
+    table, differences = contents.tables
+    assert table.title == "Table II"
+    assert (
+        dict(zip(table.columns, table.rows[0], strict=True)).items()
+        >= {"": "3D U-Net", "F1 ↑": "0.612 ± 0.010"}.items()
+    )
+    assert differences.title == "CleftNet − others: difference [95 % interval over 7 synapses, paired bootstrap]"
+    assert differences.rows == (("3D U-Net", "+0.100 [-0.100, +0.200] noise: not told apart"),)
     page = report(tmp_path)
     assert sections(page) == ([0, 1, 2, 3, 4, 5, 6, 7], ["cleftnet", "unet3d"])
     assert "git-of-unet3d-0" in page.read_text()
@@ -173,7 +194,3 @@ def test_a_comparison_without_a_finished_cell_is_refused(recipe, tmp_path):
     (tmp_path / RESULTS).write_text(results.model_copy(update={"cells": ()}).model_dump_json())
     with pytest.raises(InputError, match="no finished cell yet"):
         report(tmp_path)
-
-
-def test_tables_without_an_introduction_are_read(tmp_path):
-    assert read_tables("## One\n\n| | a |\n| --- | ---: |\n| x | 1 |")[0] == ""

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from cleftnet.comparison.cells import SynapseScores, VoxelScores
 from cleftnet.comparison.recipe import SynapseSettings
 from cleftnet.metrics.evaluation import SWEEP_GRID, evaluate
 from cleftnet.metrics.objects import ObjectScores
+from cleftnet.metrics.pooling import PooledScores, mean_defined
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD, predicted_mask
 from cleftnet.metrics.scores import Evaluation
 from cleftnet.metrics.territories import Territory, territories
@@ -75,19 +74,12 @@ def score_regions(
 def _voxel_scores(found: Sequence[Evaluation], swept: Sequence[Evaluation], histogram: ScoreHistogram) -> VoxelScores:
     counts = sum((e.scores.counts for e in found), start=Counts())
     sweeps = [e.sweep.at for e in swept if e.sweep is not None]
-    over_grid = {threshold: _mean([at[threshold].distances.score for at in sweeps]) for threshold in SWEEP_GRID}
+    over_grid = {threshold: mean_defined([at[threshold].distances.score for at in sweeps]) for threshold in SWEEP_GRID}
     lowest = min(
         ((score, threshold) for threshold, score in over_grid.items() if score is not None), default=(None, None)
     )
-    distances = [e.scores.distances for e in found]
     return VoxelScores(
-        f1=counts.f1,
-        precision=counts.precision,
-        recall=counts.recall,
-        auc=histogram.auc,
-        cremi_score=_mean([d.score for d in distances]),
-        adgt=_mean([d.adgt for d in distances]),
-        adf=_mean([d.adf for d in distances]),
+        **PooledScores.of(counts, histogram, [e.scores.distances for e in found])._asdict(),
         best_cremi_score=lowest[0],
         best_cremi_threshold=lowest[1],
     )
@@ -125,17 +117,11 @@ def _together(points: Sequence[Point]) -> SynapseScores:
         matched=matched,
         splits=splits,
         merges=merges,
-        average_precision=_mean([point.average_precision for point in points]),
-        voxel_f1=_mean([point.voxel_f1 for point in points]),
-        cremi_score=_mean([point.cremi_score for point in points]),
+        average_precision=mean_defined([point.average_precision for point in points]),
+        voxel_f1=mean_defined([point.voxel_f1 for point in points]),
+        cremi_score=mean_defined([point.cremi_score for point in points]),
     )
 
 
 def _order(scores: SynapseScores) -> tuple[float, float, float, float]:
     return -(scores.f1 or 0.0), -(scores.voxel_f1 or 0.0), scores.min_size_nm3, scores.threshold
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean of all values; None where one of them is undefined."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known and len(known) == len(values) else None

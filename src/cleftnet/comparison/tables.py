@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,6 +22,11 @@ OURS: dict[str, tuple[str, int, Callable[[Cell], float | None]]] = {
     "parameters": ("parameters", 0, lambda cell: cell.effort.parameters),
     "seconds_per_step": ("s a step", 2, lambda cell: cell.effort.seconds_per_step),
 }
+ABOUT = (
+    "Validation. The threshold of each cell is that of its best voxel F1 there, threshold and smallest size of synapses "
+    "those of the best synapse F1: all are chosen on the data that they are scored on, alike for every row. "
+    "Mean ± standard deviation over seeds."
+)
 PAPER = "CREMI, paper: "
 VERDICTS = {"reference": "{reference} is better", "row": "{row} is better", "noise": "noise: not told apart", None: "-"}
 
@@ -124,28 +130,44 @@ def tabulate(comparison: Comparison, cells: Sequence[Cell]) -> list[Table]:
     ]
 
 
-def markdown(comparison: Comparison, tables: Sequence[Table], differences: Sequence[Difference]) -> str:
-    """Write tables and differences in Markdown."""
-    parts = [
-        "Validation. The threshold of each cell is that of its best voxel F1 there, threshold and smallest size of synapses "
-        "those of the best synapse F1: all are chosen on the data that they are scored on, alike for every row. "
-        "Mean ± standard deviation over seeds."
-    ]
+class Grid(NamedTuple):
+    """A table or its differences as a reader sees them.
+
+    Attributes:
+        title: Stands above it.
+        columns: Their names; the first column holds the names of the rows and has none.
+        rows: Cells as text.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def grids(comparison: Comparison, tables: Sequence[Table], differences: Sequence[Difference]) -> Iterator[Grid]:
+    """Yield each table, and after it how the reference differs from the other rows of that table."""
+    label = comparison.rows[comparison.against].label
+    labels = {name: row.label for name, row in comparison.rows.items()}
     for table in tables:
-        parts.append(f"## {table.title}\n\n{_scores(table)}")
+        yield _scores(table)
         rows = {line.row for line in table.lines}
         found = [d for d in differences if d.row in rows]
         if found:
-            label = comparison.rows[comparison.against].label
-            labels = {name: row.label for name, row in comparison.rows.items()}
-            parts.append(
-                f"{label} − others: difference [95 % interval over {found[0].synapses} synapses, paired bootstrap]\n\n"
-                f"{_differences(found, labels)}"
-            )
-    return "\n\n".join(parts) + "\n"
+            title = f"{label} − others: difference [95 % interval over {found[0].synapses} synapses, paired bootstrap]"
+            yield _differences(title, found, labels)
 
 
-def _scores(table: Table) -> str:
+def markdown(comparison: Comparison, tables: Sequence[Table], differences: Sequence[Difference]) -> str:
+    """Write tables and differences in Markdown."""
+    titles = {table.title for table in tables}
+    parts = [
+        f"{'## ' if grid.title in titles else ''}{grid.title}\n\n{_grid(grid)}"
+        for grid in grids(comparison, tables, differences)
+    ]
+    return "\n\n".join([ABOUT, *parts]) + "\n"
+
+
+def _scores(table: Table) -> Grid:
     papers = [name for name in OURS if any(name in line.paper for line in table.lines)]
     header = ["", "seeds", *(title for title, _, _ in OURS.values()), *(PAPER + OURS[name][0] for name in papers)]
     lines = []
@@ -155,17 +177,17 @@ def _scores(table: Table) -> str:
             f"{line.paper[name]:.{2 if name == 'cremi_score' else 3}f}" if name in line.paper else "" for name in papers
         ]
         seeds = str(line.ours["f1"].seeds) if line.ours else "not finished"
-        lines.append([line.label, seeds, *ours, *paper])
-    return _grid(header, lines)
+        lines.append((line.label, seeds, *ours, *paper))
+    return Grid(title=table.title, columns=tuple(header), rows=tuple(lines))
 
 
-def _differences(differences: Sequence[Difference], labels: Mapping[str, str]) -> str:
+def _differences(title: str, differences: Sequence[Difference], labels: Mapping[str, str]) -> Grid:
     names = list(dict.fromkeys(d.score for d in differences))
     lines = []
     for row in dict.fromkeys(d.row for d in differences):
         of_row = {d.score: d for d in differences if d.row == row}
-        lines.append([labels[row], *(_difference(of_row[name], labels, OURS[name][1]) for name in names)])
-    return _grid(["", *(OURS[name][0] for name in names)], lines)
+        lines.append((labels[row], *(_difference(of_row[name], labels, OURS[name][1]) for name in names)))
+    return Grid(title=title, columns=("", *(OURS[name][0] for name in names)), rows=tuple(lines))
 
 
 def _difference(difference: Difference, labels: Mapping[str, str], digits: int) -> str:
@@ -176,6 +198,6 @@ def _difference(difference: Difference, labels: Mapping[str, str], digits: int) 
     return f"{value} [{low}, {high}] {verdict}"
 
 
-def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *("---:" for _ in header[1:])]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))
+def _grid(grid: Grid) -> str:
+    rule = ["---", *("---:" for _ in grid.columns[1:])]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (grid.columns, rule, *grid.rows))

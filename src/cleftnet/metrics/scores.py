@@ -11,6 +11,7 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.distances import CremiScore
 from cleftnet.metrics.objects import ObjectScores
+from cleftnet.metrics.pooling import mean_defined
 from cleftnet.metrics.voxels import Counts, ScoreHistogram
 
 SCORES = (
@@ -231,11 +232,10 @@ def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:
     undefined: dict[str, str] = {}
 
     def mean(name: str, values: list[float | None]) -> float | None:
-        defined = [value for value in values if value is not None]
-        if len(defined) == len(values):
-            return sum(defined) / len(defined)
-        undefined[name] = _first_gap(name, values, evaluations)
-        return None
+        found = mean_defined(values)
+        if found is None:
+            undefined[name] = _first_gap(name, values, evaluations)
+        return found
 
     scores = {name: mean(name, [values[name] for values in every]) for name in SCORES}
     objects: dict[str, Any] | None = None

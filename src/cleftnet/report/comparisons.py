@@ -7,7 +7,8 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from cleftnet.comparison import RESULTS, TABLES, Cell, CellFolder, Comparison, Results
+from cleftnet.comparison import RESULTS, Cell, CellFolder, Comparison, Results
+from cleftnet.comparison.tables import ABOUT, grids
 from cleftnet.errors import InputError
 from cleftnet.report.contents import Contents, Entry, History, Table
 from cleftnet.report.loading import open_prediction, recipe_scenes
@@ -35,14 +36,16 @@ def comparison_contents(out: Path) -> Contents:
     rows = sorted((row for row in comparison.rows if cells[row]), key=lambda row: row != comparison.against)
     if not rows:
         raise InputError(f"{out} has no finished cell yet; expected at least one: let cleftnet compare go on")
-    introduction, tables = read_tables((out / TABLES).read_text()) if (out / TABLES).is_file() else ("", ())
     scenes = recipe_scenes(comparison.recipe(rows[0], cells[rows[0]][0].seed))
     return Contents(
         title=out.resolve().name,
-        about=" ".join([_progress(results), introduction, "Scores, curves and pictures are of each row's first seed."]),
+        about=" ".join([_progress(results), ABOUT, "Scores, curves and pictures are of each row's first seed."]),
         scenes=scenes,
         entries=tuple(_entry(out, cells[row], len(scenes)) for row in rows),
-        tables=tables,
+        tables=tuple(
+            Table(grid.title, grid.columns, grid.rows)
+            for grid in grids(comparison, results.tables, results.differences)
+        ),
         recipe=yaml.safe_dump(results.recipe, sort_keys=False, allow_unicode=True),
         provenance={
             **results.provenance,
@@ -71,30 +74,3 @@ def _entry(out: Path, cells: list[Cell], regions: int) -> Entry:
         cells[0].threshold,
         tuple(History.read(folder.run) for folder in folders),
     )
-
-
-def read_tables(markdown: str) -> tuple[str, tuple[Table, ...]]:
-    r"""Take the tables out of `tables.md`; the text right above each is its title.
-
-    Args:
-        markdown: Blocks with an empty line between them, tables as rows of `| a | b |`.
-
-    Returns:
-        The first paragraph, and the tables.
-
-    Example:
-        >>> read_tables("Validation.\n\n## Table II\n\n| | F1 |\n| --- | ---: |\n| V-Net | 0.5 |\n")
-        ('Validation.', (Table(title='Table II', columns=('', 'F1'), rows=(('V-Net', '0.5'),), note=''),))
-    """
-    introduction, title, tables = "", "", list[Table]()
-    for block in markdown.strip().split("\n\n"):
-        if not block.startswith("|"):
-            title = block.lstrip("# ")
-            introduction = introduction or ("" if block.startswith("#") else block)
-            continue
-        header, _, *rows = (
-            tuple(cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|"))
-            for line in block.splitlines()
-        )
-        tables.append(Table(title, header, tuple(rows)))
-    return introduction, tuple(tables)

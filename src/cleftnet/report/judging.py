@@ -10,9 +10,9 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cleftnet.metrics.distances import CremiScore
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.metrics.objects import ObjectScores
+from cleftnet.metrics.pooling import mean_defined
 from cleftnet.metrics.scores import Evaluation, MeanEvaluation, mean_evaluation
 from cleftnet.metrics.voxels import Counts, ScoreHistogram
 from cleftnet.report.contents import Entry, Scene
@@ -70,9 +70,4 @@ def _together(parts: Sequence[ObjectScores | None]) -> ObjectScores | None:
 
 def _swept(found: Sequence[Evaluation]) -> dict[float, float | None]:
     sweeps = [e.sweep.at for e in found if e.sweep is not None]
-    return {threshold: _mean([at[threshold].distances for at in sweeps]) for threshold in sweeps[0]}
-
-
-def _mean(parts: Sequence[CremiScore]) -> float | None:
-    known = [part.score for part in parts if part.score is not None]
-    return sum(known) / len(known) if len(known) == len(parts) else None
+    return {threshold: mean_defined([at[threshold].distances.score for at in sweeps]) for threshold in sweeps[0]}

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from cleftnet.geometry import OVERLAP, Box
 from cleftnet.metrics.calibration import Calibration, fit_calibration, reliability
 from cleftnet.metrics.distances import cremi_score
+from cleftnet.metrics.pooling import PooledScores
 from cleftnet.metrics.predictions import predicted_mask
 from cleftnet.metrics.voxels import Mask, ScoreHistogram
 from cleftnet.nets.skeleton import Network
@@ -106,19 +107,12 @@ def assess(logits: Sequence[Array], regions: Sequence[Region]) -> Validation:
     histogram = _histogram(predictions, true, valid)
     best = histogram.best_f1()
     threshold = best[0] if best else 0.5
-    counts = histogram.counts(threshold)
     distances = [
         cremi_score(predicted_mask(prediction, threshold), cleft, region.raw.voxel_size_nm, labelled)
         for prediction, cleft, labelled, region in zip(predictions, true, valid, regions, strict=True)
     ]
     scores = Scores(
-        f1=counts.f1,
-        precision=counts.precision,
-        recall=counts.recall,
-        auc=histogram.auc,
-        cremi_score=_mean([d.score for d in distances]),
-        adgt=_mean([d.adgt for d in distances]),
-        adf=_mean([d.adf for d in distances]),
+        **PooledScores.of(histogram.counts(threshold), histogram, distances)._asdict(),
         threshold=threshold,
         calibration_error=reliability(histogram).error,
         uncalibrated_error=reliability(uncorrected).error,
@@ -128,12 +122,6 @@ def assess(logits: Sequence[Array], regions: Sequence[Region]) -> Validation:
 
 def _histogram(probabilities: Sequence[Array], true: Sequence[Mask], valid: Sequence[Mask]) -> ScoreHistogram:
     return functools.reduce(operator.add, map(ScoreHistogram.of, probabilities, true, valid))
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean of all values; None where one of them is undefined."""
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def _side_by_side(raw: Volume, true: Mask, prediction: UInt8) -> UInt8:

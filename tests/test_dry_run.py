@@ -48,6 +48,13 @@ def test_the_cremi_recipes_take_a_step_on_data_of_their_layout_and_write_nothing
     assert found.patches == 2
 
 
+def test_minutes_that_end_a_training_before_its_steps_are_told(cremi):
+    changes = [*TINY, f"data.train={parts('0:8')}", f"data.validate={parts('8:16')}", "training.minutes=5"]
+    assert dict(rehearse(RECIPES / "cremi.yaml", changes=changes).rows())["all of it"].endswith(
+        ", ended after 5 minutes"
+    )
+
+
 @pytest.mark.parametrize("name", ["cremi.yaml", "cremi-modern.yaml"])
 def test_the_cremi_recipes_learn_from_slices_0_to_99_and_validate_on_100_to_124(name):
     data = load_recipe(RECIPES / name).data

@@ -21,7 +21,7 @@ from cleftnet.recipe import DataSettings, Recipe, VolumeSettings, load_recipe
 from cleftnet.runs import open_data
 from cleftnet.synthetic import SyntheticSettings
 from cleftnet.training.distributed import HardwareSettings
-from cleftnet.training.loop import TrainingSettings
+from cleftnet.training.settings import TrainingSettings
 
 SOURCE = Path(cleftnet.__file__).parent
 RECIPES = sorted(p for p in (Path(__file__).parents[1] / "recipes").glob("*.yaml") if not p.name.startswith("tables-"))

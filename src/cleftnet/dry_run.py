@@ -21,7 +21,6 @@ from torch.utils.data import default_collate
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import tile
-from cleftnet.losses import cleft_loss
 from cleftnet.nets.costs import FLOAT32, cost
 from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.prediction import overlap_in_voxels
@@ -29,6 +28,7 @@ from cleftnet.progress import note
 from cleftnet.recipe import Recipe, load_recipe
 from cleftnet.runs import open_data
 from cleftnet.training.distributed import HardwareSettings, launch, make_fabric, number_of_processes
+from cleftnet.training.loop import learn
 
 T = TypeVar("T")
 GIB = 2**30
@@ -50,6 +50,7 @@ class Rehearsal:
         validation_seconds: Of one validation, prediction alone.
         steps: Steps of the recipe.
         seconds: Of all steps and validations, data prepared beside the steps where there are loaders.
+        minutes: After which the recipe ends before that.
     """
 
     device: str
@@ -63,11 +64,14 @@ class Rehearsal:
     validation_seconds: float
     steps: int
     seconds: float
+    minutes: float | None
 
     def rows(self) -> list[tuple[str, str]]:
         """Return names and values for people."""
         hours = self.seconds / 3600
         time = f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
+        if self.minutes is not None and 60 * self.minutes < self.seconds:
+            time += f", ended after {self.minutes:g} minutes"
         return [
             ("device", f"{self.device}, {self.processes} process{'es' if self.processes > 1 else ''}"),
             ("network", f"{self.parameters:,} parameters"),
@@ -110,13 +114,10 @@ def _rehearse(fabric: Fabric, recipe: Recipe) -> Rehearsal:
     state = training.begin(net)
     model, optimiser = fabric.setup(state.net, state.optimiser)
     batch, data_seconds = _timed(fabric, lambda: default_collate([data.patches[i] for i in range(at_once)]))
-    raw, classes, distance = fabric.to_device(batch)
+    part = fabric.to_device(batch)
 
     def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        logits = model(raw.contiguous(memory_format=torch.channels_last_3d))
-        fabric.backward(cleft_loss(logits, classes, distance, recipe.loss).total)
-        optimiser.step()
+        learn(fabric, model, optimiser, [part], recipe.loss, training.clip_norm)
         state.average.update_parameters(state.net)
 
     if fabric.device.type == "cuda":
@@ -124,10 +125,11 @@ def _rehearse(fabric: Fabric, recipe: Recipe) -> Rehearsal:
     _, part_seconds = _timed(fabric, step)
     overlap = overlap_in_voxels(recipe.net.patch, training.validation_overlap)
     tiles = sum(len(list(tile(region.raw.box, recipe.net.patch, overlap))) for region in data.regions)
-    _, tile_seconds = _timed(fabric, lambda: _predict(state.averaged, raw[:1]))
+    _, tile_seconds = _timed(fabric, lambda: _predict(state.averaged, part[0][:1]))
     step_seconds, data_seconds = part_seconds * training.accumulate, data_seconds * training.accumulate
     loaded = max(step_seconds, data_seconds / training.loaders) if training.loaders else step_seconds + data_seconds
     validations = -(-training.steps // training.validate_every)
+    seconds = training.steps * loaded + validations * tiles * tile_seconds
     return Rehearsal(
         device=_name(fabric),
         processes=processes,
@@ -139,7 +141,8 @@ def _rehearse(fabric: Fabric, recipe: Recipe) -> Rehearsal:
         tiles=tiles,
         validation_seconds=tiles * tile_seconds,
         steps=training.steps,
-        seconds=training.steps * loaded + validations * tiles * tile_seconds,
+        seconds=seconds,
+        minutes=training.minutes,
     )
 
 

@@ -21,7 +21,7 @@ from cleftnet.nets.zoo import spec
 from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.sampling import SamplingSettings
 from cleftnet.training.distributed import HardwareSettings
-from cleftnet.training.loop import TrainingSettings
+from cleftnet.training.settings import TrainingSettings
 from cleftnet.training.validation import Region
 from cleftnet.volumes import LABELS, open_volume
 from cleftnet.volumes.alignment import place

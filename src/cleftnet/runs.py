@@ -187,8 +187,8 @@ def _earlier_legs(recipe: Recipe, directory: Path, data: JsonValue) -> list[Json
             f"{directory} holds no {RECIPE} and {RUN}; expected a run directory of `cleftnet train` to resume"
         )
     theirs, mine = dump(load_recipe(directory / RECIPE)), dump(recipe)
-    # with a schedule every learning rate depends on the number of steps
-    free = FREE if recipe.training.schedule != "constant" else (*FREE, "training.steps")
+    # with a schedule every learning rate depends on the number of steps and minutes
+    free = FREE if recipe.training.schedule != "constant" else (*FREE, "training.steps", "training.minutes")
     key = first_difference(theirs, mine, free)
     if key is not None:
         raise InputError(

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cleftnet.metrics.calibration import Calibration
 from cleftnet.nets.zoo import build
 from cleftnet.training.log import RunLog, cut_back
-from cleftnet.training.loop import TrainingSettings
+from cleftnet.training.settings import TrainingSettings
 from cleftnet.training.validation import Scores, Validation
 
 SCORES = Scores(0.5, 0.4, 0.6, 0.9, None, 1.0, 2.0, 0.5, 0.1, 0.2)

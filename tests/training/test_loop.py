@@ -15,7 +15,8 @@ from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.labelled import LabelledVolume
 from cleftnet.patches.sampling import PatchSampler, SamplingSettings
 from cleftnet.training.distributed import HardwareSettings, make_fabric
-from cleftnet.training.loop import Data, TrainingSettings, fit, load
+from cleftnet.training.loop import Data, fit, load
+from cleftnet.training.settings import TrainingSettings
 from cleftnet.training.validation import Region, validate
 from cleftnet.volumes import Volume
 
@@ -153,6 +154,31 @@ def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
 
 def test_a_constant_learning_rate_is_constant():
     assert {TrainingSettings(steps=9, learning_rate=0.5).rate(step) for step in range(1, 10)} == {0.5}
+
+
+def test_with_minutes_the_cosine_falls_with_the_time():
+    settings = TrainingSettings(steps=10**6, minutes=10, learning_rate=1.0, schedule="cosine")
+    assert [settings.rate(1, 60 * minutes) for minutes in (0, 5, 10, 11)] == pytest.approx([1, 0.5, 0, 0])
+
+
+def test_steps_end_a_cosine_before_the_minutes_do():
+    settings = TrainingSettings(steps=100, minutes=10, learning_rate=1.0, schedule="cosine")
+    assert settings.rate(51, seconds=60) == pytest.approx(0.5)
+
+
+def test_minutes_end_a_training_with_a_validation(tmp_path, capfd):
+    """One hundredth of a second is over after the first step."""
+    run = train(tmp_path / "run", steps=10**6, validate_every=10**6, minutes=0.01 / 60)
+    assert [row["step"] for row in rows(run.directory)] == ["1"]
+    assert "0.000166667 minutes are over: ended at step 1 of 1000000" in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_resumed_training_has_only_the_rest_of_its_minutes():
+    """Legs count together: a training whose minutes are over stays as it is."""
+    state = TrainingSettings(steps=10, minutes=1).begin(build("unet3d", widths=(2, 4), patch=(2, 4, 4)))
+    state.step, state.validated, state.seconds = 3, 3, 61.0
+    assert TrainingSettings(steps=10, minutes=1).finished(state)
+    assert not TrainingSettings(steps=10, minutes=2).finished(state)
 
 
 def test_weight_decay_is_for_convolution_kernels_alone():

@@ -5,116 +5,33 @@ A pass of the loop is one step or one validation. After each, the state may be s
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Self, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning_fabric import Fabric
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
-from torch import Tensor
+from pydantic import JsonValue
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from cleftnet.checkpoint import BEST, LAST, Model, ModelCard, save_model
 from cleftnet.errors import InputError
-from cleftnet.geometry import OVERLAP
 from cleftnet.losses import Counts, Losses, LossSettings, cleft_loss
 from cleftnet.nets.memory import keep_freed_memory
-from cleftnet.nets.skeleton import Network
 from cleftnet.progress import note
-from cleftnet.training.distributed import Precision, noticing_sigterm
+from cleftnet.training.distributed import noticing_sigterm
 from cleftnet.training.log import RunLog
+from cleftnet.training.settings import TrainingSettings
 from cleftnet.training.state import STATES, TrainingState
-from cleftnet.training.validation import Region, Score, Scores, Validation, validate
+from cleftnet.training.validation import Region, Scores, Validation, validate
 
 Batch = tuple[Tensor, Tensor, Tensor]  # raw `b 1 z y x`, classes `b z y x`, distance `b z y x`
-
-
-class TrainingSettings(BaseModel):
-    """How long and how fast to learn; the defaults are the paper's (§IV-C) but for the steps, which a recipe must say.
-
-    Attributes:
-        steps: Optimiser steps.
-        batch: Patches a step, in all processes together.
-        accumulate: Parts that each process takes its share of the batch in, to save memory; batch norm sees one part at a time.
-        optimiser: `adam`, or `adamw` with weight decay.
-        weight_decay: AdamW's, of convolution kernels only.
-        learning_rate: At its highest.
-        warmup_steps: Steps over which the learning rate rises linearly from 0.
-        schedule: `constant`, or `cosine` down to 0 at the last step.
-        clip_norm: Largest norm of the gradient, to which a larger one is scaled down; None never does.
-        ema: Decay of the exponential moving average of the weights, which is then what is validated and saved; 0 is off.
-        precision: 32, or on GPUs `bf16-mixed` or `16-mixed`.
-        loaders: Processes that prepare patches beside each process of the training; 0 prepares them within it.
-        validate_every: Steps between validations.
-        validation_overlap: Share of the patch that neighbouring tiles have in common in validation.
-        best_by: The validation score by which the best checkpoint is kept.
-        patience: Validations without a better score after which the training ends early; None never does.
-        save_every: Steps between the states that a training can be resumed from.
-        keep_states: How many of the newest states are kept.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int = Field(ge=1)
-    batch: int = Field(16, ge=1)
-    accumulate: int = Field(1, ge=1)
-    optimiser: Literal["adam", "adamw"] = "adam"
-    weight_decay: float = Field(0.0, ge=0)
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup_steps: int = Field(0, ge=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    clip_norm: float | None = Field(None, gt=0)
-    ema: float = Field(0.0, ge=0, lt=1)
-    precision: Precision = 32
-    loaders: int = Field(0, ge=0)
-    validate_every: int = Field(100, ge=1)
-    validation_overlap: float = Field(OVERLAP, ge=0, le=0.9)
-    best_by: Score = "f1"
-    patience: int | None = Field(None, ge=1)
-    save_every: int = Field(500, ge=1)
-    keep_states: int = Field(2, ge=1)
-
-    @model_validator(mode="after")
-    def _decay_is_decoupled(self) -> Self:
-        if self.weight_decay and self.optimiser == "adam":
-            raise ValueError("weight_decay needs optimiser: adamw")
-        return self
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 1."""
-        rise = min(1.0, step / (self.warmup_steps + 1))
-        fall = 0.5 * (1 + math.cos(math.pi * (step - 1) / self.steps)) if self.schedule == "cosine" else 1.0
-        return self.learning_rate * rise * fall
-
-    def begin(self, net: Network) -> TrainingState:
-        """Return the state before the first step, for a network on its device."""
-        kernels = [
-            p for p in net.parameters() if p.dim() == 5
-        ]  # of convolutions; queries, norms and biases do not decay
-        others = [p for p in net.parameters() if p.dim() != 5]
-        optimiser: torch.optim.Optimizer
-        if self.optimiser == "adam":
-            optimiser = torch.optim.Adam(net.parameters(), lr=self.learning_rate)
-        else:
-            groups = [{"params": kernels, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
-            optimiser = torch.optim.AdamW(groups, lr=self.learning_rate)
-        return TrainingState.start(net, optimiser, self.ema)
-
-    def validation_due(self, state: TrainingState) -> bool:
-        """True when the state's last step is to be validated and has not been."""
-        return state.step > state.validated and (state.step % self.validate_every == 0 or state.step >= self.steps)
-
-    def finished(self, state: TrainingState) -> bool:
-        """True when there is neither a step nor a validation left, or patience is exhausted."""
-        if self.patience is not None and state.stale >= self.patience:
-            return True
-        return state.step >= self.steps and not self.validation_due(state)
 
 
 class Data(NamedTuple):
@@ -184,48 +101,30 @@ def fit(
                 overlap = settings.validation_overlap
                 mine = validate(state.averaged, data.regions, overlap=overlap) if log else None
                 found = cast(Validation, fabric.broadcast(mine))
-                state.seconds = time.monotonic() - began
                 is_best = state.record(found.scores, settings.best_by)
                 if log:
-                    card = ModelCard(
-                        spec=state.net.spec,
-                        calibration=found.calibration,
-                        threshold=found.scores.threshold,
-                        voxel_size_nm=data.regions[0].raw.voxel_size_nm,
-                        step=state.step,
-                        scores=asdict(found.scores),
-                        provenance=provenance,
-                    )
+                    state.seconds = time.monotonic() - began
+                    model_now = Model(state.averaged, _card(state, found, data.regions[0], provenance))
                     for name in (LAST, BEST) if is_best else (LAST,):
-                        save_model(out / name, Model(state.averaged, card))
-                    log.validation(settings.rate(state.step), found, is_best=is_best)
+                        save_model(out / name, model_now)
+                    log.validation(settings.rate(state.step, state.seconds), found, is_best=is_best)
                 state.losses.clear()
             else:
                 state.step += 1
                 started = time.monotonic()
                 parts = [fabric.to_device(next(batches)) for _ in range(settings.accumulate)]
                 waited = time.monotonic() - started
-                counts, seen = count(parts, fabric), []
+                rate = settings.rate(state.step, state.seconds)
                 for group in optimiser.param_groups:
-                    group["lr"] = settings.rate(state.step)
-                optimiser.zero_grad(set_to_none=True)
-                for number, (raw, classes, distance) in enumerate(parts, start=1):
-                    with fabric.no_backward_sync(model, enabled=number < len(parts)):
-                        logits = model(raw.contiguous(memory_format=torch.channels_last_3d))
-                        losses = cleft_loss(logits, classes, distance, loss, counts)
-                        fabric.backward(losses.total / len(parts))
-                    seen.append(torch.stack(losses).detach())
-                mean = cast(Tensor, fabric.all_reduce(torch.stack(seen).mean(0))).cpu()
-                if not mean.isfinite().all():
-                    raise InputError(_diverged(state.step, mean, out))
-                if settings.clip_norm is not None:
-                    fabric.clip_gradients(model, optimiser, max_norm=settings.clip_norm, error_if_nonfinite=False)
-                optimiser.step()
+                    group["lr"] = rate
+                losses = learn(fabric, model, optimiser, parts, loss, settings.clip_norm)
+                if not losses.isfinite().all():
+                    raise InputError(_diverged(state.step, losses, out))
                 state.average.update_parameters(state.net)
-                state.losses.append(mean)
-                state.seconds = time.monotonic() - began
+                state.losses.append(losses)
                 if log:
-                    log.step(settings.rate(state.step), time.monotonic() - started, waited)
+                    log.step(rate, time.monotonic() - started, waited)
+            state.seconds = fabric.broadcast(time.monotonic() - began)  # one clock for all processes
 
             stop = sigterm.requested(fabric)
             if log and (stop or state.step % settings.save_every == 0 or settings.finished(state)):
@@ -239,11 +138,64 @@ def fit(
                 fabric.barrier()
                 return None
     if fabric.is_global_zero and state.step < settings.steps:
-        note(
-            f"no better {settings.best_by} in {state.stale} validations: ended at step {state.step} of {settings.steps}"
+        over = settings.spent(state)
+        reason = (
+            f"{settings.minutes:g} minutes are over"
+            if over
+            else f"no better {settings.best_by} in {state.stale} validations"
         )
+        note(f"{reason}: ended at step {state.step} of {settings.steps}")
     assert state.best is not None, "the last step always validates"
     return Run(out, out / BEST, state.best)
+
+
+def learn(
+    fabric: Fabric,
+    model: nn.Module,
+    optimiser: Optimizer,
+    parts: Sequence[Batch],
+    settings: LossSettings,
+    clip_norm: float | None,
+) -> Tensor:
+    """Take one optimiser step, unless the loss is not finite.
+
+    Args:
+        fabric: The processes and devices.
+        model: The network as the fabric set it up.
+        optimiser: The same.
+        parts: The batch, in the parts that this process takes one after the other.
+        settings: The weights and form of Eq. 10.
+        clip_norm: Largest norm of the gradient; None does not clip.
+
+    Returns:
+        The loss and its parts, on the CPU, the mean over all parts and processes.
+    """
+    counts, seen = count(parts, fabric), []
+    optimiser.zero_grad(set_to_none=True)
+    for number, (raw, classes, distance) in enumerate(parts, start=1):
+        with fabric.no_backward_sync(cast(Any, model), enabled=number < len(parts)):
+            logits = model(raw.contiguous(memory_format=torch.channels_last_3d))
+            losses = cleft_loss(logits, classes, distance, settings, counts)
+            fabric.backward(losses.total / len(parts))
+        seen.append(torch.stack(losses).detach())
+    mean = cast(Tensor, fabric.all_reduce(torch.stack(seen).mean(0))).cpu()
+    if mean.isfinite().all():
+        if clip_norm is not None:
+            fabric.clip_gradients(model, optimiser, max_norm=clip_norm, error_if_nonfinite=False)
+        optimiser.step()
+    return mean
+
+
+def _card(state: TrainingState, found: Validation, region: Region, provenance: Mapping[str, JsonValue]) -> ModelCard:
+    return ModelCard(
+        spec=state.net.spec,
+        calibration=found.calibration,
+        threshold=found.scores.threshold,
+        voxel_size_nm=region.raw.voxel_size_nm,
+        step=state.step,
+        scores=asdict(found.scores),
+        provenance=provenance,
+    )
 
 
 def load(patches: Dataset[Batch], settings: TrainingSettings, fabric: Fabric, first: int = 0) -> Iterator[Batch]:

@@ -18,7 +18,7 @@ from cleftnet.metrics.scores import Evaluation
 from cleftnet.metrics.territories import Territory, territories
 from cleftnet.metrics.voxels import Counts, ScoreHistogram
 from cleftnet.synapses import Rules, find_synapses, tune
-from cleftnet.synapses.tuning import Point
+from cleftnet.synapses.levels import Point
 from cleftnet.training.validation import Region
 from cleftnet.volumes import Volume, is_cleft
 

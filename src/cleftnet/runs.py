@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +29,9 @@ from cleftnet.training.loop import Data, Run, fit
 from cleftnet.training.state import STATES, newest_state
 from cleftnet.volumes import Volume
 from cleftnet.volumes.atomic import replacing
+from cleftnet.volumes.locking import holding
 
-RECIPE, RUN = "recipe.yaml", "run.json"  # the names inside a run directory
+RECIPE, RUN, LOCK = "recipe.yaml", "run.json", ".lock"  # the names inside a run directory
 _FILES = (METRICS, LOSSES, RECIPE, RUN, BEST, LAST)
 _OURS = (*_FILES, f"{STATES}/step-*", f"{STATES}/.step-*", f"{TENSORBOARD}/events.out.*")
 FREE = (  # may change from leg to leg: they change no weight
@@ -78,7 +80,15 @@ def train(
 def _train(fabric: Fabric, recipe: Recipe, directory: Path, overwrite: bool, resume: bool) -> Run | None:
     """Train in each process; the first alone looks after the run directory."""
     data, checksums = open_data(recipe)
-    begun = by_the_first(fabric, lambda: _begin(recipe, directory, checksums(), overwrite=overwrite, resume=resume))
+    with ExitStack() as held:
+        begun = by_the_first(
+            fabric, lambda: _begin(recipe, directory, checksums(), held, overwrite=overwrite, resume=resume)
+        )
+        return _go_on(fabric, recipe, directory, data, begun)
+
+
+def _go_on(fabric: Fabric, recipe: Recipe, directory: Path, data: Data, begun: _Begun) -> Run | None:
+    """Train from where the run directory stands."""
     torch.manual_seed(recipe.seed)
     net = Network(recipe.net)
     if recipe.init is not None and begun.state is None:
@@ -148,8 +158,13 @@ class _Begun(NamedTuple):
     state: Path | None
 
 
-def _begin(recipe: Recipe, directory: Path, data: JsonValue, *, overwrite: bool, resume: bool) -> _Begun:
-    """Make a run directory ready, or check that one can be gone on with; write the recipe and `run.json`."""
+def _begin(
+    recipe: Recipe, directory: Path, data: JsonValue, held: ExitStack, *, overwrite: bool, resume: bool
+) -> _Begun:
+    """Make a run directory ready, or check that one can be gone on with; write the recipe and `run.json`.
+
+    The directory is this process's as long as `held` is.
+    """
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory} is a file; expected a name for a run directory")
     used = directory.exists() and any(directory.iterdir())
@@ -158,9 +173,12 @@ def _begin(recipe: Recipe, directory: Path, data: JsonValue, *, overwrite: bool,
             f"{directory} is not empty; choose another --out, add --resume to go on with the training there, or "
             f"--overwrite to train anew"
         )
+    legs = _earlier_legs(recipe, directory, data) if used and resume else None
+    if not held.enter_context(holding(directory / LOCK)):
+        raise InputError(f"another process is training in {directory}; wait for it, or choose another --out")
     about, state = provenance(dump(recipe)) | {"data": data}, None
-    if used and resume:
-        about["earlier_legs"] = _earlier_legs(recipe, directory, data)
+    if legs is not None:
+        about["earlier_legs"] = legs
         state = newest_state(directory / STATES)
         note(f"going on from {state}" if state else f"no state in {directory} yet: beginning at step 1")
     elif resume:

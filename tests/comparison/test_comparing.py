@@ -12,8 +12,8 @@ import yaml
 
 from cleftnet.cli import main
 from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, compare, comparing, making
-from cleftnet.comparison.locking import holding
 from cleftnet.errors import InputError
+from cleftnet.volumes.locking import holding
 
 TIMES = ("minutes", "seconds_per_step", "provenance")
 CHILD = """

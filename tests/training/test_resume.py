@@ -17,8 +17,10 @@ import yaml
 import cleftnet
 from cleftnet.checkpoint import BEST, LAST
 from cleftnet.errors import InputError
+from cleftnet.runs import LOCK
 from cleftnet.training.log import LOSSES, METRICS, RunLog
 from cleftnet.training.state import STATES
+from cleftnet.volumes.locking import holding
 
 STEPS, SAVED, VALIDATED = 12, 3, 4  # the training, and how often it saves and validates
 CLOCK = ("seconds", "patches_per_second", "data_wait")
@@ -145,6 +147,15 @@ def test_a_sigterm_saves_the_step_it_came_at_and_says_how_to_go_on(interrupted, 
     cleftnet.train(recipe, out, resume=True)
     assert "going on from" in capfd.readouterr().err
     assert_same(whole, out)
+
+
+@pytest.mark.parametrize("again", [{"resume": True}, {"overwrite": True}], ids=["resume", "overwrite"])
+def test_a_run_that_another_process_is_training_is_left_alone(again, recipe, whole):
+    before = (whole / "run.json").read_bytes()
+    with holding(whole / LOCK), pytest.raises(InputError, match="another process is training in"):
+        cleftnet.train(recipe, whole, **again)
+    assert (whole / "run.json").read_bytes() == before
+    assert (whole / BEST).exists()
 
 
 def test_only_the_newest_states_are_kept(whole):

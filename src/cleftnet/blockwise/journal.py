@@ -18,11 +18,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from cleftnet.errors import InputError
 from cleftnet.geometry import IntZYX
 from cleftnet.volumes.atomic import replacing
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such lock: there, nobody keeps two runs from writing one output
-    fcntl = None  # type: ignore[assignment]
+from cleftnet.volumes.locking import lock
 
 TASK, BLOCKS = "task.json", "blocks.txt"
 
@@ -119,17 +115,9 @@ class Journal:
         self._done[index] = 1
 
     def _lock(self) -> None:
-        """Keep other processes out; the operating system gives the lock back, however this process ends."""
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"another process is at work in {self.folder}; wait for it, or choose another output"
-            ) from None
-        except OSError:  # a file system without locks
-            return
+        """Keep other processes out."""
+        if not lock(self._file):
+            raise InputError(f"another process is at work in {self.folder}; wait for it, or choose another output")
 
     def _agree(self) -> None:
         path = self.folder / TASK

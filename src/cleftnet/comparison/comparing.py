@@ -8,7 +8,6 @@ from pathlib import Path
 
 import yaml
 
-from cleftnet.comparison.locking import holding
 from cleftnet.comparison.making import make_cell
 from cleftnet.comparison.plan import Plan
 from cleftnet.comparison.recipe import Comparison
@@ -17,6 +16,7 @@ from cleftnet.progress import note
 from cleftnet.recipe import dump
 from cleftnet.runs import RECIPE
 from cleftnet.volumes.atomic import replacing
+from cleftnet.volumes.locking import holding
 
 
 def compare(

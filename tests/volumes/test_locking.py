@@ -1,10 +1,12 @@
 """A lock has one holder, and none once its holder is gone."""
 
+import multiprocessing
 import subprocess
 import sys
+import time
 
-from cleftnet.comparison import locking
-from cleftnet.comparison.locking import holding
+from cleftnet.volumes import locking
+from cleftnet.volumes.locking import holding
 
 HOLD = """
 import runpy, sys, time
@@ -35,3 +37,23 @@ def test_a_lock_can_be_taken_again_after_its_body(tmp_path):
     for _ in range(2):
         with holding(tmp_path / "lock") as mine:
             assert mine
+
+
+def told_and_waiting(started):
+    started.set()
+    time.sleep(60)
+
+
+def test_a_forked_child_does_not_keep_the_lock_of_its_parent(tmp_path):
+    """The workers that prepare patches outlive a killed training by seconds."""
+    fork = multiprocessing.get_context("fork")
+    started = fork.Event()
+    child = fork.Process(target=told_and_waiting, args=(started,), daemon=True)
+    with holding(tmp_path / "lock"):
+        child.start()
+        assert started.wait(60)
+    try:
+        with holding(tmp_path / "lock") as mine:
+            assert mine
+    finally:
+        child.kill()

@@ -36,3 +36,12 @@ def test_of_raw_sixteen_sections_count_the_first_and_the_last_among_them():
             changed.add(z)
     assert len(changed) == 16
     assert {0, 39} <= changed
+
+
+def test_a_checksum_names_no_path_of_the_machine():
+    """The recipe names the data, by a variable where it is shared; what is published is the recipe."""
+    assert fingerprint(Volume(RAW, address="/home/me/a.hdf"), Volume(LABELS)).keys() == {
+        "shape",
+        "raw_sections_sha256",
+        "labels_sha256",
+    }

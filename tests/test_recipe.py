@@ -108,7 +108,7 @@ def test_the_list_of_settings_is_complete():
         if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "BaseModel" for base in node.bases)
     }
     written = {"ModelCard", "StateCard", "Task", "Point", "Tuning"}
-    written |= {"Cell", "VoxelScores", "SynapseScores", "Effort", "Difference", "Spread", "Line", "Table"}
+    written |= {"Cell", "PooledScores", "SynapseScores", "Effort", "Difference", "Spread", "Line", "Table"}
     written |= {"Failure", "Results"}
     assert names - written == {s.__name__ for s in SETTINGS}
 

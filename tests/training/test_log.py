@@ -11,7 +11,18 @@ from cleftnet.training.log import RunLog, cut_back
 from cleftnet.training.settings import TrainingSettings
 from cleftnet.training.validation import Scores, Validation
 
-SCORES = Scores(0.5, 0.4, 0.6, 0.9, None, 1.0, 2.0, 0.5, 0.1, 0.2)
+SCORES = Scores(
+    f1=0.5,
+    precision=0.4,
+    recall=0.6,
+    auc=0.9,
+    cremi_score=None,
+    adgt=1.0,
+    adf=2.0,
+    threshold=0.5,
+    calibration_error=0.1,
+    uncalibrated_error=0.2,
+)
 
 
 @pytest.fixture

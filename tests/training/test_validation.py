@@ -4,18 +4,24 @@ import pytest
 from cleftnet.training.validation import Region, Scores, validate
 from cleftnet.volumes import Volume
 
-UNDEFINED = Scores(None, None, None, None, None, None, None, 0.5, 0, 0)
+
+def all_equal(value):
+    calibrated = {"threshold": 0.5, "calibration_error": 0, "uncalibrated_error": 0}
+    return Scores(**{**dict.fromkeys(Scores.model_fields, value), **calibrated})
+
+
+UNDEFINED = all_equal(None)
 
 
 @pytest.mark.parametrize(("score", "better"), [("f1", True), ("auc", True), ("cremi_score", False)])
 def test_a_higher_f1_and_a_lower_cremi_score_are_better(score, better):
-    high, low = (Scores(v, v, v, v, v, v, v, 0.5, 0, 0) for v in (0.9, 0.1))
+    high, low = (all_equal(v) for v in (0.9, 0.1))
     assert high.better_than(low, score) is better
     assert low.better_than(high, score) is not better
 
 
 def test_an_undefined_score_is_never_better():
-    defined = Scores(0.1, 0.1, 0.1, 0.1, 100.0, 1.0, 1.0, 0.5, 0, 0)
+    defined = all_equal(0.1)
     assert not UNDEFINED.better_than(defined, "cremi_score")
     assert not UNDEFINED.better_than(None, "f1")
     assert defined.better_than(UNDEFINED, "cremi_score")

@@ -8,36 +8,19 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from cleftnet.errors import InputError
+from cleftnet.metrics.pooling import PooledScores
 from cleftnet.metrics.territories import Territory
 from cleftnet.volumes.atomic import replacing
 
 
-class VoxelScores(BaseModel):
-    """Scores over voxels at the cell's threshold, None where undefined.
-
-    Over several regions voxels are counted together, and the distances are means over regions, as the challenge averages.
+class VoxelScores(PooledScores):
+    """Scores over voxels at the cell's threshold, and the lowest CREMI score; None where undefined.
 
     Attributes:
-        f1: Of Eq. 11.
-        precision: The same.
-        recall: The same.
-        auc: At all thresholds.
-        cremi_score: nm, lower is better.
-        adgt: Its half from the prediction to the truth, nm.
-        adf: Its half from the truth to the prediction, nm.
         best_cremi_score: The lowest of a grid of thresholds, nm.
         best_cremi_threshold: Where.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    f1: float | None
-    precision: float | None
-    recall: float | None
-    auc: float | None
-    cremi_score: float | None
-    adgt: float | None
-    adf: float | None
     best_cremi_score: float | None
     best_cremi_threshold: float | None
 

@@ -12,7 +12,7 @@ from cleftnet.comparison.cells import SynapseScores, VoxelScores
 from cleftnet.comparison.recipe import SynapseSettings
 from cleftnet.metrics.evaluation import SWEEP_GRID, evaluate
 from cleftnet.metrics.objects import ObjectScores
-from cleftnet.metrics.pooling import PooledScores, mean_defined
+from cleftnet.metrics.pooling import mean_defined, pool
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD, predicted_mask
 from cleftnet.metrics.scores import Evaluation
 from cleftnet.metrics.territories import Territory, territories
@@ -79,7 +79,7 @@ def _voxel_scores(found: Sequence[Evaluation], swept: Sequence[Evaluation], hist
         ((score, threshold) for threshold, score in over_grid.items() if score is not None), default=(None, None)
     )
     return VoxelScores(
-        **PooledScores.of(counts, histogram, [e.scores.distances for e in found])._asdict(),
+        **pool(counts, histogram, [e.scores.distances for e in found]).model_dump(),
         best_cremi_score=lowest[0],
         best_cremi_threshold=lowest[1],
     )

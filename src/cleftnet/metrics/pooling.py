@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
 
 from cleftnet.metrics.distances import CremiScore
 from cleftnet.metrics.voxels import Counts, ScoreHistogram
 
 
-class PooledScores(NamedTuple):
+class PooledScores(BaseModel):
     """Scores over all regions at one threshold, None where undefined, lengths in nm.
 
     Attributes:
@@ -22,6 +23,8 @@ class PooledScores(NamedTuple):
         adf: Its half from the truth to the prediction.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     f1: float | None
     precision: float | None
     recall: float | None
@@ -30,24 +33,24 @@ class PooledScores(NamedTuple):
     adgt: float | None
     adf: float | None
 
-    @classmethod
-    def of(cls, counts: Counts, histogram: ScoreHistogram, distances: Sequence[CremiScore]) -> PooledScores:
-        """Put regions together.
 
-        Args:
-            counts: Of all regions, at the threshold.
-            histogram: Of all regions.
-            distances: Of each region, at the threshold.
-        """
-        return cls(
-            f1=counts.f1,
-            precision=counts.precision,
-            recall=counts.recall,
-            auc=histogram.auc,
-            cremi_score=mean_defined([d.score for d in distances]),
-            adgt=mean_defined([d.adgt for d in distances]),
-            adf=mean_defined([d.adf for d in distances]),
-        )
+def pool(counts: Counts, histogram: ScoreHistogram, distances: Sequence[CremiScore]) -> PooledScores:
+    """Put the scores of regions together.
+
+    Args:
+        counts: Of all regions, at the threshold.
+        histogram: Of all regions.
+        distances: Of each region, at the threshold.
+    """
+    return PooledScores(
+        f1=counts.f1,
+        precision=counts.precision,
+        recall=counts.recall,
+        auc=histogram.auc,
+        cremi_score=mean_defined([d.score for d in distances]),
+        adgt=mean_defined([d.adgt for d in distances]),
+        adf=mean_defined([d.adf for d in distances]),
+    )
 
 
 def mean_defined(values: Sequence[float | None]) -> float | None:

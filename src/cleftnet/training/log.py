@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,9 +80,9 @@ class RunLog:
         losses, speed = torch.stack(self.state.losses).mean(0).tolist(), self._speed()
         row: dict[str, float | None] = {"step": self.state.step, "seconds": round(self.state.seconds, 1)}
         row["learning_rate"] = rate
-        row |= _prefixed("loss_", dict(zip(Losses._fields, losses, strict=True))) | asdict(found.scores) | speed
+        row |= _prefixed("loss_", dict(zip(Losses._fields, losses, strict=True))) | found.scores.model_dump() | speed
         self._metrics.add(row)
-        self._scalars(_prefixed("validation/", asdict(found.scores)) | _prefixed("speed/", speed))
+        self._scalars(_prefixed("validation/", found.scores.model_dump()) | _prefixed("speed/", speed))
         name = "validation/raw, truth, probability"
         self._writer.add_image(name, found.picture, self.state.step, dataformats="HW")
         self._writer.flush()

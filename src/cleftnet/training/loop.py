@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -193,7 +193,7 @@ def _card(state: TrainingState, found: Validation, region: Region, provenance: M
         threshold=found.scores.threshold,
         voxel_size_nm=region.raw.voxel_size_nm,
         step=state.step,
-        scores=asdict(found.scores),
+        scores=found.scores.model_dump(),
         provenance=provenance,
     )
 

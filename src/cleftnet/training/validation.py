@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from cleftnet.geometry import OVERLAP, Box
 from cleftnet.metrics.calibration import Calibration, fit_calibration, reliability
 from cleftnet.metrics.distances import cremi_score
-from cleftnet.metrics.pooling import PooledScores
+from cleftnet.metrics.pooling import PooledScores, pool
 from cleftnet.metrics.predictions import predicted_mask
 from cleftnet.metrics.voxels import Mask, ScoreHistogram
 from cleftnet.nets.skeleton import Network
@@ -35,20 +34,15 @@ class Region(NamedTuple):
     labels: Volume
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Validation scores over all regions, at the threshold with the best F1; None where undefined, lengths in nm.
+class Scores(PooledScores):
+    """Validation scores over all regions, at the threshold with the best F1.
 
-    The calibration errors are expected calibration errors over ten bins, of the probability and of the bare sigmoid.
+    Attributes:
+        threshold: That threshold.
+        calibration_error: Expected calibration error of the probability, over ten bins.
+        uncalibrated_error: That of the bare sigmoid.
     """
 
-    f1: float | None
-    precision: float | None
-    recall: float | None
-    auc: float | None
-    cremi_score: float | None
-    adgt: float | None
-    adf: float | None
     threshold: float
     calibration_error: float
     uncalibrated_error: float
@@ -112,7 +106,7 @@ def assess(logits: Sequence[Array], regions: Sequence[Region]) -> Validation:
         for prediction, cleft, labelled, region in zip(predictions, true, valid, regions, strict=True)
     ]
     scores = Scores(
-        **PooledScores.of(histogram.counts(threshold), histogram, distances)._asdict(),
+        **pool(histogram.counts(threshold), histogram, distances).model_dump(),
         threshold=threshold,
         calibration_error=reliability(histogram).error,
         uncalibrated_error=reliability(uncorrected).error,

@@ -169,7 +169,7 @@ def test_a_comparison_is_reported_with_its_reference_first_and_all_its_seeds(rec
         >= {"": "3D U-Net", "F1 ↑": "0.612 ± 0.010"}.items()
     )
     assert differences.title == "CleftNet − others: difference [95 % interval over 7 synapses, paired bootstrap]"
-    assert differences.rows == (("3D U-Net", "+0.100 [-0.100, +0.200] noise: not told apart"),)
+    assert differences.rows == (("3D U-Net", "+0.100 [-0.100, +0.200] noise"),)
     page = report(tmp_path)
     assert sections(page) == ([0, 1, 2, 3, 4, 5, 6, 7], ["cleftnet", "unet3d"])
     assert "git-of-unet3d-0" in page.read_text()

@@ -28,7 +28,7 @@ ABOUT = (
     "Mean ± standard deviation over seeds."
 )
 PAPER = "CREMI, paper: "
-VERDICTS = {"reference": "{reference} is better", "row": "{row} is better", "noise": "noise: not told apart", None: "-"}
+VERDICTS = {"reference": "{reference} better", "row": "{row} better", "noise": "noise", None: "-"}
 
 
 class Spread(BaseModel):

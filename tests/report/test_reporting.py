@@ -147,7 +147,7 @@ def write_comparison(out, recipe):
         cells=tuple(cells),
         failed=(),
         missing=1,
-        tables=(Table(title="Table II", lines=(line,)),),
+        tables=(Table(title="Table II", reference="cleftnet", lines=(line,)),),
         differences=(difference,),
         provenance={},
     )

@@ -48,6 +48,7 @@ class TableSettings(BaseModel):
     Attributes:
         title: Stands above it.
         rows: The rows it has, in its order.
+        reference: The row that the others of this table are subtracted from; that of the comparison when None.
         paper: What the paper reports for a row, shown beside ours.
     """
 
@@ -55,6 +56,7 @@ class TableSettings(BaseModel):
 
     title: str
     rows: tuple[str, ...] = Field(min_length=1)
+    reference: str | None = None
     paper: dict[str, dict[PaperScore, float]] = {}
 
 
@@ -111,11 +113,20 @@ class Comparison(BaseModel):
                 raise ValueError(f"row '{name}' is to be a folder; use letters, digits, '-', '_' and '.'")
         named = [("reference", name) for name in [self.reference] if name is not None]
         for table in self.tables:
-            named += [(f"table '{table.title}'", name) for name in [*table.rows, *table.paper]]
+            own = [] if table.reference is None else [table.reference]
+            named += [(f"table '{table.title}'", name) for name in [*table.rows, *own, *table.paper]]
         for where, name in named:
             if name not in self.rows:
                 raise ValueError(f"{where} names a row '{name}' that is not there; {nearest(name, list(self.rows))}")
         return self
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """A reference and a row that is subtracted from it, for every difference that somebody wants to see."""
+        wanted = [(self.against, row) for row in self.rows]
+        for table in self.tables:
+            wanted += [(table.reference or self.against, row) for row in table.rows]
+        return [(reference, row) for reference, row in dict.fromkeys(wanted) if row != reference]
 
     @property
     def against(self) -> str:

@@ -40,7 +40,7 @@ class Results(BaseModel):
         failed: Those that could not be made.
         missing: How many are neither.
         tables: Over seeds.
-        differences: The reference minus every other row.
+        differences: The reference minus every other row, and within tables the reference of each.
         provenance: Versions, machine and git state of the process that wrote it; each cell has its own too.
     """
 
@@ -81,7 +81,6 @@ def collect(plan: Plan) -> Results:
         else:
             missing += 1
     by_row = {row: [cell for cell in cells if cell.row == row] for row in plan.comparison.rows}
-    against = plan.comparison.against
     return Results(
         recipe=dump(plan.comparison),
         cells=tuple(cells),
@@ -90,9 +89,8 @@ def collect(plan: Plan) -> Results:
         tables=tuple(tabulate(plan.comparison, cells)),
         differences=tuple(
             difference
-            for row, theirs in by_row.items()
-            if row != against
-            for difference in differences(by_row[against], theirs)
+            for reference, row in plan.comparison.pairs
+            for difference in differences(by_row[reference], by_row[row])
         ),
         provenance={key: value for key, value in provenance(None).items() if key != "recipe"},
     )

@@ -96,12 +96,14 @@ class Table(BaseModel):
 
     Attributes:
         title: Stands above it.
+        reference: The row that the others are subtracted from.
         lines: One for each row.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
+    reference: str
     lines: tuple[Line, ...]
 
 
@@ -112,6 +114,7 @@ def tabulate(comparison: Comparison, cells: Sequence[Cell]) -> list[Table]:
     return [
         Table(
             title=table.title,
+            reference=table.reference or comparison.against,
             lines=tuple(
                 Line(
                     row=row,
@@ -145,16 +148,15 @@ class Grid(NamedTuple):
 
 
 def grids(comparison: Comparison, tables: Sequence[Table], differences: Sequence[Difference]) -> Iterator[Grid]:
-    """Yield each table, and after it how the reference differs from the other rows of that table."""
-    label = comparison.rows[comparison.against].label
+    """Yield each table, and after it how its reference differs from its other rows."""
     labels = {name: row.label for name, row in comparison.rows.items()}
     for table in tables:
         yield _scores(table)
         rows = {line.row for line in table.lines}
-        found = [d for d in differences if d.row in rows]
+        found = [d for d in differences if d.reference == table.reference and d.row in rows]
         if found:
-            title = f"{label} − others: difference [95 % interval over {found[0].synapses} synapses, paired bootstrap]"
-            yield _differences(title, found, labels)
+            over = f"95 % interval over {found[0].synapses} synapses, paired bootstrap"
+            yield _differences(f"{labels[table.reference]} − others: difference [{over}]", found, labels)
 
 
 def markdown(comparison: Comparison, tables: Sequence[Table], differences: Sequence[Difference]) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple, cast
 
-from pydantic import JsonValue, ValidationError
+from pydantic import ValidationError
 
 from cleftnet.checkpoint import Model, ModelCard, find_model, load_model, save_model
 from cleftnet.comparison.recipe import SynapseSettings
@@ -133,7 +133,7 @@ def _score(model: Model, recipe: Recipe, regions: Sequence[Region], scratch: Pat
 
 
 def _card(card: ModelCard, scored: Scored) -> ModelCard:
-    """The card with what was measured, and without the addresses that only the machine of the training knows."""
+    """The card with what was measured."""
     objects = {
         "object_f1": scored.objects.f1,
         "object_precision": scored.objects.precision,
@@ -142,18 +142,7 @@ def _card(card: ModelCard, scored: Scored) -> ModelCard:
         "object_min_size_nm3": scored.objects.min_size_nm3,
         "average_precision": scored.objects.average_precision,
     }
-    kept = ("shape", "raw_sections_sha256", "labels_sha256")
-    data = {
-        part: [{key: entry[key] for key in kept} for entry in cast(list[dict[str, JsonValue]], entries)]
-        for part, entries in cast(dict[str, JsonValue], card.provenance.get("data", {})).items()
-    }
-    return card.model_copy(
-        update={
-            "threshold": scored.threshold,
-            "scores": scored.scores.model_dump() | objects,
-            "provenance": {**card.provenance, "data": data},
-        }
-    )
+    return card.model_copy(update={"threshold": scored.threshold, "scores": scored.scores.model_dump() | objects})
 
 
 def _row(scored: Scored, size: int) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -83,8 +84,9 @@ def _history(judged: Judged, name: str, title: str, label: str, note: str) -> Pl
     values = np.concatenate([line.y for line in lines]) if lines else np.zeros(0)
     if not np.isfinite(values).any():
         return None
-    high = 1.0 if name == "f1" else max(float(np.nanmax(values)) * 1.05, 1.0)
-    return _plot(title, _steps(lines), Axis(label, 0, high), lines, note)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    tenths = Axis(label, math.floor(10 * low) / 10, (math.floor(10 * high) + 1) / 10)  # rows differ by hundredths
+    return _plot(title, _steps(lines), tenths if name == "f1" else Axis(label, 0, max(high * 1.05, 1.0)), lines, note)
 
 
 def _over_steps(

@@ -184,13 +184,16 @@ def _at_patch(net: Network, patch: IntZYX | None) -> Network:
     """Return the network at another patch size, with a warning; itself where the size stays."""
     if patch is None or patch == net.spec.patch:
         return net
+    resized = resize_network(net, patch)
     trained, wanted = ("×".join(map(str, sides)) for sides in (net.spec.patch, patch))
+    learned = any(name.endswith("query") for name, _ in net.named_parameters())
     warnings.warn(
-        f"this model was trained on patches of {trained}; its queries are interpolated to {wanted}, and its threshold may no "
-        f"longer fit: docs/results.md has what that did to our scores; `cleftnet evaluate --sweep` on labels of your own",
+        f"this model was trained on patches of {trained}, not {wanted}; {'its queries are interpolated, and ' if learned else ''}"
+        f"its threshold may no longer fit: docs/results.md has what that did to our scores; `cleftnet evaluate --sweep` on "
+        f"labels of your own",
         stacklevel=4,
     )
-    return resize_network(net, patch)
+    return resized
 
 
 def _warn_about_voxel_size(model: Model, raw: Volume) -> None:

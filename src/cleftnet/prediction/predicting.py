@@ -187,10 +187,10 @@ def _at_patch(net: Network, patch: IntZYX | None) -> Network:
     resized = resize_network(net, patch)
     trained, wanted = ("×".join(map(str, sides)) for sides in (net.spec.patch, patch))
     learned = any(name.endswith("query") for name, _ in net.named_parameters())
+    queries = "its queries are interpolated, and " if learned else ""
     warnings.warn(
-        f"this model was trained on patches of {trained}, not {wanted}; {'its queries are interpolated, and ' if learned else ''}"
-        f"its threshold may no longer fit: docs/results.md has what that did to our scores; `cleftnet evaluate --sweep` on "
-        f"labels of your own",
+        f"this model was trained on patches of {trained}, not {wanted}; {queries}its threshold may no longer "
+        f"fit: docs/results.md has what that did to our scores; `cleftnet evaluate --sweep` on labels of your own",
         stacklevel=4,
     )
     return resized

@@ -58,6 +58,13 @@ def test_unlabelled_voxels_are_in_no_sum():
     assert (only.true_positives, only.false_positives, only.predicted) == (1, 0, 1)
 
 
+def test_the_only_object_is_one_though_unlabelled_voxels_part_it():
+    labels = row(1, 0, 2, INVALID, 0)
+    objects = row(1, 1, 1, 0, 1)
+    found = territories(objects > 0, objects, labels, np.ones(2), SIZE_NM)
+    assert sum(t.predicted for t in found) == 1
+
+
 def test_labels_without_a_cleft_are_refused():
     with pytest.raises(InputError, match="no true cleft"):
         of(row(1, 0), row(0, 0))

@@ -95,7 +95,8 @@ def territories(
     adgt = np.bincount(whose[predicted], to_true, ids.size)
     adf = np.bincount(whose[true], to_predicted, ids.size)
     rank = np.bincount(whose[true], ranks, ids.size)
-    found = Instances.of_labels(np.where(valid, objects, 0))
+    of_object = np.flatnonzero(valid & (objects != 0))
+    found = Instances(of_object, objects.ravel()[of_object])  # an object stays one, in however many pieces
     hits, alarms, misses = (per_cleft(mask) for mask in (predicted & true, predicted & ~true, true & ~predicted))
     homes = _homes(found, whose, ids.size)
     matched = pair_by_overlap(found, clefts).true

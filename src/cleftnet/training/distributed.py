@@ -143,7 +143,11 @@ class _Parcel(Generic[T]):
 
 
 def _packed(fabric: Fabric, function: Callable[..., T], *arguments: Any) -> _Parcel[T]:
-    return _Parcel(function(fabric, *arguments))
+    result = function(fabric, *arguments)
+    if fabric.world_size > 1 and torch.distributed.is_initialized():
+        fabric.barrier()
+        torch.distributed.destroy_process_group()  # or a process that ends while its threads still listen may abort
+    return _Parcel(result)
 
 
 class Termination:

@@ -17,7 +17,7 @@ from cleftnet.geometry import OVERLAP, Box
 from cleftnet.metrics.calibration import Calibration, fit_calibration, reliability
 from cleftnet.metrics.distances import cremi_score
 from cleftnet.metrics.pooling import PooledScores, pool
-from cleftnet.metrics.predictions import predicted_mask
+from cleftnet.metrics.predictions import DEFAULT_THRESHOLD, predicted_mask
 from cleftnet.metrics.voxels import Mask, ScoreHistogram
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction import to_uint8, whole_logits
@@ -100,7 +100,7 @@ def assess(logits: Sequence[Array], regions: Sequence[Region]) -> Validation:
     predictions = [to_uint8(calibration.probability(part)) for part in logits]
     histogram = _histogram(predictions, true, valid)
     best = histogram.best_f1()
-    threshold = best[0] if best else 0.5
+    threshold = best[0] if best else DEFAULT_THRESHOLD
     distances = [
         cremi_score(predicted_mask(prediction, threshold), cleft, region.raw.voxel_size_nm, labelled)
         for prediction, cleft, labelled, region in zip(predictions, true, valid, regions, strict=True)

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import machine, measure
-from cleftnet.checkpoint import load_model
 from cleftnet.geometry import Box, IntZYX
-from cleftnet.losses import LossSettings, cleft_loss
+from cleftnet.models.checkpoint import load_model
 from cleftnet.nets.attention import FeatureAugmentor, reduce_keys, reduced_shape, resize
 from cleftnet.nets.folding import fold
 from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.nets.zoo import ZOO, spec
 from cleftnet.synthetic import synthetic_volume
+from cleftnet.training.losses import LossSettings, cleft_loss
 from cleftnet.volumes import open_volume
 from cleftnet.volumes.volume import intensity
 

@@ -19,9 +19,9 @@ import torch
 
 from benchmarks.measure import GIB, Measurement, machine, measure
 from cleftnet.blockwise import Division
-from cleftnet.checkpoint import Model, ModelCard, load_model, save_model
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.metrics.evaluation import evaluate
+from cleftnet.models.checkpoint import Model, ModelCard, load_model, save_model
 from cleftnet.nets.folding import fold
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import Inference, predict, to_uint8

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from cleftnet.checkpoint import Model, ModelCard, save_model
+from cleftnet.models.checkpoint import Model, ModelCard, save_model
 from cleftnet.nets.zoo import build
 from cleftnet.synthetic import synthetic_volume
 from cleftnet.volumes import write_cremi

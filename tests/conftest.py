@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cleftnet.checkpoint import Model, ModelCard
+from cleftnet.models.checkpoint import Model, ModelCard
 from cleftnet.nets.zoo import build
 from cleftnet.synthetic import Synthetic, synthetic_volume
 from cleftnet.volumes import write_cremi

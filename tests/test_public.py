@@ -32,7 +32,7 @@ def test_an_upward_import_breaks_the_layers(tmp_path):
     shutil.copytree(ROOT / "src", tmp_path / "src")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     planted = tmp_path / "src" / "cleftnet" / "geometry.py"
-    planted.write_text(planted.read_text() + "\nimport cleftnet.recipe\n")
+    planted.write_text(planted.read_text() + "\nimport cleftnet.training.recipe\n")
     lint = Path(sys.executable).parent / "lint-imports"
     done = subprocess.run(
         [lint, "--no-cache"],
@@ -43,4 +43,4 @@ def test_an_upward_import_breaks_the_layers(tmp_path):
         check=False,
     )
     assert done.returncode == 1
-    assert "cleftnet.geometry -> cleftnet.recipe" in done.stdout
+    assert "cleftnet.geometry -> cleftnet.training.recipe" in done.stdout

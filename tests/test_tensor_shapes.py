@@ -7,9 +7,9 @@ import jaxtyping
 import pytest
 import torch
 
-from cleftnet import losses
 from cleftnet.nets import attention, folding, skeleton
 from cleftnet.nets.zoo import ZOO, build
+from cleftnet.training import losses
 
 MODULES = (attention, folding, skeleton, losses)
 

@@ -10,17 +10,17 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cleftnet.checkpoint import load_model as load_model
     from cleftnet.errors import InputError as InputError
     from cleftnet.geometry import Box as Box
     from cleftnet.metrics.evaluation import evaluate as evaluate
+    from cleftnet.models.checkpoint import load_model as load_model
     from cleftnet.nets.zoo import build as build
     from cleftnet.patches.targets import distance_map as distance_map
     from cleftnet.prediction import predict as predict
-    from cleftnet.recipe import load_recipe as load_recipe
-    from cleftnet.runs import train as train
     from cleftnet.synapses import find_synapses as find_synapses
     from cleftnet.synthetic import synthetic_volume as synthetic_volume
+    from cleftnet.training.recipe import load_recipe as load_recipe
+    from cleftnet.training.runs import train as train
     from cleftnet.volumes import Volume as Volume
     from cleftnet.volumes import open_volume as open_volume
 
@@ -34,12 +34,12 @@ _WHERE = {
     "distance_map": "patches.targets",
     "evaluate": "metrics.evaluation",
     "find_synapses": "synapses",
-    "load_model": "checkpoint",
-    "load_recipe": "recipe",
+    "load_model": "models.checkpoint",
+    "load_recipe": "training.recipe",
     "open_volume": "volumes",
     "predict": "prediction",
     "synthetic_volume": "synthetic",
-    "train": "runs",
+    "train": "training.runs",
 }
 
 __all__ = sorted(_WHERE)

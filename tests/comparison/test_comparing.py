@@ -13,7 +13,7 @@ import yaml
 from cleftnet.cli import main
 from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, compare, comparing, making
 from cleftnet.errors import InputError
-from cleftnet.volumes.locking import holding
+from cleftnet.files import holding
 
 TIMES = ("minutes", "seconds_per_step", "provenance")
 CHILD = """

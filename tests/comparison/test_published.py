@@ -7,8 +7,8 @@ import pytest
 from cleftnet.comparison import Plan, load_comparison
 from cleftnet.comparison.results import TABLES, collect
 from cleftnet.comparison.tables import markdown
-from cleftnet.recipe import first_difference
-from cleftnet.runs import RECIPE
+from cleftnet.training.recipe import first_difference
+from cleftnet.training.runs import RECIPE
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = sorted((ROOT / "docs" / "results").iterdir())

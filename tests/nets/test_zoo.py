@@ -5,12 +5,12 @@ import io
 import pytest
 import torch
 
-from cleftnet.checkpoint import Model, ModelCard, load_model, save_model
 from cleftnet.errors import InputError
-from cleftnet.losses import LossSettings, cleft_loss
+from cleftnet.models.checkpoint import Model, ModelCard, load_model, save_model
 from cleftnet.nets.costs import cost
 from cleftnet.nets.skeleton import HEADS
 from cleftnet.nets.zoo import ZOO, build, spec
+from cleftnet.training.losses import LossSettings, cleft_loss
 
 SMALL = {"widths": (4, 6, 8), "patch": (4, 16, 16)}
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleftnet.blockwise.work import in_silence
-from cleftnet.checkpoint import Model, ModelCard
 from cleftnet.geometry import Block, Box, TileGrid
+from cleftnet.models.checkpoint import Model, ModelCard
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import DISTANCE, PROBABILITY, Inference
 from cleftnet.prediction.blocks import BlockPrediction, block_sides

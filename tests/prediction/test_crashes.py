@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from cleftnet.blockwise import Division, UnfinishedError
-from cleftnet.checkpoint import Model, ModelCard, save_model
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
+from cleftnet.models.checkpoint import Model, ModelCard, save_model
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import Inference, predict
 from cleftnet.prediction.blocks import BlockPrediction
@@ -216,7 +216,7 @@ MEMORY = """
 import resource, sys
 import numpy as np, torch
 from cleftnet.blockwise import Division
-from cleftnet.checkpoint import Model, ModelCard
+from cleftnet.models.checkpoint import Model, ModelCard
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import Inference, predict
 from cleftnet.volumes import create_volumes, open_volume

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from cleftnet.checkpoint import Model, ModelCard
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
+from cleftnet.models.checkpoint import Model, ModelCard
 from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import Inference, predict, whole_logits

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import yaml
 
-from cleftnet.checkpoint import BEST, save_model
 from cleftnet.cli import main
 from cleftnet.comparison import RESULTS, CellFolder, Comparison, Results
 from cleftnet.comparison.cells import Cell, Effort, SynapseScores, VoxelScores
 from cleftnet.comparison.differences import Difference
 from cleftnet.comparison.tables import OURS, Line, Spread, Table
 from cleftnet.errors import InputError
-from cleftnet.recipe import dump
+from cleftnet.models.checkpoint import BEST, save_model
 from cleftnet.report import report
 from cleftnet.report.comparisons import comparison_contents
 from cleftnet.report.loading import demo_contents
+from cleftnet.training.recipe import dump
 from cleftnet.volumes import LABELS, PREDICTION, Volume, open_volume, write_cremi, write_volume
 
 SIZE_NM = (40.0, 4.0, 4.0)

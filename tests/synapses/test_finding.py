@@ -16,8 +16,8 @@ import pytest
 
 from cleftnet.blockwise import Division, UnfinishedError
 from cleftnet.cli import main
+from cleftnet.datasets.submission import write_submission
 from cleftnet.errors import InputError
-from cleftnet.submission import write_submission
 from cleftnet.synapses import COLUMNS, Neurons, Rules, find_synapses
 from cleftnet.synapses.blocks import Measuring, Painting
 from cleftnet.volumes import CLEFT_ZERO, LABELS, Volume, open_volume, write_volume

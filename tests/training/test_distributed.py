@@ -12,10 +12,10 @@ import torch
 import yaml
 
 import cleftnet
-from cleftnet.checkpoint import LAST
 from cleftnet.errors import InputError
-from cleftnet.losses import Counts, LossSettings, cleft_loss
+from cleftnet.models.checkpoint import LAST
 from cleftnet.training.distributed import HardwareSettings, launch, make_fabric, noticing_sigterm, number_of_processes
+from cleftnet.training.losses import Counts, LossSettings, cleft_loss
 
 CPU = {"accelerator": "cpu"}
 

@@ -3,8 +3,8 @@ import torch
 import yaml
 
 import cleftnet
-from cleftnet.checkpoint import Model, ModelCard, save_model
 from cleftnet.errors import InputError
+from cleftnet.models.checkpoint import Model, ModelCard, save_model
 from cleftnet.nets.zoo import build
 from cleftnet.training.fine_tuning import start_from
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from cleftnet.checkpoint import BEST, LAST, load_model
 from cleftnet.errors import InputError
-from cleftnet.losses import LossSettings
+from cleftnet.models.checkpoint import BEST, LAST, load_model
 from cleftnet.nets.zoo import build
 from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.labelled import LabelledVolume
 from cleftnet.patches.sampling import PatchSampler, SamplingSettings
 from cleftnet.training.distributed import HardwareSettings, make_fabric
 from cleftnet.training.loop import Data, fit, load
+from cleftnet.training.losses import LossSettings
 from cleftnet.training.settings import TrainingSettings
 from cleftnet.training.validation import Region, validate
 from cleftnet.volumes import Volume

@@ -15,12 +15,12 @@ import torch
 import yaml
 
 import cleftnet
-from cleftnet.checkpoint import BEST, LAST
 from cleftnet.errors import InputError
-from cleftnet.runs import LOCK
+from cleftnet.files import holding
+from cleftnet.models.checkpoint import BEST, LAST
 from cleftnet.training.log import LOSSES, METRICS, RunLog
+from cleftnet.training.runs import LOCK
 from cleftnet.training.state import STATES
-from cleftnet.volumes.locking import holding
 
 STEPS, SAVED, VALIDATED = 12, 3, 4  # the training, and how often it saves and validates
 CLOCK = ("seconds", "patches_per_second", "data_wait")

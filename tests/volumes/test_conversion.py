@@ -7,19 +7,9 @@ import numpy as np
 import pytest
 
 from cleftnet.cli import main
+from cleftnet.datasets.validation import check_cremi, overall
 from cleftnet.errors import InputError
-from cleftnet.volumes import (
-    LABELS,
-    PREDICTION,
-    Layout,
-    Volume,
-    check_cremi,
-    list_arrays,
-    open_volume,
-    overall,
-    write_cremi,
-    write_volume,
-)
+from cleftnet.volumes import LABELS, PREDICTION, Layout, Volume, list_arrays, open_volume, write_cremi, write_volume
 from cleftnet.volumes.conversion import convert
 from cleftnet.volumes.cremi import CREMI_BACKGROUND
 from cleftnet.volumes.description import describe

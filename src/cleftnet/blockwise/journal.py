@@ -16,9 +16,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from cleftnet.errors import InputError
+from cleftnet.files import lock, replacing
 from cleftnet.geometry import IntZYX
-from cleftnet.volumes.atomic import replacing
-from cleftnet.volumes.locking import lock
 
 TASK, BLOCKS = "task.json", "blocks.txt"
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cleftnet.blockwise.journal import TASK, Journal, Task
 from cleftnet.errors import InputError
+from cleftnet.files import refuse_existing
 from cleftnet.geometry import IntZYX
 from cleftnet.progress import bar
 from cleftnet.volumes import (
@@ -31,7 +32,6 @@ from cleftnet.volumes import (
     open_volume,
     open_writable,
 )
-from cleftnet.volumes.atomic import refuse_existing
 from cleftnet.volumes.chunked.storage import is_remote, remove_remote
 from cleftnet.volumes.formats import locate
 from cleftnet.volumes.slabs import copy

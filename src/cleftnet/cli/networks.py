@@ -36,9 +36,9 @@ def models(
 ) -> None:
     """List the paper's networks with their parameters, operations and memory for one patch, and the released models."""
     from cleftnet.errors import InputError, nearest
+    from cleftnet.models.released import released_models
     from cleftnet.nets.costs import cost
     from cleftnet.nets.zoo import ZOO, spec
-    from cleftnet.released import released_models
 
     if name in released_models():
         _show_released(name, as_json)
@@ -71,8 +71,8 @@ def models(
 
 def _list_released() -> None:
     """Print what can be said for MODEL besides paths."""
-    from cleftnet.checkpoint import load_card
-    from cleftnet.released import released_models
+    from cleftnet.models.checkpoint import load_card
+    from cleftnet.models.released import released_models
 
     cards = {name: load_card(name) for name in released_models()}
     rows = [
@@ -85,8 +85,8 @@ def _list_released() -> None:
 
 def _show_released(name: str, as_json: bool) -> None:
     """Print the page about a released model, or its card."""
-    from cleftnet.checkpoint import load_card
-    from cleftnet.released import released_page
+    from cleftnet.models.checkpoint import load_card
+    from cleftnet.models.released import released_page
 
     if as_json:
         stdout.print_json(load_card(name).model_dump_json())
@@ -110,8 +110,8 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a network by a recipe; the best checkpoint is kept, and a SIGTERM saves where it stands (exit code 143)."""
-    from cleftnet.dry_run import rehearse
-    from cleftnet.runs import train
+    from cleftnet.training.dry_run import rehearse
+    from cleftnet.training.runs import train
 
     if dry_run:
         print_table(rehearse(recipe, changes=changes or ()).rows())

@@ -93,7 +93,7 @@ def submit(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a file for the CREMI challenge, checked by reading it back."""
-    from cleftnet.submission import write_submission
+    from cleftnet.datasets.submission import write_submission
     from cleftnet.volumes import PREDICTION, open_volume
 
     predicted = open_volume(prediction, default=PREDICTION, voxel_size_nm=voxel_size_nm(voxel_size))

@@ -17,7 +17,7 @@ def demo(
     overwrite: Overwrite = False,
 ) -> None:
     """Synthetic volume, training, prediction of a held-out part, synapses, scores and a page: a few minutes on two cores."""
-    from cleftnet.demo import run_demo
+    from cleftnet.cli.demo import run_demo
 
     done = run_demo(out, seed=seed, overwrite=overwrite)
     stdout.print(f"held-out part {done.held_out} of {out / 'volume.hdf'}, synthetic, seed {seed}:")
@@ -37,7 +37,7 @@ Synthetic tissue teaches nothing about yours: {out / "run"} is for trying things
 
 def doctor() -> None:
     """Tell versions and devices, and test the main path in seconds."""
-    from cleftnet.doctor import examine
+    from cleftnet.cli.doctor import examine
 
     report = examine()
     print_table(report.facts)

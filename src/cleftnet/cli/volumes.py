@@ -14,7 +14,7 @@ from cleftnet.cli.printing import print_table, stdout, text
 from cleftnet.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from cleftnet.volumes import Finding
+    from cleftnet.datasets.validation import Finding
 
 
 def info(
@@ -43,7 +43,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Tell in plain language whether CREMI files are sound; exit code 2 where one is not."""
-    from cleftnet.volumes import check_cremi, open_volume, overall
+    from cleftnet.datasets.validation import check_cremi, overall
+    from cleftnet.volumes import open_volume
 
     around = None if raw is None else open_volume(raw)
     found = {file: check_cremi(file, submission=submission, raw=around) for file in files}
@@ -60,7 +61,7 @@ def check(
 
 def print_findings(file: str, findings: Sequence[Finding]) -> None:
     """Print the verdict on a file, then what was found."""
-    from cleftnet.volumes import overall
+    from cleftnet.datasets.validation import overall
 
     stdout.print(f"{file}: {overall(findings)}", style="bold", markup=False)
     for finding in findings:
@@ -114,7 +115,7 @@ def download(
     ] = None,
 ) -> None:
     """Fetch the volumes of the CREMI challenge; what was cut off goes on, and every file is checked."""
-    from cleftnet.volumes.download import download_cremi
+    from cleftnet.datasets.download import download_cremi
 
     if dataset != "cremi":
         raise InputError(f"there is no data set '{dataset}' to download; {nearest(dataset, ['cremi'])}")

@@ -8,9 +8,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from cleftnet.errors import InputError
+from cleftnet.files import replacing
 from cleftnet.metrics.pooling import PooledScores
 from cleftnet.metrics.territories import Territory
-from cleftnet.volumes.atomic import replacing
 
 
 class VoxelScores(PooledScores):

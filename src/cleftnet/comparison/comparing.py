@@ -12,11 +12,10 @@ from cleftnet.comparison.making import make_cell
 from cleftnet.comparison.plan import Plan
 from cleftnet.comparison.recipe import Comparison
 from cleftnet.comparison.results import Results, write_results
+from cleftnet.files import holding, replacing
 from cleftnet.progress import note
-from cleftnet.recipe import dump
-from cleftnet.runs import RECIPE
-from cleftnet.volumes.atomic import replacing
-from cleftnet.volumes.locking import holding
+from cleftnet.training.recipe import dump
+from cleftnet.training.runs import RECIPE
 
 
 def compare(

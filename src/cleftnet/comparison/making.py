@@ -11,16 +11,16 @@ from typing import Any, NamedTuple, cast
 
 from pydantic import JsonValue
 
-from cleftnet.checkpoint import load_model
 from cleftnet.comparison.cells import Cell, CellFolder, Effort
+from cleftnet.comparison.forest import ForestSettings, train_forest
 from cleftnet.comparison.recipe import Comparison
 from cleftnet.comparison.scoring import score_regions
-from cleftnet.forest import ForestSettings, train_forest
+from cleftnet.models.checkpoint import load_model
 from cleftnet.prediction import Inference, best_device, predict
-from cleftnet.provenance import fingerprint, provenance
-from cleftnet.recipe import Recipe, dump
-from cleftnet.runs import RUN, train
 from cleftnet.training.log import METRICS
+from cleftnet.training.provenance import fingerprint, provenance
+from cleftnet.training.recipe import Recipe, dump
+from cleftnet.training.runs import RUN, train
 from cleftnet.training.validation import Region
 from cleftnet.volumes import Volume
 

@@ -13,8 +13,8 @@ from cleftnet.comparison.cells import CellFolder
 from cleftnet.comparison.recipe import Comparison, load_comparison
 from cleftnet.errors import InputError, nearest
 from cleftnet.nets.skeleton import NetSpec, Network
-from cleftnet.recipe import dump, first_difference, load_recipe
-from cleftnet.runs import FREE, RECIPE, RUN, open_data
+from cleftnet.training.recipe import dump, first_difference, load_recipe
+from cleftnet.training.runs import FREE, RECIPE, RUN, open_data
 from cleftnet.volumes import is_cleft
 
 State = Literal["done", "failed", "begun", "missing"]

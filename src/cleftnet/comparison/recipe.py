@@ -9,10 +9,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from cleftnet.comparison.forest import ForestSettings
 from cleftnet.errors import InputError, nearest
-from cleftnet.forest import ForestSettings
-from cleftnet.recipe import Recipe, dump, read_yaml, set_key, validated
 from cleftnet.synapses.tuning import SIZES_NM3, THRESHOLDS
+from cleftnet.training.recipe import Recipe, dump, read_yaml, set_key, validated
 
 PaperScore = Literal["cremi_score", "auc", "f1"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # rows are folders

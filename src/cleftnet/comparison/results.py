@@ -8,9 +8,9 @@ from cleftnet.comparison.cells import Cell
 from cleftnet.comparison.differences import Difference, differences
 from cleftnet.comparison.plan import Plan
 from cleftnet.comparison.tables import Table, markdown, tabulate
-from cleftnet.provenance import provenance
-from cleftnet.recipe import dump
-from cleftnet.volumes.atomic import replacing
+from cleftnet.files import replacing
+from cleftnet.training.provenance import provenance
+from cleftnet.training.recipe import dump
 
 RESULTS, TABLES = "results.json", "tables.md"  # the names inside an output folder
 

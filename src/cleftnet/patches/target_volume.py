@@ -22,11 +22,11 @@ import numpy as np
 import pooch
 
 from cleftnet.errors import InputError
+from cleftnet.files import replacing
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX, tile
 from cleftnet.patches.patch import UNKNOWN, Float32
 from cleftnet.patches.targets import FARTHEST, FARTHEST_OUTSIDE, distance_map
 from cleftnet.progress import note, track
-from cleftnet.volumes.atomic import replacing
 from cleftnet.volumes.slabs import slabs
 from cleftnet.volumes.volume import Array, Volume, is_labelled
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from cleftnet.checkpoint import Float32
 from cleftnet.geometry import OVERLAP, Block, Box, TileGrid
+from cleftnet.models.checkpoint import Float32
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction.inference import Inference, overlap_in_voxels
 from cleftnet.prediction.tiles import TileNetwork

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 
 from cleftnet.blockwise import Tick
-from cleftnet.checkpoint import Float32, Model
 from cleftnet.geometry import Block, Box, IntZYX, TileGrid
+from cleftnet.models.checkpoint import Float32, Model
 from cleftnet.prediction.blending import Blending
 from cleftnet.prediction.inference import Inference, best_device
 from cleftnet.prediction.masking import Mask

@@ -14,8 +14,8 @@ import torch
 from pydantic import JsonValue
 
 from cleftnet.blockwise import BlockGrid, Division, NewArray, Task, map_blocks, unfinished
-from cleftnet.checkpoint import Model, load_model
 from cleftnet.geometry import Box, IntZYX, TileGrid
+from cleftnet.models.checkpoint import Model, load_model
 from cleftnet.nets.folding import fold
 from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.skeleton import Network
@@ -65,7 +65,7 @@ def predict(
 
     Example:
         >>> import tempfile
-        >>> from cleftnet.checkpoint import ModelCard
+        >>> from cleftnet.models.checkpoint import ModelCard
         >>> from cleftnet.nets.zoo import build
         >>> net = build("cleftnet", widths=(2, 4), patch=(4, 16, 16))
         >>> raw = Volume(np.zeros((4, 32, 32), np.uint8), (40, 4, 4))

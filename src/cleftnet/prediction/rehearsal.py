@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from cleftnet.blockwise import BlockGrid, Division
-from cleftnet.checkpoint import Model
 from cleftnet.geometry import Block, Box, IntZYX
+from cleftnet.models.checkpoint import Model
 from cleftnet.prediction.inference import Inference
 from cleftnet.prediction.predicting import Job
 from cleftnet.prediction.tiles import TileNetwork

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cleftnet.checkpoint import Float32
 from cleftnet.geometry import Block, Box, IntZYX
+from cleftnet.models.checkpoint import Float32
 from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction.inference import Inference

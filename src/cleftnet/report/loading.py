@@ -10,15 +10,15 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from cleftnet.checkpoint import find_model, load_model
 from cleftnet.geometry import Box
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD
+from cleftnet.models.checkpoint import find_model, load_model
 from cleftnet.prediction import Inference, predict
 from cleftnet.prediction.blocks import DISTANCE
 from cleftnet.progress import note
-from cleftnet.recipe import Recipe, VolumeSettings, load_recipe
 from cleftnet.report.contents import Contents, Entry, History, Prediction, Scene
-from cleftnet.runs import RECIPE, RUN
+from cleftnet.training.recipe import Recipe, VolumeSettings, load_recipe
+from cleftnet.training.runs import RECIPE, RUN
 from cleftnet.volumes import LABELS, PREDICTION, Volume, list_arrays, open_volume
 from cleftnet.volumes.alignment import place
 

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cleftnet.errors import InputError
+from cleftnet.files import replacing
 from cleftnet.progress import track
 from cleftnet.report.charts import style_class
 from cleftnet.report.contents import Contents, Entry
@@ -25,7 +26,6 @@ from cleftnet.report.mistakes import MIN_NM2, Kind
 from cleftnet.report.pictures import Reduction
 from cleftnet.report.scores import headline, score_table
 from cleftnet.report.viewing import View, figure3, read_mask, slices_of_prediction, slices_of_scene
-from cleftnet.volumes.atomic import replacing
 
 MAX_SLICE_BYTES = 11_000_000  # of pictures to browse; the page stays below about 15 MB
 

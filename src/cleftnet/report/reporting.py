@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cleftnet.checkpoint import BEST, LAST
 from cleftnet.comparison import RESULTS
 from cleftnet.errors import InputError
+from cleftnet.files import refuse_existing
+from cleftnet.models.checkpoint import BEST, LAST
 from cleftnet.report.comparisons import comparison_contents
 from cleftnet.report.loading import demo_contents, run_contents
 from cleftnet.report.page import write_page
-from cleftnet.runs import RECIPE
-from cleftnet.volumes.atomic import refuse_existing
+from cleftnet.training.runs import RECIPE
 
 PAGE = "report.html"  # beside what it reports on
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
+from cleftnet.files import replacing
 from cleftnet.synapses.table import SynapseTable
 from cleftnet.volumes import Volume
-from cleftnet.volumes.atomic import replacing
 
 PROPERTIES = ("score", "volume_nm3", "area_nm2", "extent_nm", "mean_probability")
 RELATIONSHIPS = ("segment_a", "segment_b")  # where a segmentation was given

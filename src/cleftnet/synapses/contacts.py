@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cleftnet.blockwise import BlockGrid, Tick
 from cleftnet.errors import InputError
+from cleftnet.files import replacing
 from cleftnet.geometry import Block, Box, IntZYX
 from cleftnet.metrics.distances import ROUNDING, nearest_distances
 from cleftnet.synapses.merging import path_of
@@ -25,7 +26,6 @@ from cleftnet.synapses.parts import Floats, Ints, load
 from cleftnet.synapses.table import SynapseTable
 from cleftnet.volumes import Address, Volume, is_cleft, open_volume
 from cleftnet.volumes.alignment import place
-from cleftnet.volumes.atomic import replacing
 from cleftnet.volumes.volume import Array
 
 REACH_NM = 60.0  # past the membrane and its density, short of the next neurite but one

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from cleftnet.blockwise import BlockGrid, Division, Journal, NewArray, Task, map_blocks, unfinished
 from cleftnet.errors import InputError, nearest
+from cleftnet.files import refuse_existing
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.metrics.predictions import choose_threshold, kind_of
 from cleftnet.synapses.annotations import write_annotations
@@ -23,7 +24,6 @@ from cleftnet.synapses.segmentation import Rules, Segmenter, as_stored
 from cleftnet.synapses.table import SynapseTable, tabulate
 from cleftnet.synapses.writing import TABLE_FORMATS, check_table_format, write_table
 from cleftnet.volumes import LABELS, PREDICTION, Address, Volume, open_volume
-from cleftnet.volumes.atomic import refuse_existing
 from cleftnet.volumes.chunked.writing import CHUNK
 
 BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft

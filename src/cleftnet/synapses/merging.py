@@ -13,6 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cleftnet.blockwise import BlockGrid
+from cleftnet.files import replacing
 from cleftnet.geometry import Block
 from cleftnet.synapses.parts import (
     COLUMNS,
@@ -26,7 +27,6 @@ from cleftnet.synapses.parts import (
     Ints,
     load,
 )
-from cleftnet.volumes.atomic import replacing
 
 
 @dataclass(frozen=True)

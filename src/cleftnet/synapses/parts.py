@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from cleftnet.files import replacing
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX
-from cleftnet.volumes.atomic import replacing
 from cleftnet.volumes.volume import Array
 
 Ints = npt.NDArray[np.int64]

@@ -9,12 +9,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cleftnet.errors import InputError
+from cleftnet.files import replacing
 from cleftnet.metrics.predictions import Kind, choose_threshold, kind_of
 from cleftnet.progress import track
 from cleftnet.synapses.levels import Held, Level, Point
 from cleftnet.synapses.segmentation import Rules
 from cleftnet.volumes import LABELS, PREDICTION, Address, Volume, open_volume
-from cleftnet.volumes.atomic import replacing
 
 THRESHOLDS = tuple(step / 10 for step in range(1, 10))
 SIZES_NM3 = (0.0, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from cleftnet.errors import InputError, nearest
+from cleftnet.files import replacing
 from cleftnet.synapses.table import FLAGS, SynapseTable
-from cleftnet.volumes.atomic import replacing
 
 ROWS = 100_000  # written at a time
 

@@ -6,8 +6,8 @@ import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
-from cleftnet.checkpoint import find_model, load_model
 from cleftnet.errors import InputError
+from cleftnet.models.checkpoint import find_model, load_model
 from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.skeleton import Network
 

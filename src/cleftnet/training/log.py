@@ -14,11 +14,11 @@ from typing import Any, Self
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from cleftnet.losses import Losses
+from cleftnet.files import replacing
 from cleftnet.progress import note, training_bar
+from cleftnet.training.losses import Losses
 from cleftnet.training.state import TrainingState
 from cleftnet.training.validation import Validation
-from cleftnet.volumes.atomic import replacing
 
 LOSSES, METRICS, TENSORBOARD = "losses.csv", "metrics.csv", "tensorboard"  # the names inside a run directory
 

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
-from cleftnet.checkpoint import BEST, LAST, Model, ModelCard, save_model
 from cleftnet.errors import InputError
-from cleftnet.losses import Counts, Losses, LossSettings, cleft_loss
+from cleftnet.models.checkpoint import BEST, LAST, Model, ModelCard, save_model
 from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.progress import note
 from cleftnet.training.distributed import noticing_sigterm
 from cleftnet.training.log import RunLog
+from cleftnet.training.losses import Counts, Losses, LossSettings, cleft_loss
 from cleftnet.training.settings import TrainingSettings
 from cleftnet.training.state import STATES, TrainingState
 from cleftnet.training.validation import Region, Scores, Validation, validate

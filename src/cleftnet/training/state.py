@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cleftnet.checkpoint import write_tensors
 from cleftnet.errors import InputError
+from cleftnet.models.checkpoint import write_tensors
 from cleftnet.nets.skeleton import Network
 from cleftnet.progress import note
 from cleftnet.training.validation import Score, Scores

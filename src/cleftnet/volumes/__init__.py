@@ -17,7 +17,6 @@ from cleftnet.volumes.opening import (
 )
 from cleftnet.volumes.slabs import Progress, WritableStore
 from cleftnet.volumes.summary import LabelStatistics, label_statistics
-from cleftnet.volumes.validation import Finding, check_cremi, overall
 from cleftnet.volumes.volume import BACKGROUND, INVALID, OUTSIDE, Store, Volume, is_cleft, is_labelled
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "PREDICTION",
     "RAW",
     "Address",
-    "Finding",
     "LabelStatistics",
     "Layout",
     "NewArrays",
@@ -38,7 +36,6 @@ __all__ = [
     "Volume",
     "WritableStore",
     "WritableVolume",
-    "check_cremi",
     "create_volumes",
     "is_cleft",
     "is_labelled",
@@ -46,7 +43,6 @@ __all__ = [
     "list_arrays",
     "open_volume",
     "open_writable",
-    "overall",
     "write_cremi",
     "write_volume",
 ]

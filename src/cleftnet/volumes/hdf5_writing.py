@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from cleftnet.files import replacing
 from cleftnet.geometry import FloatZYX, IntZYX
 from cleftnet.volumes.address import Address, expand
-from cleftnet.volumes.atomic import replacing
 from cleftnet.volumes.layout import Layout
 from cleftnet.volumes.slabs import CHUNK_VOX, WritableStore
 from cleftnet.volumes.volume import Array

@@ -19,8 +19,8 @@ import numpy.typing as npt
 import tifffile
 
 from cleftnet.errors import InputError
+from cleftnet.files import replacing
 from cleftnet.geometry import FloatZYX, IntZYX
-from cleftnet.volumes.atomic import replacing
 from cleftnet.volumes.slabs import WritableStore
 from cleftnet.volumes.tiff import is_pattern
 from cleftnet.volumes.volume import Array

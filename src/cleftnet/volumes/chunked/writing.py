@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cleftnet.errors import InputError
+from cleftnet.files import replacing
 from cleftnet.geometry import FloatZYX, IntZYX
-from cleftnet.volumes.atomic import replacing
 from cleftnet.volumes.chunked.n5 import ATTRIBUTES
 from cleftnet.volumes.chunked.precomputed import INFO
 from cleftnet.volumes.chunked.storage import is_remote, read_json, remove_remote

@@ -1,0 +1,236 @@
+"""A random forest over filter features: drawn voxels in, log-odds of every voxel out, block by block for any size of volume."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from cleftnet.blockwise import BlockGrid, Division, NewArray, Task, Tick, map_blocks, unfinished
+from cleftnet.comparison.forest.drawing import draw_voxels
+from cleftnet.comparison.forest.filters import axes_of, features, halo
+from cleftnet.errors import InputError
+from cleftnet.geometry import Block, Box, FloatZYX, IntZYX
+from cleftnet.metrics.calibration import Calibration
+from cleftnet.prediction import PROBABILITY, to_uint8
+from cleftnet.progress import note, track
+from cleftnet.training.validation import Region, Scores, assess
+from cleftnet.volumes import PREDICTION, Volume, WritableVolume, open_volume
+from cleftnet.volumes.volume import Array, intensity
+
+BLOCK_VOX: IntZYX = (16, 384, 384)  # 0.25 GiB of features at the default scales
+ROWS = 2**16  # voxels that go through the trees at a time
+
+Float32 = npt.NDArray[np.float32]
+
+
+class ForestSettings(BaseModel):
+    """What a forest sees, and how large it is.
+
+    Attributes:
+        sigmas_nm: The scales of the filters.
+        trees: How many.
+        voxels: How many are drawn to learn from: half of them in clefts, or all that are.
+        max_depth: Of a tree; None lets it grow until its leaves are pure.
+        min_leaf_voxels: The fewest drawn voxels of a leaf.
+        n_jobs: Threads; they change no result.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sigmas_nm: tuple[float, ...] = Field((5.0, 10.0, 20.0, 40.0, 80.0), min_length=1)
+    trees: int = Field(100, ge=1)
+    voxels: int = Field(200_000, ge=2)
+    max_depth: int | None = Field(20, ge=1)
+    min_leaf_voxels: int = Field(5, ge=1)
+    n_jobs: int = Field(1, ge=1)
+
+
+@dataclass(frozen=True)
+class Forest:
+    """A trained forest; it lives in memory, since trees on disk would have to be unpickled.
+
+    Attributes:
+        settings: What it was made by.
+        trees: The `sklearn.ensemble.RandomForestClassifier`.
+        voxel_size_nm: z y x of what it learned from.
+        calibration: What makes its log-odds a probability.
+        scores: On what it was calibrated, threshold included; None before.
+    """
+
+    settings: ForestSettings
+    trees: Any
+    voxel_size_nm: FloatZYX
+    calibration: Calibration = field(default_factory=Calibration)
+    scores: Scores | None = None
+
+    def calibrated(self, regions: Sequence[Region]) -> Forest:
+        """Return the forest calibrated on whole regions, scored there and with the best threshold, as networks are.
+
+        Args:
+            regions: Validation regions, held in memory.
+        """
+        found = assess([self.log_odds(region.raw) for region in regions], regions)
+        return replace(self, calibration=found.calibration, scores=found.scores)
+
+    def log_odds(self, raw: Volume) -> Float32:
+        """Return the log-odds of cleft of every voxel, float32 `z y x`, before calibration.
+
+        They are finite where all trees agree, as if one more tree were of two minds.
+
+        Raises:
+            InputError: when the voxel size is not what the forest learned from.
+        """
+        found = np.empty(raw.shape, np.float32)
+        grid = self._blocks(raw, BLOCK_VOX)
+        for block in track(grid, "predicting", len(grid)):
+            found[block.write.slices] = self.of_block(raw[block.read], block)
+        return found
+
+    def predict(
+        self, raw: Volume, out: str | Path, *, threshold: float | None = None, overwrite: bool = False
+    ) -> Volume:
+        """Predict a volume into `volumes/probability`, uint8, as `cleftnet.predict` does.
+
+        Args:
+            raw: Gray values with a voxel size.
+            out: What to write (`.hdf`, `.zarr`, `.n5`); it appears whole or not at all, and a crash is gone on from.
+            threshold: Stored with the probability; without one, the calibration's, or 0.5.
+            overwrite: Whether an existing `out` may be replaced.
+
+        Returns:
+            The probability, opened lazily, with the threshold.
+
+        Raises:
+            InputError: when the voxel size is not what the forest learned from, or `out` exists.
+        """
+        if threshold is None:
+            threshold = self.scores.threshold if self.scores else 0.5
+        settings: dict[str, JsonValue] = {
+            "forest": self._digest(),
+            "volume": raw.identity(),
+            "region": str(raw.box),
+            "voxel size": list(raw.voxel_size_nm),
+            "offset": list(raw.offset_nm),
+            "threshold": threshold,
+        }
+        task = Task(settings=settings, block=BLOCK_VOX)
+        with unfinished(out, [NewArray(PROBABILITY, "uint8", threshold)], raw, task, overwrite) as output:
+            work = _Prediction(self, raw, output.arrays[PROBABILITY])
+            grid = self._blocks(raw, output.journal.block, output.chunk)
+            map_blocks(work, grid, output.journal, Division(), what="predicting")
+        return open_volume(out, default=PREDICTION)
+
+    def of_block(self, raw: Array, block: Block) -> Float32:
+        """Return the log-odds of the write box of a block, whose read box is given."""
+        inside = block.write.relative_to(block.read.start).slices
+        seen = features(intensity(raw), self.voxel_size_nm, self.settings.sigmas_nm, inside)
+        rows = seen.reshape(-1, seen.shape[-1])
+        pieces = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
+        with ThreadPoolExecutor(self.settings.n_jobs) as pool:
+            share = np.concatenate(list(pool.map(self._share, pieces)))
+        trees = len(self.trees.estimators_)
+        votes = np.float32(0.5) + share * np.float32(trees)
+        return np.asarray(np.log(votes / (trees + 1 - votes)), np.float32).reshape(block.write.shape)
+
+    def _share(self, rows: Float32) -> Float32:
+        """The mean over the trees of the share of cleft in each row's leaf; always summed in the same order."""
+        total = sum(tree.predict_proba(rows, check_input=False)[:, 1] for tree in self.trees.estimators_)
+        return np.asarray(total / len(self.trees.estimators_), np.float32)
+
+    def _blocks(self, raw: Volume, shape: IntZYX, chunk: IntZYX = (1, 1, 1)) -> BlockGrid:
+        sizes, sigmas = (self.voxel_size_nm, raw.voxel_size_nm), self.settings.sigmas_nm
+        if any(axes_of(sigma, sizes[0]) != axes_of(sigma, sizes[1]) for sigma in sigmas) or any(
+            abs(found / learned - 1) > 0.1 for learned, found in zip(*sizes, strict=True)
+        ):
+            raise InputError(
+                f"the forest was trained on voxels of {sizes[0]} nm, {raw.address} has {sizes[1]} nm (z y x); train one on "
+                f"voxels of that size"
+            )
+        return BlockGrid(raw.box, shape, chunk, functools.partial(Box.grow, by=halo(self.voxel_size_nm, sigmas)))
+
+    def _digest(self) -> str:
+        """The SHA-256 of trees and settings."""
+        digest = hashlib.sha256(repr((self.settings, self.voxel_size_nm, self.calibration)).encode())
+        for tree in self.trees.estimators_:
+            for part in (tree.tree_.feature, tree.tree_.threshold, tree.tree_.children_left, tree.tree_.value):
+                digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    """A `blockwise.Work`: one block of raw to one block of probability."""
+
+    forest: Forest
+    raw: Volume
+    target: WritableVolume
+
+    def start(self, threads: int) -> None:
+        """Blocks are done at home."""
+
+    def read(self, block: Block) -> Array:
+        return self.raw[block.read]
+
+    def compute(self, block: Block, raw: Array, tick: Tick) -> Array:
+        return to_uint8(self.forest.calibration.probability(self.forest.of_block(raw, block)))
+
+    def write(self, block: Block, probability: Array) -> None:
+        self.target[block.write] = probability
+
+
+def train_forest(settings: ForestSettings, regions: Sequence[Region], seed: int = 0) -> Forest:
+    """Train a forest on voxels drawn from labelled regions.
+
+    Args:
+        settings: What it sees, and how large it is.
+        regions: Raw and labels, of one voxel size.
+        seed: Decides which voxels are drawn and how the trees grow.
+
+    Returns:
+        The forest, not calibrated yet.
+
+    Raises:
+        InputError: when scikit-learn is not installed, voxel sizes differ, or there is no cleft voxel or no other.
+
+    Example:
+        >>> from cleftnet.synthetic import synthetic_volume
+        >>> tissue = synthetic_volume((8, 64, 64), seed=0)
+        >>> forest = train_forest(ForestSettings(trees=3, voxels=500), [Region(tissue.raw, tissue.labels)])
+        >>> forest.log_odds(tissue.raw).shape
+        (8, 64, 64)
+    """
+    try:
+        from sklearn.ensemble import RandomForestClassifier
+    except ImportError:
+        raise InputError(
+            "a random forest needs scikit-learn, which is not installed; try pip install 'cleftnet[classical]'"
+        ) from None
+    size = regions[0].raw.voxel_size_nm
+    for region in regions:
+        if region.raw.voxel_size_nm != size:
+            raise InputError(
+                f"{region.raw.address} has voxels of {region.raw.voxel_size_nm} nm and {regions[0].raw.address} of {size} nm "
+                f"(z y x); a forest learns from one size"
+            )
+    see = functools.partial(features, voxel_size_nm=size, sigmas_nm=settings.sigmas_nm)
+    reach = halo(size, settings.sigmas_nm)
+    rows, cleft = draw_voxels(regions, see, reach, settings.voxels, np.random.default_rng(seed))
+    note(f"growing {settings.trees} trees on {len(rows):,} voxels, {int(cleft.sum()):,} of them in clefts")
+    trees = RandomForestClassifier(
+        settings.trees,
+        max_depth=settings.max_depth,
+        min_samples_leaf=settings.min_leaf_voxels,
+        class_weight="balanced",
+        n_jobs=settings.n_jobs,
+        random_state=seed,
+    )
+    return Forest(settings, trees.fit(rows, cleft), size)

@@ -1,0 +1,1 @@
+"""Downloads, checks and submits the files of public datasets."""

@@ -1,0 +1,148 @@
+"""Writes files whole or not at all, and locks them against other processes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cleftnet.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock: there, nobody keeps two processes apart
+    fcntl = None  # type: ignore[assignment]
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path; the file or folder made there becomes `path` when the body succeeds.
+
+    When the body fails, or is interrupted, nothing of it stays, and whatever was at `path` before is untouched. Missing
+    folders above `path` are made.
+
+    Args:
+        path: Where the result shall be.
+        overwrite: Whether a file, or a folder where a folder is written, may already be there.
+
+    Raises:
+        InputError: when `path` exists and `overwrite` is not set, its folder cannot be written to, or the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder, "table.csv")) as temporary:
+        ...         _ = temporary.write_text("synapse_id")
+        ...     sorted(p.name for p in Path(folder).iterdir())
+        ['table.csv']
+    """
+    refuse_existing(path, overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {path.parent}: {error.strerror}; choose another output") from None
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"the folder {path.parent} cannot be written to; choose another output")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield temporary
+        _rename(temporary, path)
+    except BaseException as error:  # an interrupt too: a half-written file must never be taken for a result
+        _remove(temporary)
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            raise InputError(
+                f"cannot write {path}: {error.strerror}; free some space or choose another disk"
+            ) from error
+        raise
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise `InputError` when `path` exists and may not be replaced; an empty folder counts as not there."""
+    empty_folder = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not overwrite and not empty_folder:
+        raise InputError(f"{path} exists already; add --overwrite or choose another name")
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Put a finished file or folder in its place; only a folder may replace a folder."""
+    if not (path.is_dir() and any(path.iterdir())):
+        temporary.replace(path)
+        return
+    if not temporary.is_dir():
+        raise InputError(f"{path} is a folder, not a file; choose another name")
+    old = temporary.with_suffix(".old")  # folders cannot be swapped in one step, so the old one waits beside
+    path.replace(old)
+    temporary.replace(path)
+    shutil.rmtree(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+_held: set[int] = set()
+
+
+def _leave_to_the_parent() -> None:
+    """Close the locks in a forked process, which would otherwise keep them when its parent has died."""
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
+
+
+def lock(file: int) -> bool:
+    """Lock an open file until it is closed; False when another process has it, True where the file system knows no locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[bool]:
+    """Try to take a lock for as long as the body runs; False when another process has it.
+
+    The operating system gives the lock back however its holder ends, a power cut included, so that none is ever stale. The
+    file stays, and says who took it last.
+
+    Args:
+        path: The lock file, made with the folders above it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, holding(Path(folder, "lock")) as one:
+        ...     with holding(Path(folder, "lock")) as other:
+        ...         one, other
+        (True, False)
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    _held.add(file)
+    try:
+        mine = lock(file)
+        if mine:
+            os.ftruncate(file, 0)
+            os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        yield mine
+    finally:
+        if file in _held:  # not in a forked process, which has closed it
+            _held.remove(file)
+            os.close(file)

@@ -1,0 +1,1 @@
+"""Trained models on disk: checkpoints with their card, and the released weights."""

@@ -1,0 +1,181 @@
+"""A trained model on disk: safetensors weights with the card that says what they are, and nothing that executes.
+
+The card travels inside the file: the network's spec, the correction that makes its output a probability, the threshold
+chosen on validation, and where the weights come from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from torch import Tensor
+
+from cleftnet.errors import InputError, nearest
+from cleftnet.files import replacing
+from cleftnet.geometry import FloatZYX
+from cleftnet.metrics.calibration import Calibration
+from cleftnet.models.released import released_models, released_weights
+from cleftnet.nets.skeleton import NetSpec, Network
+
+BEST, LAST = "best.safetensors", "last.safetensors"  # the names inside a run directory
+_KEY = "cleftnet"
+
+Float32 = npt.NDArray[np.float32]
+
+
+class ModelCard(BaseModel):
+    """What a set of weights is and where it comes from.
+
+    Attributes:
+        spec: The network's parts and sizes.
+        calibration: Scale and shift that make the segmentation logit a probability (SPEC §3).
+        threshold: The probability from which a voxel is called cleft, chosen on validation.
+        voxel_size_nm: Voxel size z y x of the training data.
+        step: Optimiser steps taken.
+        scores: The validation scores of these weights.
+        provenance: Versions, device, seed, recipe: whatever a reader needs to do it again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: NetSpec
+    calibration: Calibration = Calibration()
+    threshold: float = Field(0.5, ge=0, le=1)
+    voxel_size_nm: FloatZYX | None = None
+    step: int = 0
+    scores: Mapping[str, float | None] = {}
+    provenance: Mapping[str, JsonValue] = {}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with its card."""
+
+    net: Network
+    card: ModelCard
+
+    def probability(self, logits: Float32) -> Float32:
+        """Return P(cleft) in 0-1, `z y x`, from logits `heads z y x`, corrected for what the losses did to the odds."""
+        return self.card.calibration.probability(logits[0])
+
+    def distance(self, logits: Float32) -> Float32 | None:
+        """Return the boundary head's distance in 0-1, `z y x`, or None where there is no such head."""
+        return np.tanh(logits[1]).clip(min=0) if len(logits) > 1 else None
+
+
+def save_model(path: Path, model: Model, *, half: bool = False) -> None:
+    """Write weights and card to one safetensors file, whole or not at all.
+
+    Args:
+        path: Replaced where it exists.
+        model: What to write.
+        half: Round kernels and queries to float16, which halves the file; norms and biases, which are few, stay as they are.
+    """
+    weights = model.net.state_dict()
+    if half:
+        weights = {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in weights.items()}
+    write_tensors(path, weights, {_KEY: model.card.model_dump_json()})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
+    """Write tensors and texts to one safetensors file that replaces `path` once it is whole and on the disk.
+
+    Raises:
+        InputError: when the disk is full; whatever was at `path` is untouched.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path, overwrite=True) as temporary:
+        try:
+            safetensors.torch.save_file(plain, temporary, dict(texts))
+        except safetensors.SafetensorError as error:  # it wraps the system's errors into text
+            code = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) if code else error from None
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # a machine that loses its power must not leave a renamed, empty file
+
+
+def find_model(address: str | Path) -> Path:
+    """Return the checkpoint that MODEL names: a file, the best one of a run directory, or that of a released model.
+
+    A path comes before the name of a released model, but for a folder without any checkpoint.
+
+    Raises:
+        InputError: when there is none.
+    """
+    path = Path(address)
+    for file in (path, path / BEST, path / LAST):
+        if file.is_file():
+            return file
+    if str(address) in (known := released_models()):
+        return released_weights(str(address))
+    if path.is_dir():
+        raise InputError(f"{path} holds no {BEST}; expected a run directory that `cleftnet train` has finished writing")
+    raise InputError(
+        f"no model at {path}; expected a run directory, a .safetensors file (cleftnet train RECIPE) or a released model "
+        f"({nearest(str(address), known)})"
+    )
+
+
+def load_card(address: str | Path) -> ModelCard:
+    """Read the card of a model, without its weights.
+
+    Args:
+        address: A run directory (its best checkpoint), a `.safetensors` file, or the name of a released model.
+
+    Raises:
+        InputError: when there is no such model, or the file is not one of ours.
+
+    Example:
+        >>> load_card("vnc-l3").voxel_size_nm
+        (50.0, 4.6, 4.6)
+    """
+    path = find_model(address)
+    with _refusing(path), safetensors.safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(_KEY)
+    if text is None:
+        raise InputError(f"{path} holds weights without a cleftnet card; expected a file that `cleftnet train` wrote")
+    with _refusing(path):
+        return ModelCard.model_validate(json.loads(text))
+
+
+def load_model(address: str | Path, device: torch.device | str = "cpu") -> Model:
+    """Read a model from a run directory or a checkpoint file; nothing in the file is executed.
+
+    Args:
+        address: A run directory (its best checkpoint), a `.safetensors` file, or the name of a released model.
+        device: Where the network is put; its weights are float32 there, however they are stored.
+
+    Raises:
+        InputError: when there is no such model, or the file is not one of ours.
+    """
+    path, card = find_model(address), load_card(address)
+    with _refusing(path):
+        net = Network(card.spec)
+        net.load_state_dict(safetensors.torch.load_file(path))
+    return Model(net.channels_last().to(device).eval(), card)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a file in the body into one line."""
+    try:
+        yield
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is not a readable safetensors file ({error}); expected one that cleftnet wrote"
+        ) from None
+    except (ValidationError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: card and weights do not fit this version of cleftnet ({reason})") from None

@@ -1,0 +1,259 @@
+"""A recipe: one strict YAML file that says all of a training, composed of the settings that live beside the code using them.
+
+An unknown key is an error that names the nearest known one; a recipe owns no defaults of others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar, cast, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+
+from cleftnet.errors import InputError, nearest
+from cleftnet.geometry import Box, FloatZYX
+from cleftnet.nets.skeleton import NetSpec
+from cleftnet.nets.zoo import spec
+from cleftnet.patches.augment import AugmentSettings
+from cleftnet.patches.sampling import SamplingSettings
+from cleftnet.training.distributed import HardwareSettings
+from cleftnet.training.losses import LossSettings
+from cleftnet.training.settings import TrainingSettings
+from cleftnet.training.validation import Region
+from cleftnet.volumes import LABELS, open_volume
+from cleftnet.volumes.alignment import place
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class VolumeSettings(BaseModel):
+    """One labelled volume, or a part of it.
+
+    Attributes:
+        raw: Address of the gray values.
+        labels: Address of the cleft labels; without one, the same file's. They may be smaller than raw, placed by their
+            offset, as in padded CREMI files.
+        roi: The part to use, `z0:z1,y0:y1,x0:x1` in voxels of the labels; without one, all.
+        voxel_size_nm: Voxel size z y x, for formats that carry none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    raw: str
+    labels: str | None = None
+    roi: str | None = None
+    voxel_size_nm: FloatZYX | None = None
+
+    def open(self) -> Region:
+        """Open raw and labels, lazily.
+
+        Raises:
+            InputError: when one cannot be opened, or the part lies outside.
+        """
+        raw = open_volume(self.raw, voxel_size_nm=self.voxel_size_nm)
+        labels = open_volume(self.labels or self.raw, default=LABELS, voxel_size_nm=self.voxel_size_nm)
+        met = place(raw, labels, None if self.roi is None else Box.parse(self.roi))
+        return Region(raw.crop(met.prediction_box), labels.crop(met.truth_box))
+
+
+class DataSettings(BaseModel):
+    """What is learned from, what is validated on, and how boundary distance is measured.
+
+    Attributes:
+        train: Volumes that patches are drawn from.
+        validate: Volumes that the best checkpoint and the threshold are chosen on (`validate_on` in Python).
+        distance_scale_nm: None measures the distance of Eq. 6 in voxels, as printed; a number in nm divided by it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: tuple[VolumeSettings, ...] = Field(min_length=1)
+    validate_on: tuple[VolumeSettings, ...] = Field(min_length=1, alias="validate")
+    distance_scale_nm: float | None = Field(default=None, gt=0)
+
+
+class Recipe(BaseModel):
+    """All of a training.
+
+    Attributes:
+        seed: Decides initial weights and patches.
+        net: A row of the zoo by its `name`, with any fields of `NetSpec` changed.
+        init: A model to start from (a run directory or a checkpoint file) instead of random weights: fine-tuning.
+        data: Volumes to train and validate on.
+        sampling: Which patches are kept.
+        augment: How patches are changed.
+        loss: The weights and form of Eq. 10, or another loss.
+        training: How long and how fast.
+        hardware: On what.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(default=0, ge=0)
+    net: NetSpec
+    init: str | None = None
+    data: DataSettings
+    sampling: SamplingSettings = SamplingSettings()
+    augment: AugmentSettings = AugmentSettings()
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings
+    hardware: HardwareSettings = HardwareSettings()
+
+    @field_validator("net", mode="before")
+    @classmethod
+    def _row_of_the_zoo(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "name" in value:
+            return spec(**value)
+        return value
+
+    @model_validator(mode="after")
+    def _one_head_for_a_signed_distance(self) -> Self:
+        if self.loss.signed and len(self.net.heads) > 1:
+            raise ValueError(
+                f"loss.form signed_distance trains one head, and this network has {len(self.net.heads)} "
+                f"({', '.join(self.net.heads)}); choose another, such as net.name unet3d"
+            )
+        return self
+
+
+def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and apply changes such as `training.steps=100`.
+
+    Args:
+        path: A YAML file.
+        changes: `KEY=VALUE`, the key dotted, the value YAML.
+
+    Raises:
+        InputError: when the file cannot be read, a key is unknown, or a value is of the wrong kind.
+    """
+    content = read_yaml(path)
+    for change in changes:
+        _apply(content, change)
+    return validated(Recipe, content, f"recipe {path}")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Return the keys and values of a recipe file, unchecked.
+
+    Raises:
+        InputError: when the file cannot be read or holds no keys.
+    """
+    file = Path(path)
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read recipe {file}: {error}; expected a YAML file such as recipes/vnc-l3-quick.yaml"
+        ) from None
+    except yaml.YAMLError as error:
+        raise InputError(f"recipe {file} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"recipe {file} holds no keys; expected a mapping with net, data and training")
+    return content
+
+
+def validated(model: type[M], content: Mapping[str, Any], what: str) -> M:
+    """Return the settings that a mapping holds.
+
+    Args:
+        model: The settings expected.
+        content: Keys and values as read.
+        what: Names them in the message.
+
+    Raises:
+        InputError: when a key is unknown, or a value is of the wrong kind.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{what}: {_explain(error, model)}") from None
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    """Set one dotted key to a value written in YAML, in place."""
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise InputError(f"'{change}' is not KEY=VALUE; try --set training.steps=100")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"'{change}': the value is not YAML; quote it as in --set 'data.train=[...]'") from None
+    set_key(content, key, value)
+
+
+def set_key(content: dict[str, Any], key: str, value: JsonValue) -> None:
+    """Set one dotted key in place, making the mappings that lead to it.
+
+    Raises:
+        InputError: when the key leads through a single value.
+
+    Example:
+        >>> content = {"net": {"name": "cleftnet"}}
+        >>> set_key(content, "net.max_keys", 512)
+        >>> content
+        {'net': {'name': 'cleftnet', 'max_keys': 512}}
+    """
+    *path, last = key.split(".")
+    for name in path:
+        content = content.setdefault(name, {})
+        if not isinstance(content, dict):
+            raise InputError(f"'{key}': {name} is a single value in this recipe, it has no key {last}")
+    content[last] = value
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Turn the first finding into one line, with the nearest known key where a key is unknown."""
+    finding = error.errors()[0]
+    where = ".".join(map(str, finding["loc"]))
+    if finding["type"] == "extra_forbidden":
+        return f"unknown key '{where}'; {nearest(str(finding['loc'][-1]), _keys(model, finding['loc'][:-1]))}"
+    given = (
+        "" if finding["type"] == "missing" or isinstance(finding["input"], dict) else f" (given: {finding['input']!r})"
+    )
+    said = f"{finding['msg'].removeprefix('Value error, ')}{given}"
+    return f"{where}: {said}" if where else said  # what is wrong between keys has no place
+
+
+def _keys(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """The keys that settings know at one place."""
+    for name in place:
+        field = next((f for key, f in model.model_fields.items() if name in (key, f.alias)), None)
+        if field is None:  # an index into a list, or a name in a mapping
+            continue
+        kinds = [field.annotation, *get_args(field.annotation)]
+        model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), model)
+    known = [field.alias or key for key, field in model.model_fields.items()]
+    return [*known, "name"] if model is NetSpec else known
+
+
+def dump(recipe: BaseModel) -> dict[str, JsonValue]:
+    """Return a recipe as it is written to files: plain values under the keys of a recipe file, every default said."""
+    return cast(dict[str, JsonValue], json.loads(recipe.model_dump_json(by_alias=True)))
+
+
+def first_difference(one: JsonValue, other: JsonValue, free: Collection[str] = (), key: str = "") -> str | None:
+    """Return the dotted key of the first value in which two dumped recipes differ, or None.
+
+    Args:
+        one: A dumped recipe, or a value of one.
+        other: Another.
+        free: Dotted keys of values that may differ.
+        key: That of the two values.
+
+    Example:
+        >>> one = {"seed": 0, "training": {"steps": 10, "batch": 2}}
+        >>> first_difference(one, {"seed": 0, "training": {"steps": 20, "batch": 4}}, free=["training.steps"])
+        'training.batch'
+    """
+    if key in free or one == other:
+        return None
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return key
+    for name in one | other:
+        found = first_difference(one.get(name), other.get(name), free, f"{key}.{name}".lstrip("."))
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,85 @@
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from cleftnet.errors import InputError
+from cleftnet.metrics.calibration import Calibration
+from cleftnet.models.checkpoint import BEST, LAST, Model, ModelCard, find_model, load_model, save_model
+
+
+def test_a_model_comes_back_with_the_same_weights_card_and_output(model, tmp_path):
+    card = model.card.model_copy(update={"calibration": Calibration(0.5, -2.0), "step": 7, "provenance": {"seed": 3}})
+    save_model(tmp_path / "m.safetensors", Model(model.net, card))
+    loaded = load_model(tmp_path / "m.safetensors")
+    x = torch.rand(1, 1, 8, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded.net(x), model.net(x))
+    assert loaded.card == card
+
+
+def test_the_card_can_be_read_without_cleftnet(model, tmp_path):
+    save_model(tmp_path / "m.safetensors", model)
+    with safetensors.safe_open(tmp_path / "m.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["cleftnet"])["threshold"] == 0.25
+
+
+def test_a_run_directory_means_its_best_checkpoint(model, tmp_path):
+    for name in (LAST, BEST):
+        save_model(tmp_path / name, model)
+    assert find_model(tmp_path).name == BEST
+
+
+def test_a_run_directory_without_a_best_checkpoint_gives_its_last(model, tmp_path):
+    save_model(tmp_path / LAST, model)
+    assert find_model(tmp_path).name == LAST
+
+
+def test_a_folder_without_checkpoint_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"holds no best\.safetensors"):
+        load_model(tmp_path)
+
+
+def test_a_model_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no model at"):
+        load_model(tmp_path / "nothing")
+
+
+def test_a_file_that_is_no_safetensors_is_refused_and_never_unpickled(tmp_path):
+    torch.save({"a": 1}, tmp_path / "m.safetensors")
+    with pytest.raises(InputError, match="not a readable safetensors file"):
+        load_model(tmp_path / "m.safetensors")
+
+
+def test_weights_of_somebody_else_are_refused(tmp_path):
+    safetensors.torch.save_file({"w": torch.zeros(2)}, tmp_path / "m.safetensors")
+    with pytest.raises(InputError, match="without a cleftnet card"):
+        load_model(tmp_path / "m.safetensors")
+
+
+def test_weights_that_do_not_fit_their_card_are_refused(model, tmp_path):
+    wrong = ModelCard(spec=model.card.spec.model_copy(update={"widths": (4, 16)}))
+    safetensors.torch.save_file(
+        {k: v.contiguous() for k, v in model.net.state_dict().items()},
+        tmp_path / "m.safetensors",
+        {"cleftnet": wrong.model_dump_json()},
+    )
+    with pytest.raises(InputError, match="do not fit"):
+        load_model(tmp_path / "m.safetensors")
+
+
+def test_probability_is_the_calibrated_sigmoid_of_the_first_logit(model):
+    """sigmoid(0.5 · 4 − 2) = sigmoid(0) = 0.5."""
+    calibrated = Model(model.net, model.card.model_copy(update={"calibration": Calibration(0.5, 2.0)}))
+    logits = torch.tensor([4.0, 0.0]).view(2, 1, 1, 1).numpy()
+    assert calibrated.probability(logits).item() == 0.5
+
+
+def test_distance_is_the_tanh_of_the_second_logit_and_never_negative(model):
+    logits = torch.tensor([[0.0, 0.0], [1.0, -1.0]]).view(2, 1, 1, 2).numpy()
+    assert model.distance(logits).ravel().tolist() == pytest.approx([0.7616, 0.0], abs=1e-4)
+
+
+def test_a_model_without_boundary_head_has_no_distance(model):
+    assert model.distance(torch.zeros(1, 1, 1, 1).numpy()) is None

@@ -1,0 +1,120 @@
+"""The models that come with the package: found by name, described by a page, and as good as it says."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from cleftnet.errors import InputError
+from cleftnet.metrics.evaluation import evaluate
+from cleftnet.models.checkpoint import BEST, find_model, load_card, load_model, save_model
+from cleftnet.models.released import FOLDER, released_models, released_page, released_weights
+from cleftnet.nets.zoo import ZOO
+from cleftnet.prediction import Inference, predict
+from cleftnet.synapses import Rules, find_synapses
+from cleftnet.training.recipe import Recipe
+from tools.release import BEGIN, END
+
+MEGABYTE = 1e6
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to stand in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_released_model_is_found_by_its_name(here):
+    assert find_model("vnc-l3") == released_weights("vnc-l3")
+    assert load_model("vnc-l3").card.voxel_size_nm == (50.0, 4.6, 4.6)
+
+
+def test_a_file_and_a_run_directory_of_that_name_come_first(here, model):
+    (here / "vnc-l3").mkdir()
+    save_model(here / "vnc-l3" / BEST, model)
+    assert str(find_model("vnc-l3")) == f"vnc-l3/{BEST}"
+    shutil.rmtree(here / "vnc-l3")
+    save_model(here / "vnc-l3", model)
+    assert str(find_model("vnc-l3")) == "vnc-l3"
+
+
+def test_a_folder_of_data_of_that_name_does_not_hide_it(here):
+    (here / "vnc-l3").mkdir()
+    assert find_model("vnc-l3") == released_weights("vnc-l3")
+
+
+def test_a_name_that_none_has_names_the_nearest(here):
+    with pytest.raises(InputError, match=r"no model at vnc-l4.*did you mean 'vnc-l3'"):
+        find_model("vnc-l4")
+    with pytest.raises(InputError, match="no released model 'vncl3'; did you mean 'vnc-l3'"):
+        released_page("vncl3")
+
+
+def test_no_released_model_has_the_name_of_a_network():
+    assert not set(released_models()) & set(ZOO)
+
+
+@pytest.mark.parametrize("name", released_models())
+def test_weights_take_a_few_megabytes_and_come_back_as_float32(name):
+    assert released_weights(name).stat().st_size < 16 * MEGABYTE
+    assert {str(p.dtype) for p in load_model(name).net.parameters()} == {"torch.float32"}
+
+
+@pytest.mark.parametrize("name", released_models())
+def test_a_page_says_data_terms_split_use_and_limits_and_shows_the_scores_of_the_card(name):
+    page, scores = released_page(name), load_card(name).scores
+    for word in ("## Data and terms", "CC BY-NC-SA", "commercial", "## Split", "## Scores", "what not"):
+        assert word in page
+    _, measured, _ = page.replace(END, BEGIN).split(BEGIN)
+    shown = {
+        cells[1].strip(): cells[-2].strip()
+        for cells in (line.split("|") for line in measured.splitlines())
+        if len(cells) > 3
+    }
+    assert shown["voxel F1"] == f"{scores['f1']:.4f}"
+    assert shown["AUC"] == f"{scores['auc']:.5f}"
+    assert shown["CREMI score, nm"] == f"{scores['cremi_score']:.2f}"
+    assert shown["object F1"] == f"{scores['object_f1']:.3f}"
+
+
+@pytest.mark.parametrize("name", released_models())
+def test_a_card_tells_the_recipe_and_no_path_of_anybodys_machine(name):
+    card = load_card(name)
+    Recipe.model_validate(card.provenance["recipe"])
+    assert '"/' not in card.model_dump_json()
+
+
+def test_the_page_is_shown_by_models_and_the_list_names_it():
+    def cleftnet(*arguments):
+        command = [sys.executable, "-c", "from cleftnet.cli import main; main()", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert cleftnet("models", "vnc-l3").startswith("# vnc-l3")
+    assert '"voxel_size_nm"' in cleftnet("models", "vnc-l3", "--json")
+    assert "vnc-l3" in cleftnet("models", "--patch", "8,32,32")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ["vnc-l3"])
+def test_a_released_model_reproduces_the_scores_of_its_card(name, real_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLEFTNET_DATA", os.path.abspath(real_data))  # noqa: PTH100 - the recipe joins it as text
+    scores, recipe = load_card(name).scores, Recipe.model_validate(load_card(name).provenance["recipe"])
+    (region,) = (volume.open() for volume in recipe.data.validate_on)
+    how = Inference(overlap=recipe.training.validation_overlap)
+    probability = predict(name, region.raw, tmp_path / "out.hdf", inference=how)
+    found = evaluate(probability, region.labels)
+    assert found.f1 == pytest.approx(scores["f1"], abs=0.002)
+    assert found.auc == pytest.approx(scores["auc"], abs=0.0005)
+    assert found.cremi_score == pytest.approx(scores["cremi_score"], abs=1)
+    rules = Rules(threshold=scores["object_threshold"], min_size_nm3=scores["object_min_size_nm3"])
+    synapses = find_synapses(probability, tmp_path / "synapses", rules)
+    assert evaluate(synapses.labels, region.labels).objects.f1 == pytest.approx(scores["object_f1"], abs=0.06)
+
+
+def test_the_folder_holds_a_page_for_every_model_and_a_model_for_every_page():
+    pages = sorted(path.stem for path in FOLDER.glob("*.md"))
+    assert pages == released_models() != []

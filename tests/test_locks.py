@@ -1,0 +1,57 @@
+"""A lock has one holder, and none once its holder is gone."""
+
+import multiprocessing
+import subprocess
+import sys
+import time
+
+from cleftnet import files
+from cleftnet.files import holding
+
+HOLD = """
+import runpy, sys, time
+from pathlib import Path
+holding = runpy.run_path(sys.argv[1])["holding"]  # the file alone: its package takes seconds to import
+with holding(Path(sys.argv[2])) as mine:
+    print(mine, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_lock_of_a_killed_process_is_free_again(tmp_path):
+    path = tmp_path / "folder" / "lock"
+    child = subprocess.Popen([sys.executable, "-c", HOLD, files.__file__, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "True\n"
+    with holding(path) as mine:
+        assert not mine
+    assert str(child.pid) in path.read_text()
+    child.kill()
+    child.communicate()
+    with holding(path) as mine:
+        assert mine
+
+
+def test_a_lock_can_be_taken_again_after_its_body(tmp_path):
+    for _ in range(2):
+        with holding(tmp_path / "lock") as mine:
+            assert mine
+
+
+def told_and_waiting(started):
+    started.set()
+    time.sleep(60)
+
+
+def test_a_forked_child_does_not_keep_the_lock_of_its_parent(tmp_path):
+    """The workers that prepare patches outlive a killed training by seconds."""
+    fork = multiprocessing.get_context("fork")
+    started = fork.Event()
+    child = fork.Process(target=told_and_waiting, args=(started,), daemon=True)
+    with holding(tmp_path / "lock"):
+        child.start()
+        assert started.wait(60)
+    try:
+        with holding(tmp_path / "lock") as mine:
+            assert mine
+    finally:
+        child.kill()

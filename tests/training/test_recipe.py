@@ -1,0 +1,225 @@
+import ast
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from pydantic import BaseModel
+
+import cleftnet
+from cleftnet.comparison.forest import ForestSettings
+from cleftnet.comparison.recipe import Comparison, Row, SynapseSettings, TableSettings
+from cleftnet.errors import InputError
+from cleftnet.nets.skeleton import NetSpec
+from cleftnet.patches.augment import AugmentSettings
+from cleftnet.patches.sampling import SamplingSettings
+from cleftnet.synthetic import SyntheticSettings
+from cleftnet.training.distributed import HardwareSettings
+from cleftnet.training.losses import LossSettings
+from cleftnet.training.recipe import DataSettings, Recipe, VolumeSettings, load_recipe
+from cleftnet.training.runs import open_data
+from cleftnet.training.settings import TrainingSettings
+
+SOURCE = Path(cleftnet.__file__).parent
+RECIPES = sorted(p for p in (Path(__file__).parents[2] / "recipes").glob("*.yaml") if not p.name.startswith("tables-"))
+SETTINGS: list[type[BaseModel]] = [
+    AugmentSettings,
+    Comparison,
+    DataSettings,
+    ForestSettings,
+    HardwareSettings,
+    LossSettings,
+    NetSpec,
+    Recipe,
+    Row,
+    SamplingSettings,
+    SynapseSettings,
+    SyntheticSettings,
+    TableSettings,
+    TrainingSettings,
+    VolumeSettings,
+]
+
+
+def small(volume: Path) -> dict:
+    return {
+        "net": {"name": "cleftnet", "patch": [8, 32, 32], "widths": [4, 8], "max_keys": 64},
+        "data": {
+            "train": [{"raw": str(volume), "roi": "0:16,0:64,0:96"}],
+            "validate": [{"raw": str(volume), "roi": "0:16,64:96,0:96"}],
+        },
+        "training": {"steps": 4, "batch": 2, "validate_every": 2, "validation_overlap": 0},
+    }
+
+
+@pytest.fixture
+def write(tmp_path, cremi_file):
+    """Write a small recipe, some of its keys changed, and return its path."""
+
+    def _write(**changes):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(small(cremi_file) | changes))
+        return path
+
+    return _write
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
+def test_every_recipe_in_the_repository_is_valid(path):
+    load_recipe(path)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
+def test_every_recipe_begins_with_its_command(path):
+    assert path.read_text().startswith(f"# cleftnet train recipes/{path.name}")
+
+
+def fields_read(source: Path) -> set[str]:
+    """Every attribute name that some line of the package reads."""
+    trees = [ast.parse(p.read_text()) for p in source.rglob("*.py")]
+    return {n.attr for t in trees for n in ast.walk(t) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
+
+
+def unused(settings: list[type[BaseModel]]) -> list[str]:
+    read = fields_read(SOURCE)
+    return [f"{s.__name__}.{f}" for s in settings for f in s.model_fields if f not in read]
+
+
+def test_every_key_of_a_recipe_is_read_by_some_line_of_code():
+    assert unused(SETTINGS) == []
+
+
+def test_a_key_that_nothing_reads_is_found():
+    class Planted(LossSettings):
+        planted_key: float = 0.0
+
+    assert unused([Planted]) == ["Planted.planted_key"]
+
+
+def test_the_list_of_settings_is_complete():
+    """Every pydantic model of the package is among those checked, but those that describe what cleftnet wrote."""
+    names = {
+        node.name
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "BaseModel" for base in node.bases)
+    }
+    written = {"ModelCard", "StateCard", "Task", "Point", "Tuning"}
+    written |= {"Cell", "PooledScores", "SynapseScores", "Effort", "Difference", "Spread", "Line", "Table"}
+    written |= {"Failure", "Results"}
+    assert names - written == {s.__name__ for s in SETTINGS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trainings": {}}, "unknown key 'trainings'; did you mean 'training'"),
+        (
+            {"training": {"steps": 1, "lerning_rate": 1}},
+            "unknown key 'training.lerning_rate'; did you mean 'learning_rate'",
+        ),
+        ({"net": {"name": "cleftnet", "width": [1, 2]}}, "net: .*width"),
+        ({"net": {"name": "clefnet"}}, "unknown network 'clefnet'; did you mean 'cleftnet'"),
+        ({"net": {"name": "cleftnet", "patch": [8, 0, 8]}}, "patch"),
+        ({"training": {"steps": "many"}}, "training.steps: .*given: 'many'"),
+        ({"training": {}}, "training.steps: Field required"),
+        ({"loss": {"form": "signed_distance"}}, "recipe.yaml: loss.form signed_distance trains one head.*unet3d"),
+        ({"data": {"train": [{"raw": "a.hdf", "label": "b"}], "validate": [{"raw": "a"}]}}, "did you mean 'labels'"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_in_one_line_that_says_what_to_try(write, changes, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load_recipe(write(**changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot read recipe"):
+        load_recipe(tmp_path / "no.yaml")
+
+
+@pytest.mark.parametrize("text", ["[1, 2", "just words", ""])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, text):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(InputError, match="recipe"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_a_change_from_the_command_line_reaches_its_key(write):
+    assert load_recipe(write(), ["training.steps=77", "net.name=resunet"]).training.steps == 77
+
+
+@pytest.mark.parametrize("change", ["training.steps", "=3", "seed.x=3"])
+def test_a_change_that_is_no_key_and_value_is_refused(write, change):
+    with pytest.raises(InputError):
+        load_recipe(write(seed=1), [change])
+
+
+def test_a_run_directory_holds_the_recipe_as_used_and_where_it_came_from(write, tmp_path):
+    run = cleftnet.train(write(), tmp_path / "run")
+    assert load_recipe(run.directory / "recipe.yaml") == load_recipe(write())
+    about = json.loads((run.directory / "run.json").read_text())
+    assert about["versions"]["torch"]
+    assert about["recipe"]["training"]["steps"] == 4
+
+
+def test_a_run_directory_in_use_is_kept_unless_told(write, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        cleftnet.train(write(), tmp_path / "run")
+    cleftnet.train(write(), tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_a_region_smaller_than_the_patch_is_refused_before_training(write, tmp_path, cremi_file):
+    data = small(cremi_file)["data"] | {"validate": [{"raw": str(cremi_file), "roi": "0:4,0:96,0:96"}]}
+    with pytest.raises(InputError, match="patch 8×32×32 is larger than"):
+        cleftnet.train(write(data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_of_another_shape_than_raw_are_refused(write, tmp_path, cremi_file, synthetic):
+    from cleftnet.geometry import Box
+    from cleftnet.volumes import write_cremi
+
+    write_cremi(tmp_path / "part.hdf", clefts=synthetic.labels.crop(Box.of((16, 96, 90))))
+    data = small(cremi_file)["data"]
+    data["train"][0]["labels"] = str(tmp_path / "part.hdf")
+    data["train"][0].pop("roi")
+    with pytest.raises(InputError, match=r"16×96×96 voxels and .*part\.hdf.* 16×96×90"):
+        cleftnet.train(write(data=data), tmp_path / "run")
+
+
+def test_labels_smaller_than_raw_are_placed_by_their_offset(tmp_path, cremi_file, synthetic):
+    from cleftnet.geometry import Box
+    from cleftnet.volumes import write_cremi
+
+    part = Box((4, 8, 16), (16, 72, 96))
+    write_cremi(tmp_path / "part.hdf", clefts=synthetic.labels.crop(part))
+    region = VolumeSettings(raw=str(cremi_file), labels=str(tmp_path / "part.hdf")).open()
+    assert (region.raw.read() == synthetic.raw[part]).all()
+    assert (region.labels.read() == synthetic.labels[part]).all()
+
+
+def test_a_signed_distance_is_learned_inside_clefts_and_outside(write, cremi_file):
+    net = small(cremi_file)["net"] | {"name": "unet3d"}
+    recipe = load_recipe(write(loss={"form": "signed_distance"}, net=net))
+    distance = torch.cat([open_data(recipe)[0].patches[number][2] for number in range(4)])
+    assert distance.min() == pytest.approx(-np.tanh(3))
+    assert distance.max() > 0
+
+
+def test_a_network_is_trained_by_its_signed_distance_alone(write, cremi_file, tmp_path):
+    net = small(cremi_file)["net"] | {"name": "unet3d"}
+    run = cleftnet.train(write(loss={"form": "signed_distance"}, net=net), tmp_path / "run")
+    assert run.scores.calibration_error < 0.5
+    with (run.directory / "losses.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    total, *parts = (
+        [float(row[f"loss_{name}"]) for row in rows] for name in ("total", "segmentation", "boundary", "coherence")
+    )
+    assert parts == [[0.0] * 4, total, [0.0] * 4]

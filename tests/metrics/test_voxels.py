@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_recall_curve, precision_score, recall_score, roc_auc_score
 
 from cleftnet.errors import InputError
-from cleftnet.metrics.voxels import Counts, ScoreHistogram
+from cleftnet.metrics.voxels import VoxelCounts, ScoreHistogram
 
 FLOATS = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 0.9, 1.0]) | st.floats(0, 1, width=32)
 
@@ -30,23 +30,23 @@ PREDICTIONS = drawn(np.uint8, st.integers(0, 255) | st.sampled_from([0, 128, 255
 
 def test_precision_recall_and_f1_of_a_drawn_row():
     """Predicted 1 1 1 0 0, true 1 0 1 1 0: two hits, one false alarm, one miss, so 2/3 each, and one true negative."""
-    counts = Counts.of(np.array([1, 1, 1, 0, 0], bool), np.array([1, 0, 1, 1, 0], bool))
-    assert counts == Counts(2, 1, 1, 1)
+    counts = VoxelCounts.of(np.array([1, 1, 1, 0, 0], bool), np.array([1, 0, 1, 1, 0], bool))
+    assert counts == VoxelCounts(2, 1, 1, 1)
     assert (counts.precision, counts.recall, counts.f1) == (2 / 3, 2 / 3, 2 / 3)
 
 
 def test_voxels_that_are_not_valid_are_not_counted():
-    counts = Counts.of(np.array([1, 1, 0], bool), np.array([1, 0, 1], bool), valid=np.array([1, 0, 0], bool))
-    assert counts == Counts(1, 0, 0, 0)
+    counts = VoxelCounts.of(np.array([1, 1, 0], bool), np.array([1, 0, 1], bool), valid=np.array([1, 0, 0], bool))
+    assert counts == VoxelCounts(1, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
     ("counts", "precision", "recall", "f1"),
     [
-        pytest.param(Counts(0, 0, 3, 5), None, 0.0, 0.0, id="nothing predicted"),
-        pytest.param(Counts(0, 3, 0, 5), 0.0, None, 0.0, id="nothing true"),
-        pytest.param(Counts(0, 0, 0, 5), None, None, None, id="neither"),
-        pytest.param(Counts(), None, None, None, id="no voxel at all"),
+        pytest.param(VoxelCounts(0, 0, 3, 5), None, 0.0, 0.0, id="nothing predicted"),
+        pytest.param(VoxelCounts(0, 3, 0, 5), 0.0, None, 0.0, id="nothing true"),
+        pytest.param(VoxelCounts(0, 0, 0, 5), None, None, None, id="neither"),
+        pytest.param(VoxelCounts(), None, None, None, id="no voxel at all"),
     ],
 )
 def test_scores_that_would_divide_by_zero_are_none(counts, precision, recall, f1):

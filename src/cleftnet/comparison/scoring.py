@@ -16,7 +16,7 @@ from cleftnet.metrics.pooling import mean_defined, pool
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD, predicted_mask
 from cleftnet.metrics.scores import Evaluation
 from cleftnet.metrics.territories import Territory, territories
-from cleftnet.metrics.voxels import Counts, ScoreHistogram
+from cleftnet.metrics.voxels import VoxelCounts, ScoreHistogram
 from cleftnet.synapses import Rules, find_synapses, tune
 from cleftnet.synapses.levels import Point
 from cleftnet.training.validation import Region
@@ -72,7 +72,7 @@ def score_regions(
 
 
 def _voxel_scores(found: Sequence[Evaluation], swept: Sequence[Evaluation], histogram: ScoreHistogram) -> VoxelScores:
-    counts = sum((e.scores.counts for e in found), start=Counts())
+    counts = sum((e.scores.counts for e in found), start=VoxelCounts())
     sweeps = [e.sweep.at for e in swept if e.sweep is not None]
     over_grid = {threshold: mean_defined([at[threshold].distances.score for at in sweeps]) for threshold in SWEEP_GRID}
     lowest = min(

@@ -22,7 +22,7 @@ from cleftnet.metrics.predictions import (
     require_probability,
 )
 from cleftnet.metrics.scores import Evaluation, MaskScores, Sweep
-from cleftnet.metrics.voxels import Counts, Mask, ScoreHistogram
+from cleftnet.metrics.voxels import VoxelCounts, Mask, ScoreHistogram
 from cleftnet.volumes.address import Address
 from cleftnet.volumes.alignment import Placement, place
 from cleftnet.volumes.opening import LABELS, PREDICTION, open_volume
@@ -182,7 +182,7 @@ class _Tally:
     voxel_size_nm: FloatZYX
     grid: Sequence[float]
     match_nm: float | None = None
-    counts: list[Counts] = field(init=False)
+    counts: list[VoxelCounts] = field(init=False)
     distances: list[list[CremiScore]] = field(init=False)
     swept: dict[float, list[CremiScore]] = field(init=False)
     histogram: ScoreHistogram | None = None
@@ -190,7 +190,7 @@ class _Tally:
 
     def __post_init__(self) -> None:
         depth = self.box.shape[0]
-        self.counts = [Counts() for _ in range(depth)]
+        self.counts = [VoxelCounts() for _ in range(depth)]
         self.distances = [[] for _ in range(depth)]
         self.swept = {threshold: [] for threshold in self.grid}
 
@@ -208,7 +208,7 @@ class _Tally:
         sections = score_block(predicted, part.true, block, self.box, self.voxel_size_nm)
         for z, scored in enumerate(sections, start=block.write.start[0]):
             inside = (z - block.read.start[0], *own[1:])
-            self.counts[z] += Counts.of(predicted[inside], part.true[inside], part.valid[inside])
+            self.counts[z] += VoxelCounts.of(predicted[inside], part.true[inside], part.valid[inside])
             self.distances[z].append(scored)
         for threshold, parts in self.swept.items():
             predicted = predicted_mask(part.values, threshold) & part.valid
@@ -218,7 +218,7 @@ class _Tally:
         """Put all scores together."""
         if self.histogram is not None and not pair.kind_is_given:
             require_probability(pair.prediction, self.histogram)
-        counts = sum(self.counts, start=Counts())
+        counts = sum(self.counts, start=VoxelCounts())
         if counts.true and counts.true == counts.voxels:
             raise InputError(
                 f"every labelled voxel of {pair.truth.address} in {pair.place.truth_box} is cleft: its background was probably "
@@ -252,7 +252,7 @@ class _Tally:
         return Sweep(at, self.histogram.best_f1())
 
 
-def _settled(distances: CremiScore, counts: Counts) -> CremiScore:
+def _settled(distances: CremiScore, counts: VoxelCounts) -> CremiScore:
     """Make distances to a mask that turned out to be empty infinite; a block alone cannot know."""
     return CremiScore(
         distances.of_predicted if counts.true else distances.of_predicted.without_target(),
@@ -260,7 +260,7 @@ def _settled(distances: CremiScore, counts: Counts) -> CremiScore:
     )
 
 
-def _undefined(counts: Counts, pair: _Pair, objects: ObjectScores | None) -> dict[str, str]:
+def _undefined(counts: VoxelCounts, pair: _Pair, objects: ObjectScores | None) -> dict[str, str]:
     """Why each score that is None has no value."""
     reasons: dict[str, str] = {}
     nothing_scored = "no voxel of the region is labelled"

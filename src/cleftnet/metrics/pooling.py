@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from cleftnet.metrics.distances import CremiScore
-from cleftnet.metrics.voxels import Counts, ScoreHistogram
+from cleftnet.metrics.voxels import VoxelCounts, ScoreHistogram
 
 
 class PooledScores(BaseModel):
@@ -34,7 +34,7 @@ class PooledScores(BaseModel):
     adf: float | None
 
 
-def pool(counts: Counts, histogram: ScoreHistogram, distances: Sequence[CremiScore]) -> PooledScores:
+def pool(counts: VoxelCounts, histogram: ScoreHistogram, distances: Sequence[CremiScore]) -> PooledScores:
     """Put the scores of regions together.
 
     Args:

@@ -12,7 +12,7 @@ from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.distances import CremiScore
 from cleftnet.metrics.objects import ObjectScores
 from cleftnet.metrics.pooling import mean_defined
-from cleftnet.metrics.voxels import Counts, ScoreHistogram
+from cleftnet.metrics.voxels import VoxelCounts, ScoreHistogram
 
 SCORES = (
     "cremi_score",
@@ -41,7 +41,7 @@ _UNITS = {
 class MaskScores:
     """Scores of one predicted mask: of a volume, of one section, or at one threshold."""
 
-    counts: Counts
+    counts: VoxelCounts
     distances: CremiScore
 
     def to_json(self) -> dict[str, float | int | None]:
@@ -220,8 +220,8 @@ def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:
         InputError: when there is nothing to average.
 
     Example:
-        >>> perfect = MaskScores(Counts(1, 0, 0, 1), CremiScore.total([]))
-        >>> half = MaskScores(Counts(1, 1, 1, 1), CremiScore.total([]))
+        >>> perfect = MaskScores(VoxelCounts(1, 0, 0, 1), CremiScore.total([]))
+        >>> half = MaskScores(VoxelCounts(1, 1, 1, 1), CremiScore.total([]))
         >>> mean = mean_evaluation([Evaluation(s, 0.5, None, None, {}, "0:1,0:1,0:4", (40, 4, 4)) for s in (perfect, half)])
         >>> mean.scores["f1"], mean.scores["auc"], mean.undefined["auc"]
         (0.75, None, 'volume 1 of 2: undefined')

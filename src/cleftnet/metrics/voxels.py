@@ -33,11 +33,11 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 @dataclass(frozen=True)
-class Counts:
+class VoxelCounts:
     """The confusion matrix of two masks, in voxels.
 
     Example:
-        >>> counts = Counts(true_positives=3, false_positives=1, false_negatives=2, true_negatives=4)
+        >>> counts = VoxelCounts(true_positives=3, false_positives=1, false_negatives=2, true_negatives=4)
         >>> counts.precision, counts.recall, counts.f1
         (0.75, 0.6, 0.6666666666666666)
     """
@@ -48,7 +48,7 @@ class Counts:
     true_negatives: int = 0
 
     @classmethod
-    def of(cls, predicted: Mask, true: Mask, valid: Mask | None = None) -> Counts:
+    def of(cls, predicted: Mask, true: Mask, valid: Mask | None = None) -> VoxelCounts:
         """Count two masks of one shape, over the voxels where `valid` is True (all, when None)."""
         voxels = predicted.size
         if valid is not None:
@@ -58,8 +58,8 @@ class Counts:
         only_true = int(np.count_nonzero(true)) - both
         return cls(both, only_predicted, only_true, voxels - both - only_predicted - only_true)
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
+    def __add__(self, other: VoxelCounts) -> VoxelCounts:
+        return VoxelCounts(
             self.true_positives + other.true_positives,
             self.false_positives + other.false_positives,
             self.false_negatives + other.false_negatives,
@@ -185,11 +185,11 @@ class ScoreHistogram:
         """Background voxels counted."""
         return int(self.negatives.sum())
 
-    def counts(self, threshold: float) -> Counts:
+    def counts(self, threshold: float) -> VoxelCounts:
         """Return the confusion matrix of `probability >= threshold` (the threshold rounded to the prediction's own type)."""
         first = int(np.searchsorted(self.values, self.values.dtype.type(threshold)))
         hits, alarms = int(self.positives[first:].sum()), int(self.negatives[first:].sum())
-        return Counts(hits, alarms, self.positive - hits, self.negative - alarms)
+        return VoxelCounts(hits, alarms, self.positive - hits, self.negative - alarms)
 
     @property
     def auc(self) -> float | None:

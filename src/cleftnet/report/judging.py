@@ -14,7 +14,7 @@ from cleftnet.metrics.evaluation import evaluate
 from cleftnet.metrics.objects import ObjectScores
 from cleftnet.metrics.pooling import mean_defined
 from cleftnet.metrics.scores import Evaluation, MeanEvaluation, mean_evaluation
-from cleftnet.metrics.voxels import Counts, ScoreHistogram
+from cleftnet.metrics.voxels import VoxelCounts, ScoreHistogram
 from cleftnet.report.contents import Entry, Scene
 
 
@@ -31,7 +31,7 @@ class Verdict:
         cremi_at: CREMI score in nm at each threshold of a grid; None where undefined.
     """
 
-    counts: Counts
+    counts: VoxelCounts
     histogram: ScoreHistogram
     objects: ObjectScores | None
     scenes: tuple[Evaluation, ...]

@@ -17,7 +17,7 @@ from cleftnet.metrics.distances import cremi_score
 from cleftnet.metrics.objects import Instances
 from cleftnet.metrics.pairing import Pairing, shared_voxels
 from cleftnet.metrics.predictions import Kind
-from cleftnet.metrics.voxels import Counts
+from cleftnet.metrics.voxels import VoxelCounts
 from cleftnet.synapses.scoring import SynapseScore, fit_score
 from cleftnet.synapses.segmentation import Mask, Rules, Segmenter, as_stored, components
 from cleftnet.volumes import Volume, is_cleft, is_labelled
@@ -184,4 +184,4 @@ class Level:
         predicted = np.concatenate([[False], kept])[self.labels]
         held = self.held
         found = cremi_score(predicted, held.true, held.voxel_size_nm, held.valid)
-        return Counts.of(predicted, held.true, held.valid).f1, found.score
+        return VoxelCounts.of(predicted, held.true, held.valid).f1, found.score

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from cleftnet.metrics.objects import Instances
 from cleftnet.metrics.pairing import score_clefts
-from cleftnet.metrics.predictions import Kind
+from cleftnet.metrics.predictions import PredictionKind
 from cleftnet.prediction import DISTANCE, PROBABILITY
 from cleftnet.synapses import Rules
 from cleftnet.synapses.segmentation import Segmenter, components
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{len(true)} true clefts; predicted ones of {given.min_size:g} nm³ and more")
     print(f"{'threshold':>9s} {'':32s}{'predicted':>10s}{'matched':>8s}{'F1':>7s}{'splits':>7s}{'merges':>7s}")
     for threshold in given.thresholds:
-        segmenter = Segmenter.of(Rules(), Kind.PROBABILITY, threshold, met.voxel_size_nm)
+        segmenter = Segmenter.of(Rules(), PredictionKind.PROBABILITY, threshold, met.voxel_size_nm)
         mask = segmenter.mask(probability[met.prediction_box])
         for name, found in ways(heights, mask):
             voxels = np.bincount(found.ravel())

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cleftnet.errors import InputError
-from cleftnet.metrics.predictions import Kind, choose_threshold, kind_of, predicted_mask
+from cleftnet.metrics.predictions import PredictionKind, choose_threshold, kind_of, predicted_mask
 from cleftnet.volumes.volume import INVALID, Volume
 
 
@@ -47,19 +47,19 @@ def test_a_kind_that_does_not_fit_is_refused(dtype, kind, message):
     [(None, None, 0.5), (0.7, None, 0.7), (0.7, 0.2, 0.2), (0.7, 0.0, 0.0), (0.0, None, 0.0)],
 )
 def test_the_threshold_is_the_given_one_else_the_stored_one_else_one_half(stored, given, chosen):
-    assert choose_threshold(volume("uint8", stored), Kind.PROBABILITY, given) == chosen
+    assert choose_threshold(volume("uint8", stored), PredictionKind.PROBABILITY, given) == chosen
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, 128.0, float("nan")])
 def test_a_threshold_that_is_no_probability_is_refused(threshold):
     with pytest.raises(InputError, match="expected 0 to 1"):
-        choose_threshold(volume("uint8"), Kind.PROBABILITY, threshold)
+        choose_threshold(volume("uint8"), PredictionKind.PROBABILITY, threshold)
 
 
 def test_masks_and_labels_take_no_threshold():
-    assert choose_threshold(volume("bool", 0.7), Kind.MASK) is None
+    assert choose_threshold(volume("bool", 0.7), PredictionKind.MASK) is None
     with pytest.raises(InputError, match="takes no threshold"):
-        choose_threshold(volume("uint64"), Kind.LABELS, 0.5)
+        choose_threshold(volume("uint64"), PredictionKind.LABELS, 0.5)
 
 
 @pytest.mark.parametrize(

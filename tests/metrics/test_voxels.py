@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_recall_curve, precision_score, recall_score, roc_auc_score
 
 from cleftnet.errors import InputError
-from cleftnet.metrics.voxels import VoxelCounts, ScoreHistogram
+from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
 
 FLOATS = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 0.9, 1.0]) | st.floats(0, 1, width=32)
 

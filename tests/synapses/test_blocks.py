@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cleftnet.blockwise import BlockGrid
-from cleftnet.metrics.predictions import Kind
+from cleftnet.metrics.predictions import PredictionKind
 from cleftnet.synapses.blocks import Labelling, Measuring, Painting
 from cleftnet.synapses.merging import merge
 from cleftnet.synapses.parts import Parts
@@ -37,9 +37,11 @@ class Target:
 
 def in_blocks(values, block, *, threshold=0.5, gap=0, hole_vox=(0, 0), min_voxels=0.0, seed=0.0):
     """Return ids and table of a prediction found in blocks of any size."""
-    kind = Kind.MASK if values.dtype == bool else Kind.PROBABILITY
+    kind = PredictionKind.MASK if values.dtype == bool else PredictionKind.PROBABILITY
     volume = Volume(values, SIZE_NM)
-    labelling = Labelling(volume, Segmenter(kind, threshold if kind is Kind.PROBABILITY else None, gap, hole_vox))
+    labelling = Labelling(
+        volume, Segmenter(kind, threshold if kind is PredictionKind.PROBABILITY else None, gap, hole_vox)
+    )
     grid = BlockGrid(volume.box, block, reads=labelling.reads)
     target = Target(values.shape)
     with tempfile.TemporaryDirectory() as name:

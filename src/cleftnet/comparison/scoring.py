@@ -16,7 +16,7 @@ from cleftnet.metrics.pooling import mean_defined, pool
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD, predicted_mask
 from cleftnet.metrics.scores import Evaluation
 from cleftnet.metrics.territories import Territory, territories
-from cleftnet.metrics.voxels import VoxelCounts, ScoreHistogram
+from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
 from cleftnet.synapses import Rules, find_synapses, tune
 from cleftnet.synapses.levels import Point
 from cleftnet.training.validation import Region

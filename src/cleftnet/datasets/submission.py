@@ -14,7 +14,7 @@ from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.metrics.objects import CONNECTIVITY
 from cleftnet.metrics.predictions import (
-    Kind,
+    PredictionKind,
     choose_threshold,
     kind_of,
     predicted_mask,
@@ -99,9 +99,9 @@ def _ids(prediction: Volume, threshold: float | None, kind: str | None, one_id: 
     """Return the prediction as cleft ids with background 0."""
     meant = kind_of(prediction, kind)
     chosen = choose_threshold(prediction, meant, threshold)
-    if meant is Kind.LABELS and not one_id:
+    if meant is PredictionKind.LABELS and not one_id:
         return prediction
-    if meant is Kind.PROBABILITY:
+    if meant is PredictionKind.PROBABILITY:
         _require_probabilities(prediction, said=kind is not None)
     mask = replace(prediction, store=_Predicted(prediction, chosen, meant), threshold=None)
     return mask if one_id else _components(mask)
@@ -126,7 +126,7 @@ class _Predicted:
 
     prediction: Volume
     threshold: float | None
-    kind: Kind
+    kind: PredictionKind
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,9 +138,9 @@ class _Predicted:
 
     def __getitem__(self, index: tuple[slice, slice, slice]) -> npt.NDArray[np.uint8]:
         values = np.asarray(self.prediction.store[index])
-        if self.kind is Kind.LABELS:
+        if self.kind is PredictionKind.LABELS:
             require_labelled(self.prediction, values, np.ones(values.shape, np.bool_))
-        mask = values != 0 if self.kind is Kind.MASK else predicted_mask(values, self.threshold)
+        mask = values != 0 if self.kind is PredictionKind.MASK else predicted_mask(values, self.threshold)
         return mask.view(np.uint8)
 
 

@@ -14,7 +14,7 @@ from cleftnet.metrics.halo import Blocks, score_block, whole
 from cleftnet.metrics.objects import Instances, ObjectScores
 from cleftnet.metrics.pairing import score_clefts
 from cleftnet.metrics.predictions import (
-    Kind,
+    PredictionKind,
     choose_threshold,
     kind_of,
     predicted_mask,
@@ -22,7 +22,7 @@ from cleftnet.metrics.predictions import (
     require_probability,
 )
 from cleftnet.metrics.scores import Evaluation, MaskScores, Sweep
-from cleftnet.metrics.voxels import VoxelCounts, Mask, ScoreHistogram
+from cleftnet.metrics.voxels import Mask, ScoreHistogram, VoxelCounts
 from cleftnet.volumes.address import Address
 from cleftnet.volumes.alignment import Placement, place
 from cleftnet.volumes.opening import LABELS, PREDICTION, open_volume
@@ -109,7 +109,7 @@ class _Pair:
 
     prediction: Volume
     truth: Volume
-    kind: Kind
+    kind: PredictionKind
     kind_is_given: bool
     threshold: float | None
     place: Placement
@@ -134,7 +134,7 @@ class _Pair:
         return cls(predicted, true, meant, kind is not None, chosen, place(predicted, true, roi))
 
     def predicted(self, values: Array) -> Mask:
-        return values != 0 if self.kind is Kind.MASK else predicted_mask(values, self.threshold)
+        return values != 0 if self.kind is PredictionKind.MASK else predicted_mask(values, self.threshold)
 
     def read(self, box: Box) -> _Read:
         """Read a part of the region, the truth slab by slab, since its ids take eight times the room of its masks."""
@@ -150,7 +150,7 @@ class _Pair:
             corner = zip(np.nonzero(cleft), inside.start, strict=True)
             index.append(np.ravel_multi_index([axis + first for axis, first in corner], box.shape))
             ids.append(labels[cleft].astype(np.uint64))
-        if self.kind is Kind.LABELS:
+        if self.kind is PredictionKind.LABELS:
             require_labelled(self.prediction, values, valid)
         order = np.argsort(places := np.concatenate(index), kind="stable")  # slabs may be parts of slices
         return _Read(values, true, valid, Instances(places[order], np.concatenate(ids)[order]))
@@ -167,9 +167,9 @@ class _Read:
 
     def score_clefts(self, pair: _Pair, predicted: Mask, match_nm: float | None) -> ObjectScores:
         """Match whole clefts, the predicted ones by their ids or by the components of the mask, and count them."""
-        by_id = pair.kind is Kind.LABELS
+        by_id = pair.kind is PredictionKind.LABELS
         ours = Instances.of_labels(self.values, self.valid) if by_id else Instances.of_mask(predicted, self.valid)
-        ranked_by = self.values if pair.kind is Kind.PROBABILITY else None
+        ranked_by = self.values if pair.kind is PredictionKind.PROBABILITY else None
         theirs = self.true_clefts.or_components(self.true)
         return score_clefts(ours, theirs, self.values.shape, pair.place.voxel_size_nm, match_nm, ranked_by)
 
@@ -294,7 +294,11 @@ def _warnings(scores: MaskScores, pair: _Pair) -> tuple[str, ...]:
     warnings = list(pair.place.notes)
     counts, distances = scores.counts, scores.distances
     if counts.voxels and counts.predicted == counts.voxels:
-        cause = "the background was probably written as 0" if pair.kind is Kind.LABELS else "is the threshold too low?"
+        cause = (
+            "the background was probably written as 0"
+            if pair.kind is PredictionKind.LABELS
+            else "is the threshold too low?"
+        )
         warnings.append(f"every scored voxel is predicted as cleft; {cause}")
     beyond = distances.of_predicted.lower_bounds + distances.of_true.lower_bounds
     if beyond:

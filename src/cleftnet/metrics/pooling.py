@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from cleftnet.metrics.distances import CremiScore
-from cleftnet.metrics.voxels import VoxelCounts, ScoreHistogram
+from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
 
 
 class PooledScores(BaseModel):

@@ -13,7 +13,7 @@ from cleftnet.volumes.volume import Array, Volume, is_cleft, is_labelled
 DEFAULT_THRESHOLD = 0.5  # sane, since probabilities leave the network corrected for its class weights (SPEC §3)
 
 
-class Kind(StrEnum):
+class PredictionKind(StrEnum):
     """What one voxel of a prediction says."""
 
     PROBABILITY = "probability"  # of being cleft: uint8 0 to 255, or float 0 to 1
@@ -21,7 +21,7 @@ class Kind(StrEnum):
     LABELS = "labels"  # the id of its cleft, background 0
 
 
-def kind_of(prediction: Volume, kind: str | None = None) -> Kind:
+def kind_of(prediction: Volume, kind: str | None = None) -> PredictionKind:
     """Tell what a prediction holds from its type: uint8 and floats are probabilities, bool a mask, other integers ids.
 
     Args:
@@ -33,33 +33,33 @@ def kind_of(prediction: Volume, kind: str | None = None) -> Kind:
 
     Example:
         >>> kind_of(Volume(np.zeros((1, 1, 1), np.uint32)))
-        <Kind.LABELS: 'labels'>
+        <PredictionKind.LABELS: 'labels'>
     """
     dtype = prediction.dtype
     if kind is None:
         if dtype == np.uint8 or dtype.kind == "f":
-            return Kind.PROBABILITY
-        return Kind.MASK if dtype.kind == "b" else Kind.LABELS
-    if kind not in list(Kind):
-        raise InputError(f"'{kind}' is no kind of prediction; {nearest(kind, list(Kind))}")
-    if kind == Kind.PROBABILITY and dtype != np.uint8 and dtype.kind != "f":
+            return PredictionKind.PROBABILITY
+        return PredictionKind.MASK if dtype.kind == "b" else PredictionKind.LABELS
+    if kind not in list(PredictionKind):
+        raise InputError(f"'{kind}' is no kind of prediction; {nearest(kind, list(PredictionKind))}")
+    if kind == PredictionKind.PROBABILITY and dtype != np.uint8 and dtype.kind != "f":
         raise InputError(f"{prediction.address} holds {dtype}; a probability is uint8 (0 to 255) or float (0 to 1)")
-    if kind == Kind.LABELS and dtype.kind not in "iu":
+    if kind == PredictionKind.LABELS and dtype.kind not in "iu":
         raise InputError(f"{prediction.address} holds {dtype}; cleft ids are integers")
-    return Kind(kind)
+    return PredictionKind(kind)
 
 
-def choose_threshold(prediction: Volume, kind: Kind, threshold: float | None = None) -> float | None:
+def choose_threshold(prediction: Volume, kind: PredictionKind, threshold: float | None = None) -> float | None:
     """Return the threshold asked for, else the one stored with the prediction, else 0.5; None for masks and labels.
 
     Raises:
         InputError: when it lies outside 0 to 1, or is given for a mask or labels.
 
     Example:
-        >>> choose_threshold(Volume(np.zeros((1, 1, 1), np.uint8), threshold=0.7), Kind.PROBABILITY)
+        >>> choose_threshold(Volume(np.zeros((1, 1, 1), np.uint8), threshold=0.7), PredictionKind.PROBABILITY)
         0.7
     """
-    if kind is not Kind.PROBABILITY:
+    if kind is not PredictionKind.PROBABILITY:
         if threshold is not None:
             raise InputError(f"{prediction.address} is a {kind.value} volume, which takes no threshold; leave it out")
         return None

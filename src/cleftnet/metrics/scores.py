@@ -12,7 +12,7 @@ from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.distances import CremiScore
 from cleftnet.metrics.objects import ObjectScores
 from cleftnet.metrics.pooling import mean_defined
-from cleftnet.metrics.voxels import VoxelCounts, ScoreHistogram
+from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
 
 SCORES = (
     "cremi_score",

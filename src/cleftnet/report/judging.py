@@ -14,7 +14,7 @@ from cleftnet.metrics.evaluation import evaluate
 from cleftnet.metrics.objects import ObjectScores
 from cleftnet.metrics.pooling import mean_defined
 from cleftnet.metrics.scores import Evaluation, MeanEvaluation, mean_evaluation
-from cleftnet.metrics.voxels import VoxelCounts, ScoreHistogram
+from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
 from cleftnet.report.contents import Entry, Scene
 
 

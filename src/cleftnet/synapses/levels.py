@@ -16,7 +16,7 @@ from cleftnet.metrics.breakdown import ScoreCurve
 from cleftnet.metrics.distances import cremi_score
 from cleftnet.metrics.objects import Instances
 from cleftnet.metrics.pairing import Pairing, shared_voxels
-from cleftnet.metrics.predictions import Kind
+from cleftnet.metrics.predictions import PredictionKind
 from cleftnet.metrics.voxels import VoxelCounts
 from cleftnet.synapses.scoring import SynapseScore, fit_score
 from cleftnet.synapses.segmentation import Mask, Rules, Segmenter, as_stored, components
@@ -120,7 +120,7 @@ class Level:
     def of(cls, held: Held, rules: Rules, threshold: float) -> Level:
         """Find the components at a threshold by rules, whose own threshold is not used."""
         labels, number = components(
-            Segmenter.of(rules, Kind.PROBABILITY, threshold, held.voxel_size_nm).mask(held.values)
+            Segmenter.of(rules, PredictionKind.PROBABILITY, threshold, held.voxel_size_nm).mask(held.values)
         )
         inside = np.flatnonzero(labels)
         ids = labels.ravel()[inside]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX, IntZYX
 from cleftnet.metrics.objects import CONNECTIVITY
-from cleftnet.metrics.predictions import Kind, predicted_mask
+from cleftnet.metrics.predictions import PredictionKind, predicted_mask
 from cleftnet.synapses.scoring import SynapseScore
 from cleftnet.volumes.volume import Array
 
@@ -78,13 +78,13 @@ class Segmenter:
         hole_vox: The widest hole that is filled, along y and x.
     """
 
-    kind: Kind
+    kind: PredictionKind
     threshold: float | None
     gap: int
     hole_vox: tuple[int, int]
 
     @classmethod
-    def of(cls, rules: Rules, kind: Kind, threshold: float | None, voxel_size_nm: FloatZYX) -> Segmenter:
+    def of(cls, rules: Rules, kind: PredictionKind, threshold: float | None, voxel_size_nm: FloatZYX) -> Segmenter:
         """Turn nm into voxels."""
         y, x = (int(rules.hole_nm / side) for side in voxel_size_nm[1:])
         return cls(kind, threshold, rules.gap, (y, x))
@@ -100,7 +100,7 @@ class Segmenter:
         Args:
             values: Of the prediction, z y x.
         """
-        found = values != 0 if self.kind is Kind.MASK else predicted_mask(values, self.threshold)
+        found = values != 0 if self.kind is PredictionKind.MASK else predicted_mask(values, self.threshold)
         return fill_holes(bridge_gaps(found, self.gap), self.hole_vox)
 
 

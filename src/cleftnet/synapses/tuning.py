@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
-from cleftnet.metrics.predictions import Kind, choose_threshold, kind_of
+from cleftnet.metrics.predictions import PredictionKind, choose_threshold, kind_of
 from cleftnet.progress import track
 from cleftnet.synapses.levels import Held, Level, Point
 from cleftnet.synapses.segmentation import Rules
@@ -101,9 +101,9 @@ def tune(
     """
     volume = prediction if isinstance(prediction, Volume) else open_volume(prediction, default=PREDICTION)
     labels = truth if isinstance(truth, Volume) else open_volume(truth, default=LABELS)
-    if kind_of(volume, rules.kind) is not Kind.PROBABILITY:
+    if kind_of(volume, rules.kind) is not PredictionKind.PROBABILITY:
         raise InputError(f"{volume.address} holds {volume.dtype}; only a probability has a threshold to tune")
-    tried = {*thresholds, choose_threshold(volume, Kind.PROBABILITY) or 0.0}
+    tried = {*thresholds, choose_threshold(volume, PredictionKind.PROBABILITY) or 0.0}
     tried = {threshold for threshold in tried if threshold <= (rules.seed_threshold or 1.0)}
     held = Held.of(volume, labels)
     points, best = [], None

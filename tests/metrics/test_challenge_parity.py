@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
 from cleftnet.metrics.evaluation import Scoring, evaluate
-from cleftnet.metrics.halo import Blocks
+from cleftnet.metrics.halo import HaloSettings
 from cleftnet.volumes.cremi import from_cremi
 from cleftnet.volumes.volume import Volume
 
@@ -77,7 +77,7 @@ def test_every_number_equals_the_challenges(drawn):
 def test_every_number_equals_the_challenges_block_by_block(drawn):
     assume(scored(drawn))
     predicted, true, size_nm = drawn
-    blocks = Blocks((3, 4, 4), halo_nm=1500)
+    blocks = HaloSettings(shape=(3, 4, 4), halo_nm=1500)
     result = evaluate(
         Volume(from_cremi(predicted), size_nm), Volume(from_cremi(true), size_nm), scoring=Scoring(blocks=blocks)
     )

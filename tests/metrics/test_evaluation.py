@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.metrics.evaluation import SWEEP_GRID, Scoring, evaluate
-from cleftnet.metrics.halo import Blocks
+from cleftnet.metrics.halo import HaloSettings
 from cleftnet.metrics.scores import OBJECT_SCORES, mean_evaluation
 from cleftnet.volumes.opening import LABELS, open_volume
 from cleftnet.volumes.slabs import slabs
@@ -300,7 +300,9 @@ def test_blocks_with_a_halo_that_covers_give_the_same_scores_as_the_whole(seed, 
     if as_float:
         prediction = Volume((predicted / 255).astype(np.float32), SIZE_NM)
     whole = evaluate(prediction, truth, sweep=True).to_json()
-    parts = evaluate(prediction, truth, sweep=True, scoring=Scoring(blocks=Blocks((3, 6, 4), halo_nm=400))).to_json()
+    parts = evaluate(
+        prediction, truth, sweep=True, scoring=Scoring(blocks=HaloSettings(shape=(3, 6, 4), halo_nm=400))
+    ).to_json()
     assert parts.pop("objects") is None
     assert parts["undefined"].pop("objects").startswith("scored block by block")
     whole.pop("objects")
@@ -312,7 +314,9 @@ def test_blocks_with_a_halo_too_small_say_that_their_scores_are_lower_bounds():
     predicted, true = np.zeros((20, 1, 1), np.uint8), np.zeros((20, 1, 1), np.uint64)
     predicted[0], true[19] = 200, 7
     result = evaluate(
-        Volume(predicted, SIZE_NM), Volume(true, SIZE_NM), scoring=Scoring(blocks=Blocks((2, 1, 1), halo_nm=240))
+        Volume(predicted, SIZE_NM),
+        Volume(true, SIZE_NM),
+        scoring=Scoring(blocks=HaloSettings(shape=(2, 1, 1), halo_nm=240)),
     )
     assert (result.exact, result.scores.distances.fp_far) == (False, 1)
     assert result.warnings == (
@@ -331,7 +335,7 @@ def test_a_region_too_large_for_one_piece_is_cut_by_itself(monkeypatch):
 def test_blocks_know_that_a_mask_is_empty_everywhere():
     predicted = np.zeros((20, 1, 1), np.uint8)
     predicted[0] = 200
-    blocks = Blocks((2, 1, 1), halo_nm=240)
+    blocks = HaloSettings(shape=(2, 1, 1), halo_nm=240)
     result = evaluate(
         Volume(predicted, SIZE_NM), Volume(np.zeros((20, 1, 1), np.uint64), SIZE_NM), scoring=Scoring(blocks=blocks)
     )
@@ -417,7 +421,7 @@ def test_the_mean_of_objects_keeps_the_reason_it_is_missing():
 
 
 def test_clefts_that_were_not_matched_have_no_mean():
-    blocks = evaluate(probability(200, 0), labels(7, 0), scoring=Scoring(blocks=Blocks(shape=(1, 1, 1))))
+    blocks = evaluate(probability(200, 0), labels(7, 0), scoring=Scoring(blocks=HaloSettings(shape=(1, 1, 1))))
     mean = mean_evaluation([blocks])
     assert mean.to_json()["objects"] is None
     assert mean.rows()[-1][:2] == ("objects", "-")

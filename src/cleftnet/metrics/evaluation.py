@@ -10,7 +10,7 @@ import numpy as np
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX
 from cleftnet.metrics.distances import CremiScore
-from cleftnet.metrics.halo import Blocks, score_block, whole
+from cleftnet.metrics.halo import HaloSettings, score_block, whole
 from cleftnet.metrics.objects import Instances, ObjectScores
 from cleftnet.metrics.pairing import score_clefts
 from cleftnet.metrics.predictions import (
@@ -40,14 +40,14 @@ class Scoring:
     Attributes:
         match_nm: Whole clefts are matched where their centroids lie at most so far apart; None matches those that share voxels.
         blocks: How to cut the region; None scores up to 2^29 voxels in one piece, where every distance is exact, and cuts
-            larger ones by the defaults of `Blocks`. Clefts are matched in one piece only.
+            larger ones by the defaults of `HaloSettings`. Clefts are matched in one piece only.
 
     Raises:
         InputError: when the distance is negative.
     """
 
     match_nm: float | None = None
-    blocks: Blocks | None = None
+    blocks: HaloSettings | None = None
 
     def __post_init__(self) -> None:
         if self.match_nm is not None and not self.match_nm >= 0:
@@ -96,7 +96,7 @@ def evaluate(
     if sweep and pair.threshold is None:
         raise InputError(f"{pair.prediction.address} is a {pair.kind.value} volume; only probabilities can be swept")
     box, voxel_size_nm = Box.of(pair.place.truth_box.shape), pair.place.voxel_size_nm
-    blocks = scoring.blocks or (Blocks() if box.voxels > WHOLE_VOX else None)
+    blocks = scoring.blocks or (HaloSettings() if box.voxels > WHOLE_VOX else None)
     tally = _Tally(box, voxel_size_nm, SWEEP_GRID if sweep else (), scoring.match_nm)
     for block in whole(box) if blocks is None else blocks.cover(box, voxel_size_nm):
         tally.add(block, pair)

@@ -9,44 +9,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
+from pydantic import Field, PositiveInt
 
-from cleftnet.errors import InputError
-from cleftnet.geometry import Block, Box, FloatZYX, IntZYX, tile
+from cleftnet.geometry import Block, Box, FloatZYX, tile
 from cleftnet.metrics.distances import FAR_NM, CremiScore, Distances, nearest_distances
 from cleftnet.metrics.voxels import Floats, Mask
+from cleftnet.settings import Settings
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """How to cut a volume that is larger than memory; scoring takes about 12 bytes for each voxel of a block and its halo.
+class HaloSettings(Settings):
+    """Blocks that a volume larger than memory is scored in; about 12 bytes for each voxel of a block and its halo.
 
-    Args:
+    Attributes:
         shape: What one block scores, voxels z y x.
-        halo_nm: How far it sees beyond that, on every side; more than 200 nm.
-
-    Raises:
-        InputError: when the halo is not wider than 200 nm or a side is not positive.
+        halo_nm: How far a block reads beyond that, on every side; more than 200 nm, which far voxels are counted by.
     """
 
-    shape: IntZYX = (128, 1024, 1024)
-    halo_nm: float = 1000.0
-
-    def __post_init__(self) -> None:
-        if not self.halo_nm > FAR_NM:
-            raise InputError(
-                f"halo of {self.halo_nm:g} nm; expected more than {FAR_NM:g} nm, which far voxels are counted by"
-            )
-        if min(self.shape) < 1:
-            raise InputError(f"block {'×'.join(map(str, self.shape))} (z×y×x voxels); every side must be positive")
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (128, 1024, 1024)
+    halo_nm: float = Field(1000.0, gt=FAR_NM)
 
     def cover(self, box: Box, voxel_size_nm: FloatZYX) -> Iterator[Block]:
         """Cover a box with blocks that each score their own part and read the halo around it.
 
         Example:
-            >>> [str(block.read) for block in Blocks((2, 9, 9), halo_nm=201).cover(Box.of((6, 9, 9)), (100, 50, 50))]
+            >>> [str(block.read) for block in HaloSettings(shape=(2, 9, 9), halo_nm=201).cover(Box.of((6, 9, 9)), (100, 50, 50))]
             ['0:5,0:9,0:9', '0:6,0:9,0:9', '1:6,0:9,0:9']
         """
         d, h, w = (min(side, length) for side, length in zip(self.shape, box.shape, strict=True))

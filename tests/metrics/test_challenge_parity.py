@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from cleftnet.metrics.evaluation import Scoring, evaluate
+from cleftnet.metrics.evaluation import ScoringSettings, evaluate
 from cleftnet.metrics.halo import HaloSettings
 from cleftnet.volumes.cremi import from_cremi
 from cleftnet.volumes.volume import Volume
@@ -79,7 +79,9 @@ def test_every_number_equals_the_challenges_block_by_block(drawn):
     predicted, true, size_nm = drawn
     blocks = HaloSettings(shape=(3, 4, 4), halo_nm=1500)
     result = evaluate(
-        Volume(from_cremi(predicted), size_nm), Volume(from_cremi(true), size_nm), scoring=Scoring(blocks=blocks)
+        Volume(from_cremi(predicted), size_nm),
+        Volume(from_cremi(true), size_nm),
+        settings=ScoringSettings(blocks=blocks),
     )
     assert result.exact
     assert_equal_scores(result, predicted, true, size_nm)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
-from cleftnet.metrics.evaluation import SWEEP_GRID, Scoring, evaluate
+from cleftnet.metrics.evaluation import SWEEP_GRID, ScoringSettings, evaluate
 from cleftnet.metrics.halo import HaloSettings
 from cleftnet.metrics.scores import OBJECT_SCORES, mean_evaluation
 from cleftnet.volumes.opening import LABELS, open_volume
@@ -284,10 +284,10 @@ def test_clefts_can_match_by_the_distance_of_their_centroids():
     """Truth at pixels 0 and 1, centroid 2 nm; prediction at 3, 12 nm: 10 nm apart, and no voxel shared."""
     prediction, truth = probability(0, 0, 0, 200), labels(7, 7, 0, 0)
     assert evaluate(prediction, truth).objects.matched == 0
-    assert evaluate(prediction, truth, scoring=Scoring(match_nm=10)).objects.matched == 1
-    assert evaluate(prediction, truth, scoring=Scoring(match_nm=9.9)).objects.matched == 0
-    with pytest.raises(InputError, match="-1 nm"):
-        Scoring(match_nm=-1)
+    assert evaluate(prediction, truth, settings=ScoringSettings(match_nm=10)).objects.matched == 1
+    assert evaluate(prediction, truth, settings=ScoringSettings(match_nm=9.9)).objects.matched == 0
+    with pytest.raises(InputError, match=r"match_nm: .*given: -1"):
+        ScoringSettings(match_nm=-1)
 
 
 @settings(max_examples=12, deadline=None)
@@ -301,7 +301,7 @@ def test_blocks_with_a_halo_that_covers_give_the_same_scores_as_the_whole(seed, 
         prediction = Volume((predicted / 255).astype(np.float32), SIZE_NM)
     whole = evaluate(prediction, truth, sweep=True).to_json()
     parts = evaluate(
-        prediction, truth, sweep=True, scoring=Scoring(blocks=HaloSettings(shape=(3, 6, 4), halo_nm=400))
+        prediction, truth, sweep=True, settings=ScoringSettings(blocks=HaloSettings(shape=(3, 6, 4), halo_nm=400))
     ).to_json()
     assert parts.pop("objects") is None
     assert parts["undefined"].pop("objects").startswith("scored block by block")
@@ -316,7 +316,7 @@ def test_blocks_with_a_halo_too_small_say_that_their_scores_are_lower_bounds():
     result = evaluate(
         Volume(predicted, SIZE_NM),
         Volume(true, SIZE_NM),
-        scoring=Scoring(blocks=HaloSettings(shape=(2, 1, 1), halo_nm=240)),
+        settings=ScoringSettings(blocks=HaloSettings(shape=(2, 1, 1), halo_nm=240)),
     )
     assert (result.exact, result.scores.distances.fp_far) == (False, 1)
     assert result.warnings == (
@@ -337,7 +337,9 @@ def test_blocks_know_that_a_mask_is_empty_everywhere():
     predicted[0] = 200
     blocks = HaloSettings(shape=(2, 1, 1), halo_nm=240)
     result = evaluate(
-        Volume(predicted, SIZE_NM), Volume(np.zeros((20, 1, 1), np.uint64), SIZE_NM), scoring=Scoring(blocks=blocks)
+        Volume(predicted, SIZE_NM),
+        Volume(np.zeros((20, 1, 1), np.uint64), SIZE_NM),
+        settings=ScoringSettings(blocks=blocks),
     )
     assert (result.cremi_score, result.to_json()["adgt"], result.exact) == (None, None, True)
     assert result.sections[0].distances.adgt is None
@@ -421,7 +423,7 @@ def test_the_mean_of_objects_keeps_the_reason_it_is_missing():
 
 
 def test_clefts_that_were_not_matched_have_no_mean():
-    blocks = evaluate(probability(200, 0), labels(7, 0), scoring=Scoring(blocks=HaloSettings(shape=(1, 1, 1))))
+    blocks = evaluate(probability(200, 0), labels(7, 0), settings=ScoringSettings(blocks=HaloSettings(shape=(1, 1, 1))))
     mean = mean_evaluation([blocks])
     assert mean.to_json()["objects"] is None
     assert mean.rows()[-1][:2] == ("objects", "-")

@@ -73,7 +73,7 @@ def test_the_whole_as_one_block_has_only_exact_distances():
 
 
 def test_a_halo_that_cannot_tell_far_voxels_is_refused():
-    with pytest.raises(InputError, match="halo_nm: .* greater than 200 .given: 200"):
+    with pytest.raises(InputError, match=r"halo_nm: .* greater than 200 .given: 200"):
         HaloSettings(halo_nm=200)
 
 

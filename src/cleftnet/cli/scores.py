@@ -40,15 +40,15 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score predictions: CREMI score, F1, AUC, and whole clefts; of several pairs the mean too, as the challenge does."""
-    from cleftnet.metrics.evaluation import Scoring, evaluate
+    from cleftnet.metrics.evaluation import ScoringSettings, evaluate
     from cleftnet.metrics.scores import mean_evaluation
 
     names = list(zip(pairs[::2], pairs[1::2], strict=False))
     if len(pairs) % 2:
         raise InputError(f"{len(pairs)} addresses are no pairs; give each prediction its truth: PREDICTION TRUTH...")
     box = region(roi)
-    scoring = Scoring(match_nm)
-    found = [evaluate(p, t, threshold=threshold, roi=box, kind=kind, sweep=sweep, scoring=scoring) for p, t in names]
+    settings = ScoringSettings(match_nm=match_nm)
+    found = [evaluate(p, t, threshold=threshold, roi=box, kind=kind, sweep=sweep, settings=settings) for p, t in names]
     if as_json:
         values = found[0].to_json() if len(found) == 1 else mean_evaluation(found).to_json()
         for entry, (prediction, truth) in zip(values.get("volumes", []), names, strict=False):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from pydantic import Field
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX
@@ -23,6 +24,7 @@ from cleftnet.metrics.predictions import (
 )
 from cleftnet.metrics.scores import Evaluation, MaskScores, Sweep
 from cleftnet.metrics.voxels import Mask, ScoreHistogram, VoxelCounts
+from cleftnet.settings import Settings
 from cleftnet.volumes.address import Address
 from cleftnet.volumes.alignment import Placement, place
 from cleftnet.volumes.opening import LABELS, PREDICTION, open_volume
@@ -33,25 +35,18 @@ SWEEP_GRID = tuple(step / 20 for step in range(1, 20))  # 0.05 to 0.95; F1 is kn
 WHOLE_VOX = 2**29  # regions up to this many voxels are scored in one piece, in about 6 GB
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """How scores are taken.
+class ScoringSettings(Settings):
+    """What makes two clefts a pair, and in which pieces a region is scored.
 
     Attributes:
-        match_nm: Whole clefts are matched where their centroids lie at most so far apart; None matches those that share voxels.
-        blocks: How to cut the region; None scores up to 2^29 voxels in one piece, where every distance is exact, and cuts
-            larger ones by the defaults of `HaloSettings`. Clefts are matched in one piece only.
-
-    Raises:
-        InputError: when the distance is negative.
+        match_nm: Clefts match whose centroids lie at most so far apart; None matches clefts that share voxels.
+        blocks: Blocks that the region is scored in, one after the other. None scores up to 2^29 voxels in one piece, where
+            every distance is exact, and larger regions in blocks of the default `HaloSettings`. Clefts are matched in one
+            piece only.
     """
 
-    match_nm: float | None = None
+    match_nm: float | None = Field(None, ge=0)
     blocks: HaloSettings | None = None
-
-    def __post_init__(self) -> None:
-        if self.match_nm is not None and not self.match_nm >= 0:
-            raise InputError(f"matching distance {self.match_nm:g} nm must be 0 or more, such as 200")
 
 
 def evaluate(
@@ -62,7 +57,7 @@ def evaluate(
     roi: Box | None = None,
     kind: str | None = None,
     sweep: bool = False,
-    scoring: Scoring = Scoring(),
+    settings: ScoringSettings = ScoringSettings(),  # noqa: B008 - it is frozen
 ) -> Evaluation:
     """Score a prediction against its truth: CREMI score, F1, AUC, and whole clefts (SPEC §6).
 
@@ -78,7 +73,7 @@ def evaluate(
         roi: What to score, in voxels of the truth; all that both cover, when None.
         kind: What the prediction holds ("probability", "mask", "labels"), where its type does not tell.
         sweep: Whether to score a grid of thresholds as well, and name the best.
-        scoring: What makes two clefts a pair, and in which pieces the region is scored.
+        settings: What makes two clefts a pair, and in which pieces the region is scored.
 
     Raises:
         InputError: when the volumes do not fit each other, the prediction's values are not what its type says, or the truth is
@@ -96,8 +91,8 @@ def evaluate(
     if sweep and pair.threshold is None:
         raise InputError(f"{pair.prediction.address} is a {pair.kind.value} volume; only probabilities can be swept")
     box, voxel_size_nm = Box.of(pair.place.truth_box.shape), pair.place.voxel_size_nm
-    blocks = scoring.blocks or (HaloSettings() if box.voxels > WHOLE_VOX else None)
-    tally = _Tally(box, voxel_size_nm, SWEEP_GRID if sweep else (), scoring.match_nm)
+    blocks = settings.blocks or (HaloSettings() if box.voxels > WHOLE_VOX else None)
+    tally = _Tally(box, voxel_size_nm, SWEEP_GRID if sweep else (), settings.match_nm)
     for block in whole(box) if blocks is None else blocks.cover(box, voxel_size_nm):
         tally.add(block, pair)
     return tally.result(pair)

@@ -34,7 +34,8 @@ class HaloSettings(Settings):
         """Cover a box with blocks that each score their own part and read the halo around it.
 
         Example:
-            >>> [str(block.read) for block in HaloSettings(shape=(2, 9, 9), halo_nm=201).cover(Box.of((6, 9, 9)), (100, 50, 50))]
+            >>> blocks = HaloSettings(shape=(2, 9, 9), halo_nm=201)
+            >>> [str(block.read) for block in blocks.cover(Box.of((6, 9, 9)), (100, 50, 50))]
             ['0:5,0:9,0:9', '0:6,0:9,0:9', '1:6,0:9,0:9']
         """
         d, h, w = (min(side, length) for side, length in zip(self.shape, box.shape, strict=True))

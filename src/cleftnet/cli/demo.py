@@ -19,7 +19,7 @@ from cleftnet.prediction import predict
 from cleftnet.progress import note
 from cleftnet.report import report
 from cleftnet.report.reporting import PAGE
-from cleftnet.synapses import Found, find_synapses
+from cleftnet.synapses import Synapses, find_synapses
 from cleftnet.synthetic import SyntheticSettings, synthetic_volume
 from cleftnet.training.recipe import Recipe
 from cleftnet.training.runs import train
@@ -47,7 +47,7 @@ class Demo:
     directory: Path
     held_out: Box
     evaluation: Evaluation
-    synapses: Found
+    synapses: Synapses
     page: Path
 
 

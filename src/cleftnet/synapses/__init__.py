@@ -1,7 +1,7 @@
 """Synapses, not voxels: from a prediction to a list of synapses with a mask for each, whatever the size of the volume."""
 
 from cleftnet.synapses.contacts import Neurons
-from cleftnet.synapses.finding import Found, find_synapses
+from cleftnet.synapses.finding import Synapses, find_synapses
 from cleftnet.synapses.scoring import SynapseScore
 from cleftnet.synapses.segmentation import Rules
 from cleftnet.synapses.table import COLUMNS, PARTNERS, Column, SynapseTable
@@ -12,11 +12,11 @@ __all__ = [
     "COLUMNS",
     "PARTNERS",
     "Column",
-    "Found",
     "Neurons",
     "Rules",
     "SynapseScore",
     "SynapseTable",
+    "Synapses",
     "Tuning",
     "find_synapses",
     "tune",

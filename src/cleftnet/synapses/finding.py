@@ -19,7 +19,7 @@ from cleftnet.metrics.predictions import choose_threshold, kind_of
 from cleftnet.synapses.annotations import write_annotations
 from cleftnet.synapses.blocks import Labelling, Measuring, Painting
 from cleftnet.synapses.contacts import Neurons, Surroundings, Touching, partners, save_planes
-from cleftnet.synapses.merging import Synapses, merge
+from cleftnet.synapses.merging import SynapseSums, merge
 from cleftnet.synapses.segmentation import Rules, Segmenter, as_stored
 from cleftnet.synapses.table import SynapseTable, tabulate
 from cleftnet.synapses.writing import TABLE_FORMATS, check_table_format, write_table
@@ -32,7 +32,7 @@ ANNOTATIONS = "annotations"
 
 
 @dataclass(frozen=True)
-class Found:
+class Synapses:
     """The synapses of a prediction.
 
     Attributes:
@@ -74,7 +74,7 @@ def find_synapses(
     formats: Sequence[str] = (),
     division: Division = Division(),  # noqa: B008 - so is this
     overwrite: bool = False,
-) -> Found:
+) -> Synapses:
     """Find the synapses of a prediction: connected components of its mask (26 neighbours), whatever the size of the volume.
 
     A folder gets `labels.zarr` and `synapses.csv`. Ids are dense and follow the first voxels in z y x order, whatever the
@@ -128,7 +128,7 @@ def find_synapses(
                 write_annotations(table, volume, outputs.annotations, overwrite=True)
         shutil.rmtree(parts)
     labels = open_volume(outputs.labels, default=LABELS)
-    return Found(labels, table, job.threshold, str(outputs.labels), str(outputs.table))
+    return Synapses(labels, table, job.threshold, str(outputs.labels), str(outputs.table))
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class _Job:
         segmenter = Segmenter.of(rules, meant, threshold, size_nm)
         return cls(Labelling(volume, segmenter), threshold, min_voxels, seed, around, settings)
 
-    def measure(self, folder: Path, grid: BlockGrid, journal: Journal, division: Division) -> Synapses:
+    def measure(self, folder: Path, grid: BlockGrid, journal: Journal, division: Division) -> SynapseSums:
         """Measure every block and join what they found."""
         size_nm = self.labelling.prediction.voxel_size_nm
         work = Measuring(self.labelling, size_nm, self.min_voxels, self.seed, folder.absolute())

@@ -30,7 +30,7 @@ from cleftnet.synapses.parts import (
 
 
 @dataclass(frozen=True)
-class Synapses:
+class SynapseSums:
     """What the parts of every synapse add up to, in the order of the synapses' first voxels; synapse n has id n + 1.
 
     Attributes:
@@ -62,7 +62,7 @@ def path_of(folder: Path, block: Block, ending: str = "npz") -> Path:
     return folder / f"{'_'.join(map(str, block.write.start))}.{ending}"
 
 
-def merge(folder: Path, grid: BlockGrid, min_voxels: float, seed: float) -> Synapses:
+def merge(folder: Path, grid: BlockGrid, min_voxels: float, seed: float) -> SynapseSums:
     """Join the parts in a folder, choose the synapses, and leave for every block the id of each of its parts beside it.
 
     Args:
@@ -161,13 +161,13 @@ class _Total:
         passing = np.flatnonzero((count > 0) & (count >= min_voxels) & (self.maximum >= seed))
         return passing[np.argsort(self.first[passing])]
 
-    def synapses(self, chosen: Ints) -> Synapses:
+    def synapses(self, chosen: Ints) -> SynapseSums:
         """Return the sums of the chosen ones."""
         sums, count = self.sums[chosen], self.sums[chosen, COUNT]
         covariance = np.empty((len(chosen), 3, 3))
         for n, (a, b) in enumerate(PAIRS):
             covariance[:, a, b] = covariance[:, b, a] = self.spread[chosen, n] / count
-        return Synapses(
+        return SynapseSums(
             voxels=count,
             centre=sums[:, POSITION] / count[:, None],
             covariance=covariance,

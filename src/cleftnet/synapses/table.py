@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cleftnet.geometry import Box
-from cleftnet.synapses.merging import Synapses
+from cleftnet.synapses.merging import SynapseSums
 from cleftnet.synapses.parts import Floats, directions
 from cleftnet.synapses.scoring import SynapseScore
 from cleftnet.volumes import Volume
@@ -94,7 +94,7 @@ class SynapseTable:
         return tuple(column for column in (*COLUMNS, *PARTNERS) if column.name in self.columns)
 
 
-def tabulate(found: Synapses, prediction: Volume, score: SynapseScore | None = None) -> SynapseTable:
+def tabulate(found: SynapseSums, prediction: Volume, score: SynapseScore | None = None) -> SynapseTable:
     """Turn sums over voxels into the table.
 
     The normal is the direction of smallest variance in nm, every voxel taken as a solid box. The longest extent is measured

@@ -19,8 +19,8 @@ from typing import NamedTuple, cast
 
 from pydantic import ValidationError
 
-from cleftnet.comparison.recipe import SynapseSettings
-from cleftnet.comparison.scoring import Scored, score_regions
+from cleftnet.comparison.recipe import TuningSettings
+from cleftnet.comparison.scoring import RegionScores, score_regions
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.models.checkpoint import Model, ModelCard, find_model, load_model, save_model
@@ -122,17 +122,17 @@ def _recipe(card: ModelCard, source: Path) -> Recipe:
     return recipe
 
 
-def _score(model: Model, recipe: Recipe, regions: Sequence[Region], scratch: Path) -> Scored:
+def _score(model: Model, recipe: Recipe, regions: Sequence[Region], scratch: Path) -> RegionScores:
     how = Inference(overlap=recipe.training.validation_overlap)
     predictions = [
         predict(model, region.raw, scratch / f"prediction-{number}.hdf", inference=how, overwrite=True)
         for number, region in enumerate(regions)
     ]
     folders = [scratch / f"synapses-{number}" for number in range(len(regions))]
-    return score_regions(predictions, regions, SynapseSettings(), folders)
+    return score_regions(predictions, regions, TuningSettings(), folders)
 
 
-def _card(card: ModelCard, scored: Scored) -> ModelCard:
+def _card(card: ModelCard, scored: RegionScores) -> ModelCard:
     """The card with what was measured."""
     objects = {
         "object_f1": scored.objects.f1,
@@ -145,7 +145,7 @@ def _card(card: ModelCard, scored: Scored) -> ModelCard:
     return card.model_copy(update={"threshold": scored.threshold, "scores": scored.scores.model_dump() | objects})
 
 
-def _row(scored: Scored, size: int) -> dict[str, str]:
+def _row(scored: RegionScores, size: int) -> dict[str, str]:
     """One column of the table of scores."""
     scores, objects = scored.scores, scored.objects
     values = {

@@ -2,7 +2,7 @@
 
 from cleftnet.comparison.differences import Difference
 from cleftnet.comparison.recipe import Comparison
-from cleftnet.comparison.tables import Spread, grids, tabulate
+from cleftnet.comparison.tables import Spread, tabulate, text_tables
 
 ROWS = {"a": {"label": "A"}, "b": {"label": "B"}, "c": {"label": "C"}}
 
@@ -38,6 +38,6 @@ def test_a_table_with_a_reference_of_its_own_shows_differences_from_that_alone()
     comparison = Comparison.model_validate({"base": {}, "rows": ROWS, "tables": tables})
     assert comparison.pairs == [("a", "b"), ("a", "c"), ("b", "c")]
     found = [minus(*pair, value) for pair, value in zip(comparison.pairs, (1.0, 2.0, 3.0), strict=True)]
-    one, two = list(grids(comparison, tabulate(comparison, []), found))[1::2]
+    one, two = list(text_tables(comparison, tabulate(comparison, []), found))[1::2]
     assert (one.title[:10], one.rows) == ("A − others", (("B", "+1.000 [+0.000, +2.000] noise"),))
     assert (two.title[:10], two.rows) == ("B − others", (("C", "+3.000 [+2.000, +4.000] noise"),))

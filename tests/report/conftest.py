@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from tornado.websocket import websocket_connect
 
-from cleftnet.report import Contents, Entry, History, Prediction, Scene, Table, write_page
+from cleftnet.comparison.tables import TextTable
+from cleftnet.report import Contents, Entry, History, Prediction, Scene, write_page
 from cleftnet.volumes import Volume
 
 
@@ -201,7 +202,7 @@ def contents():
             Entry("cleftnet", "CleftNet", (with_distance,), 0.5, (history, history)),
             Entry("unet3d", "3D U-Net", (worse,), 0.5),
         ),
-        tables=(Table("Table II", ("", "F1"), (("CleftNet", "0.6"), ("3D U-Net", "0.5"))),),
+        tables=(TextTable("Table II", ("", "F1"), (("CleftNet", "0.6"), ("3D U-Net", "0.5"))),),
         recipe="seed: 0\nnet: {name: cleftnet}\n",
         provenance={"git": "abc", "versions": {"python": "3.11"}},
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cleftnet.errors import InputError
-from cleftnet.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Line, chart
+from cleftnet.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, ChartLine, chart
 
 UNIT = Axis("share", 0, 1)
 
@@ -14,12 +14,12 @@ def paths(svg):
 
 
 def test_a_line_goes_from_corner_to_corner_of_its_axes():
-    (path,) = paths(chart("t", UNIT, UNIT, [Line("a", np.array([0.0, 1.0]), np.array([0.0, 1.0]))]))
+    (path,) = paths(chart("t", UNIT, UNIT, [ChartLine("a", np.array([0.0, 1.0]), np.array([0.0, 1.0]))]))
     assert path == f"M{LEFT:.1f} {HEIGHT - BOTTOM:.1f}L{WIDTH - RIGHT:.1f} {TOP:.1f}"
 
 
 def test_a_missing_value_interrupts_the_line():
-    (path,) = paths(chart("t", UNIT, UNIT, [Line("a", np.linspace(0, 1, 4), np.array([0.5, np.nan, 0.5, 0.5]))]))
+    (path,) = paths(chart("t", UNIT, UNIT, [ChartLine("a", np.linspace(0, 1, 4), np.array([0.5, np.nan, 0.5, 0.5]))]))
     assert (path.count("M"), path.count("L")) == (2, 1)
 
 
@@ -30,14 +30,16 @@ def test_a_logarithmic_axis_gives_every_power_of_ten_the_same_room():
 
 def test_a_long_line_keeps_its_first_and_last_points():
     steps = np.arange(10_001) / 10_000
-    (path,) = paths(chart("t", UNIT, UNIT, [Line("a", steps, steps)]))
+    (path,) = paths(chart("t", UNIT, UNIT, [ChartLine("a", steps, steps)]))
     assert path.startswith(f"M{LEFT:.1f} {HEIGHT - BOTTOM:.1f}L")
     assert path.endswith(f"L{WIDTH - RIGHT:.1f} {TOP:.1f}")
     assert path.count("L") < 500
 
 
 def test_names_cannot_break_out_of_the_drawing():
-    svg = chart("t", Axis("<x>", 0, 1), UNIT, [Line('"><script>', np.array([0.0, 1]), np.array([0.0, 1]), entry='"x')])
+    svg = chart(
+        "t", Axis("<x>", 0, 1), UNIT, [ChartLine('"><script>', np.array([0.0, 1]), np.array([0.0, 1]), entry='"x')]
+    )
     assert "<script>" not in svg
     assert "&lt;x&gt;" in svg
 

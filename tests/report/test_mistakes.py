@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleftnet.errors import InputError
-from cleftnet.report.mistakes import Errors, Kind, Rectangle, false_boxes, largest_mistakes, merge
+from cleftnet.report.mistakes import Errors, MistakeKind, Rectangle, false_boxes, largest_mistakes, merge
 from cleftnet.volumes.volume import CLEFT, NOT_CLEFT, UNLABELLED
 
 SIZE_NM = (40, 4, 4)  # a pixel is 16 nm²
@@ -88,9 +88,9 @@ def drawn():
 def test_the_largest_mistakes_come_first_with_their_place_and_size():
     found = largest_mistakes(*drawn(), 5)
     assert [(m.kind, m.voxels, str(m.box)) for m in found] == [
-        (Kind.POSITIVE, 25, "0:2,2:4,40:52"),
-        (Kind.NEGATIVE, 12, "1:2,2:4,20:26"),
-        (Kind.NEGATIVE, 10, "1:2,2:4,5:10"),
+        (MistakeKind.POSITIVE, 25, "0:2,2:4,40:52"),
+        (MistakeKind.NEGATIVE, 12, "1:2,2:4,20:26"),
+        (MistakeKind.NEGATIVE, 10, "1:2,2:4,5:10"),
     ]
     assert found[0].centre == (1, 2, 45)
 
@@ -100,7 +100,7 @@ def test_a_part_of_a_found_cleft_is_told_from_a_cleft_that_was_not_found():
 
 
 def test_no_more_than_the_number_asked_for_of_each_kind():
-    assert [m.kind for m in largest_mistakes(*drawn(), 1)] == [Kind.POSITIVE, Kind.NEGATIVE]
+    assert [m.kind for m in largest_mistakes(*drawn(), 1)] == [MistakeKind.POSITIVE, MistakeKind.NEGATIVE]
 
 
 def test_a_perfect_prediction_has_no_mistakes():

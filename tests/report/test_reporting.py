@@ -11,7 +11,7 @@ from cleftnet.cli import main
 from cleftnet.comparison import RESULTS, CellFolder, Comparison, Results
 from cleftnet.comparison.cells import Cell, Effort, SynapseScores, VoxelScores
 from cleftnet.comparison.differences import Difference
-from cleftnet.comparison.tables import OURS, Line, Spread, Table
+from cleftnet.comparison.tables import OURS, ScoreTable, Spread, TableLine
 from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import BEST, save_model
 from cleftnet.report import report
@@ -130,7 +130,7 @@ def write_comparison(out, recipe):
             )
         )
     scores = dict.fromkeys(OURS, Spread(mean=0.612, sd=0.01, seeds=1))
-    line = Line(row="unet3d", label="3D U-Net", ours=scores, paper={})
+    line = TableLine(row="unet3d", label="3D U-Net", ours=scores, paper={})
     difference = Difference(
         row="unet3d",
         reference="cleftnet",
@@ -147,7 +147,7 @@ def write_comparison(out, recipe):
         cells=tuple(cells),
         failed=(),
         missing=1,
-        tables=(Table(title="Table II", reference="cleftnet", lines=(line,)),),
+        tables=(ScoreTable(title="Table II", reference="cleftnet", lines=(line,)),),
         differences=(difference,),
         provenance={},
     )

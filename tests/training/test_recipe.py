@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 import cleftnet
 from cleftnet.comparison.forest import ForestSettings
-from cleftnet.comparison.recipe import Comparison, Row, SynapseSettings, TableSettings
+from cleftnet.comparison.recipe import Comparison, Row, TableSettings, TuningSettings
 from cleftnet.errors import InputError
 from cleftnet.nets.skeleton import NetSpec
 from cleftnet.patches.augment import AugmentSettings
@@ -36,7 +36,7 @@ SETTINGS: list[type[BaseModel]] = [
     Recipe,
     Row,
     SamplingSettings,
-    SynapseSettings,
+    TuningSettings,
     SyntheticSettings,
     TableSettings,
     TrainingSettings,
@@ -108,8 +108,8 @@ def test_the_list_of_settings_is_complete():
         if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "BaseModel" for base in node.bases)
     }
     written = {"ModelCard", "StateCard", "Task", "Point", "Tuning"}
-    written |= {"Cell", "PooledScores", "SynapseScores", "Effort", "Difference", "Spread", "Line", "Table"}
-    written |= {"Failure", "Results"}
+    written |= {"Cell", "PooledScores", "SynapseScores", "Effort", "Difference", "Spread", "TableLine", "ScoreTable"}
+    written |= {"Failure", "Results", "Settings"}  # the last is the base of all
     assert names - written == {s.__name__ for s in SETTINGS}
 
 

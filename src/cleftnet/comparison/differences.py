@@ -20,7 +20,7 @@ from cleftnet.metrics.territories import Territory
 from cleftnet.metrics.voxels import Floats, Integers
 
 Score = Literal["cremi_score", "auc", "f1", "object_f1"]
-Verdict = Literal["reference", "row", "noise"]
+Outcome = Literal["reference", "row", "noise"]
 LOWER_IS_BETTER = frozenset({"cremi_score"})
 
 
@@ -47,7 +47,7 @@ class Difference(BaseModel):
     value: float | None
     low: float | None
     high: float | None
-    verdict: Verdict | None
+    verdict: Outcome | None
     seeds: tuple[int, ...]
     synapses: int
 
@@ -131,7 +131,7 @@ def _synapses(cell: Cell) -> list[list[tuple[int, int]]]:
     return [[(t.cleft, t.true_positives + t.false_negatives) for t in region] for region in cell.territories]
 
 
-def _verdict(score: Score, ends: Interval) -> Verdict:
+def _verdict(score: Score, ends: Interval) -> Outcome:
     if ends.holds(0):
         return "noise"
     return "reference" if (ends.low > 0) != (score in LOWER_IS_BETTER) else "row"

@@ -65,7 +65,7 @@ def make_cell(comparison: Comparison, row: str, seed: int, folder: CellFolder) -
     )
 
 
-class _Made(NamedTuple):
+class _CellTraining(NamedTuple):
     """What a training gave: a prediction of every region, what it took, and where it comes from."""
 
     predictions: list[Volume]
@@ -73,7 +73,7 @@ class _Made(NamedTuple):
     provenance: dict[str, JsonValue]
 
 
-def _train_forest(settings: ForestSettings, recipe: Recipe, regions: list[Region], folder: CellFolder) -> _Made:
+def _train_forest(settings: ForestSettings, recipe: Recipe, regions: list[Region], folder: CellFolder) -> _CellTraining:
     learned = [volume.open() for volume in recipe.data.train]
     sums = {"train": [fingerprint(*r) for r in learned], "validate": [fingerprint(*r) for r in regions]}
     about = provenance(None) | {"data": cast(JsonValue, sums)}
@@ -81,10 +81,12 @@ def _train_forest(settings: ForestSettings, recipe: Recipe, regions: list[Region
     forest = train_forest(settings, learned, recipe.seed).calibrated(regions)
     minutes = round((time.monotonic() - began) / 60, 2)
     predictions = [forest.predict(region.raw, folder.prediction(i), overwrite=True) for i, region in enumerate(regions)]
-    return _Made(predictions, Effort(parameters=None, steps=None, minutes=minutes, seconds_per_step=None), about)
+    return _CellTraining(
+        predictions, Effort(parameters=None, steps=None, minutes=minutes, seconds_per_step=None), about
+    )
 
 
-def _train_network(recipe: Recipe, regions: list[Region], folder: CellFolder) -> _Made:
+def _train_network(recipe: Recipe, regions: list[Region], folder: CellFolder) -> _CellTraining:
     if folder.run.exists() and not (folder.run / RUN).exists():
         shutil.rmtree(folder.run)  # of a process that was killed before it had begun
     run = train(recipe, folder.run, resume=True)
@@ -96,7 +98,7 @@ def _train_network(recipe: Recipe, regions: list[Region], folder: CellFolder) ->
     ]
     parameters = sum(p.numel() for p in model.net.parameters())
     effort = _effort(folder.run / METRICS, parameters, recipe.training.batch)
-    return _Made(predictions, effort, json.loads((folder.run / RUN).read_text()))
+    return _CellTraining(predictions, effort, json.loads((folder.run / RUN).read_text()))
 
 
 def _effort(metrics: Path, parameters: int, batch: int) -> Effort:

@@ -60,7 +60,7 @@ class TableSettings(BaseModel):
     paper: dict[str, dict[PaperScore, float]] = {}
 
 
-class SynapseSettings(BaseModel):
+class TuningSettings(BaseModel):
     """The grid that threshold and smallest size of whole synapses are chosen on, the same for every cell.
 
     Attributes:
@@ -93,7 +93,7 @@ class Comparison(BaseModel):
     rows: dict[str, Row] = Field(min_length=1)
     tables: tuple[TableSettings, ...] = ()
     reference: str | None = None
-    synapses: SynapseSettings = SynapseSettings()
+    synapses: TuningSettings = TuningSettings()
 
     @model_validator(mode="after")
     def _seeds_are_said_once(self) -> Self:

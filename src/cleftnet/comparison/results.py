@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from cleftnet.comparison.cells import Cell
 from cleftnet.comparison.differences import Difference, differences
 from cleftnet.comparison.plan import Plan
-from cleftnet.comparison.tables import Table, markdown, tabulate
+from cleftnet.comparison.tables import ScoreTable, markdown, tabulate
 from cleftnet.files import replacing
 from cleftnet.training.provenance import provenance
 from cleftnet.training.recipe import dump
@@ -50,7 +50,7 @@ class Results(BaseModel):
     cells: tuple[Cell, ...]
     failed: tuple[Failure, ...]
     missing: int
-    tables: tuple[Table, ...]
+    tables: tuple[ScoreTable, ...]
     differences: tuple[Difference, ...]
     provenance: dict[str, JsonValue]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cleftnet.comparison.cells import SynapseScores, VoxelScores
-from cleftnet.comparison.recipe import SynapseSettings
+from cleftnet.comparison.recipe import TuningSettings
 from cleftnet.metrics.evaluation import SWEEP_GRID, evaluate
 from cleftnet.metrics.objects import ObjectScores
 from cleftnet.metrics.pooling import mean_defined, pool
@@ -24,7 +24,7 @@ from cleftnet.volumes import Volume, is_cleft
 
 
 @dataclass(frozen=True)
-class Scored:
+class RegionScores:
     """What the predictions of all regions came to.
 
     Attributes:
@@ -41,8 +41,8 @@ class Scored:
 
 
 def score_regions(
-    predictions: Sequence[Volume], regions: Sequence[Region], settings: SynapseSettings, folders: Sequence[Path]
-) -> Scored:
+    predictions: Sequence[Volume], regions: Sequence[Region], settings: TuningSettings, folders: Sequence[Path]
+) -> RegionScores:
     """Score predictions of several regions together, the threshold that of the best voxel F1.
 
     Args:
@@ -68,7 +68,7 @@ def score_regions(
         mask, ids = predicted_mask(values, threshold), synapses.labels.read()
         ranks = histogram.ranks(values[is_cleft(labels)])
         around.append(tuple(territories(mask, ids, labels, ranks, region.labels.voxel_size_nm)))
-    return Scored(threshold, _voxel_scores(found, swept, histogram), objects, tuple(around))
+    return RegionScores(threshold, _voxel_scores(found, swept, histogram), objects, tuple(around))
 
 
 def _voxel_scores(found: Sequence[Evaluation], swept: Sequence[Evaluation], histogram: ScoreHistogram) -> VoxelScores:
@@ -86,7 +86,7 @@ def _voxel_scores(found: Sequence[Evaluation], swept: Sequence[Evaluation], hist
 
 
 def _tuned(
-    predictions: Sequence[Volume], regions: Sequence[Region], settings: SynapseSettings
+    predictions: Sequence[Volume], regions: Sequence[Region], settings: TuningSettings
 ) -> tuple[SynapseScores, Rules]:
     """Choose threshold and size over all regions together, as `tune` does over one."""
     tunings = [

@@ -73,7 +73,7 @@ class Spread(BaseModel):
         return f"{self.mean:,.{digits}f}{sd}"
 
 
-class Line(BaseModel):
+class TableLine(BaseModel):
     """One row of a table.
 
     Attributes:
@@ -91,7 +91,7 @@ class Line(BaseModel):
     paper: dict[str, float]
 
 
-class Table(BaseModel):
+class ScoreTable(BaseModel):
     """One table with what was measured.
 
     Attributes:
@@ -104,19 +104,19 @@ class Table(BaseModel):
 
     title: str
     reference: str
-    lines: tuple[Line, ...]
+    lines: tuple[TableLine, ...]
 
 
-def tabulate(comparison: Comparison, cells: Sequence[Cell]) -> list[Table]:
+def tabulate(comparison: Comparison, cells: Sequence[Cell]) -> list[ScoreTable]:
     """Return the tables of a comparison, of what is finished; without any in the recipe, one of all rows."""
     wanted = comparison.tables or (TableSettings(title="All rows", rows=tuple(comparison.rows)),)
     by_row = {row: [cell for cell in cells if cell.row == row] for row in comparison.rows}
     return [
-        Table(
+        ScoreTable(
             title=table.title,
             reference=table.reference or comparison.against,
             lines=tuple(
-                Line(
+                TableLine(
                     row=row,
                     label=comparison.rows[row].label,
                     ours={
@@ -133,21 +133,25 @@ def tabulate(comparison: Comparison, cells: Sequence[Cell]) -> list[Table]:
     ]
 
 
-class Grid(NamedTuple):
-    """A table or its differences as a reader sees them.
+class TextTable(NamedTuple):
+    """A table of text.
 
     Attributes:
-        title: Stands above it.
-        columns: Their names; the first column holds the names of the rows and has none.
+        title: Heading above the table.
+        columns: Column names; the first column holds the row names, and its own name is empty.
         rows: Cells as text.
+        note: Sentence below the table; empty for none.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    note: str = ""
 
 
-def grids(comparison: Comparison, tables: Sequence[Table], differences: Sequence[Difference]) -> Iterator[Grid]:
+def text_tables(
+    comparison: Comparison, tables: Sequence[ScoreTable], differences: Sequence[Difference]
+) -> Iterator[TextTable]:
     """Yield each table, and after it how its reference differs from its other rows."""
     labels = {name: row.label for name, row in comparison.rows.items()}
     for table in tables:
@@ -159,17 +163,17 @@ def grids(comparison: Comparison, tables: Sequence[Table], differences: Sequence
             yield _differences(f"{labels[table.reference]} − others: difference [{over}]", found, labels)
 
 
-def markdown(comparison: Comparison, tables: Sequence[Table], differences: Sequence[Difference]) -> str:
+def markdown(comparison: Comparison, tables: Sequence[ScoreTable], differences: Sequence[Difference]) -> str:
     """Write tables and differences in Markdown."""
     titles = {table.title for table in tables}
     parts = [
-        f"{'## ' if grid.title in titles else ''}{grid.title}\n\n{_grid(grid)}"
-        for grid in grids(comparison, tables, differences)
+        f"{'## ' if table.title in titles else ''}{table.title}\n\n{_markdown(table)}"
+        for table in text_tables(comparison, tables, differences)
     ]
     return "\n\n".join([ABOUT, *parts]) + "\n"
 
 
-def _scores(table: Table) -> Grid:
+def _scores(table: ScoreTable) -> TextTable:
     papers = [name for name in OURS if any(name in line.paper for line in table.lines)]
     header = ["", "seeds", *(title for title, _, _ in OURS.values()), *(PAPER + OURS[name][0] for name in papers)]
     lines = []
@@ -180,16 +184,16 @@ def _scores(table: Table) -> Grid:
         ]
         seeds = str(line.ours["f1"].seeds) if line.ours else "not finished"
         lines.append((line.label, seeds, *ours, *paper))
-    return Grid(title=table.title, columns=tuple(header), rows=tuple(lines))
+    return TextTable(title=table.title, columns=tuple(header), rows=tuple(lines))
 
 
-def _differences(title: str, differences: Sequence[Difference], labels: Mapping[str, str]) -> Grid:
+def _differences(title: str, differences: Sequence[Difference], labels: Mapping[str, str]) -> TextTable:
     names = list(dict.fromkeys(d.score for d in differences))
     lines = []
     for row in dict.fromkeys(d.row for d in differences):
         of_row = {d.score: d for d in differences if d.row == row}
         lines.append((labels[row], *(_difference(of_row[name], labels, OURS[name][1]) for name in names)))
-    return Grid(title=title, columns=("", *(OURS[name][0] for name in names)), rows=tuple(lines))
+    return TextTable(title=title, columns=("", *(OURS[name][0] for name in names)), rows=tuple(lines))
 
 
 def _difference(difference: Difference, labels: Mapping[str, str], digits: int) -> str:
@@ -200,6 +204,6 @@ def _difference(difference: Difference, labels: Mapping[str, str], digits: int) 
     return f"{value} [{low}, {high}] {verdict}"
 
 
-def _grid(grid: Grid) -> str:
-    rule = ["---", *("---:" for _ in grid.columns[1:])]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (grid.columns, rule, *grid.rows))
+def _markdown(table: TextTable) -> str:
+    rule = ["---", *("---:" for _ in table.columns[1:])]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (table.columns, rule, *table.rows))

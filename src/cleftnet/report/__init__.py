@@ -1,6 +1,6 @@
 """Pages and pictures of results: one self-contained HTML file on a run, a comparison or a demo."""
 
-from cleftnet.report.contents import Contents, Entry, History, Prediction, Scene, Table
+from cleftnet.report.contents import Contents, Entry, History, Prediction, Scene
 from cleftnet.report.page import write_page
 from cleftnet.report.reporting import report
 
@@ -10,7 +10,6 @@ __all__ = [
     "History",
     "Prediction",
     "Scene",
-    "Table",
     "report",
     "write_page",
 ]

@@ -55,7 +55,7 @@ class Axis(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """One line of a chart.
 
     Attributes:
@@ -87,7 +87,7 @@ def style_class(style: int) -> str:
     return f"c{style % COLOURS} d{style // COLOURS % 3}"
 
 
-def chart(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> Markup:
+def chart(title: str, x: Axis, y: Axis, lines: Sequence[ChartLine]) -> Markup:
     """Draw a chart.
 
     Args:
@@ -103,7 +103,7 @@ def chart(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> Markup:
         InputError: when an axis has no length, or is logarithmic and reaches 0.
 
     Example:
-        >>> line = Line("F1", np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+        >>> line = ChartLine("F1", np.array([0.0, 1.0]), np.array([0.0, 1.0]))
         >>> 'd="M52.0 224.0L366.0 12.0"' in chart("F1", Axis("step", 0, 1), Axis("F1", 0, 1), [line])
         True
     """
@@ -143,7 +143,7 @@ def _frame(x: Axis, y: Axis) -> Iterator[str]:
     )
 
 
-def _drawn(line: Line, x: Axis, y: Axis) -> str:
+def _drawn(line: ChartLine, x: Axis, y: Axis) -> str:
     every = max(1, -(-len(line.x) // MAX_POINTS))
     kept = np.unique([*range(0, len(line.x), every), *range(max(0, len(line.x) - 1), len(line.x))]).astype(int)
     across, up = _across(x, line.x[kept]).tolist(), _up(y, line.y[kept]).tolist()

@@ -8,9 +8,9 @@ import yaml
 from pydantic import ValidationError
 
 from cleftnet.comparison import RESULTS, Cell, CellFolder, Comparison, Results
-from cleftnet.comparison.tables import ABOUT, grids
+from cleftnet.comparison.tables import ABOUT, text_tables
 from cleftnet.errors import InputError
-from cleftnet.report.contents import Contents, Entry, History, Table
+from cleftnet.report.contents import Contents, Entry, History
 from cleftnet.report.loading import open_prediction, recipe_scenes
 
 
@@ -42,10 +42,7 @@ def comparison_contents(out: Path) -> Contents:
         about=" ".join([_progress(results), ABOUT, "Scores, curves and pictures are of each row's first seed."]),
         scenes=scenes,
         entries=tuple(_entry(out, cells[row], len(scenes)) for row in rows),
-        tables=tuple(
-            Table(grid.title, grid.columns, grid.rows)
-            for grid in grids(comparison, results.tables, results.differences)
-        ),
+        tables=tuple(text_tables(comparison, results.tables, results.differences)),
         recipe=yaml.safe_dump(results.recipe, sort_keys=False, allow_unicode=True),
         provenance={
             **results.provenance,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import JsonValue
 
+from cleftnet.comparison.tables import TextTable
 from cleftnet.geometry import IntZYX
 from cleftnet.metrics.voxels import Floats
 from cleftnet.training.log import LOSSES, METRICS
@@ -95,16 +96,6 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table as it stands on the page, its first column the names of the rows."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Contents:
     """All that a page shows.
 
@@ -122,6 +113,6 @@ class Contents:
     about: str
     scenes: tuple[Scene, ...]
     entries: tuple[Entry, ...]
-    tables: tuple[Table, ...] = ()
+    tables: tuple[TextTable, ...] = ()
     recipe: str = ""
     provenance: Mapping[str, JsonValue] = field(default_factory=dict)

@@ -11,13 +11,13 @@ import numpy as np
 from markupsafe import Markup
 
 from cleftnet.metrics.voxels import Floats
-from cleftnet.report.charts import Axis, Line, chart, style_class
+from cleftnet.report.charts import Axis, ChartLine, chart, style_class
 from cleftnet.report.contents import Entry, History
-from cleftnet.report.judging import Verdict
+from cleftnet.report.entry_scores import EntryScores
 
 THRESHOLD = Axis("threshold", 0, 1)
 LOWEST_RATE = 1e-5  # of false positives, where the ROC curve begins
-Judged = Sequence[tuple[Entry, Verdict]]
+ScoredEntries = Sequence[tuple[Entry, EntryScores]]
 
 
 class Plot(NamedTuple):
@@ -36,31 +36,31 @@ class Plot(NamedTuple):
     legend: Sequence[tuple[str, str]] = ()
 
 
-def plots(judged: Judged) -> list[Plot]:
+def plots(scored: ScoredEntries) -> list[Plot]:
     """Draw every curve that there are numbers for."""
-    drawn = [*_learning(judged), _precision_recall(judged), _roc(judged), _f1(judged), _cremi(judged)]
+    drawn = [*_learning(scored), _precision_recall(scored), _roc(scored), _f1(scored), _cremi(scored)]
     return [plot for plot in drawn if plot is not None]
 
 
-def _learning(judged: Judged) -> list[Plot | None]:
+def _learning(scored: ScoredEntries) -> list[Plot | None]:
     cremi = "validation CREMI score, nm"
     return [
-        _losses(judged),
-        _history(judged, "f1", "F1 while training", "validation F1", "higher is better"),
-        _history(judged, "cremi_score", "CREMI score while training", cremi, "lower is better"),
+        _losses(scored),
+        _history(scored, "f1", "F1 while training", "validation F1", "higher is better"),
+        _history(scored, "cremi_score", "CREMI score while training", cremi, "lower is better"),
     ]
 
 
-def _losses(judged: Judged) -> Plot | None:
+def _losses(scored: ScoredEntries) -> Plot | None:
     """The loss of each training; where there is one, its parts."""
     parts = ["loss_total"]
-    if len(judged) == 1 and judged[0][0].histories:
-        parts = [name for name in judged[0][0].histories[0].steps if name.startswith("loss_")]
+    if len(scored) == 1 and scored[0][0].histories:
+        parts = [name for name in scored[0][0].histories[0].steps if name.startswith("loss_")]
     lines = [
         line
         for style, part in enumerate(parts)
         for line in _over_steps(
-            judged,
+            scored,
             functools.partial(_loss, part),
             label=part.removeprefix("loss_") if len(parts) > 1 else None,
             style=style if len(parts) > 1 else None,
@@ -71,16 +71,16 @@ def _losses(judged: Judged) -> Plot | None:
     if not values.size or values.min() == values.max():
         return None
     y = Axis("training loss", float(values.min()), float(values.max()), log=True)
-    note = "running mean; recipes with other losses have other units" if len(judged) > 1 else "running mean"
+    note = "running mean; recipes with other losses have other units" if len(scored) > 1 else "running mean"
     return _plot("Loss", _steps(lines), y, lines, note)
 
 
-def _history(judged: Judged, name: str, title: str, label: str, note: str) -> Plot | None:
+def _history(scored: ScoredEntries, name: str, title: str, label: str, note: str) -> Plot | None:
     def columns(history: History) -> tuple[Floats, Floats] | None:
         found = history.validations
         return (found["step"], found[name]) if name in found else None
 
-    lines = _over_steps(judged, columns)
+    lines = _over_steps(scored, columns)
     values = np.concatenate([line.y for line in lines]) if lines else np.zeros(0)
     if not np.isfinite(values).any():
         return None
@@ -90,23 +90,23 @@ def _history(judged: Judged, name: str, title: str, label: str, note: str) -> Pl
 
 
 def _over_steps(
-    judged: Judged,
+    scored: ScoredEntries,
     columns: Callable[[History], tuple[Floats, Floats] | None],
     label: str | None = None,
     style: int | None = None,
-) -> list[Line]:
+) -> list[ChartLine]:
     """Lines over the steps of every training, the trainings after an entry's first faint."""
     lines = []
-    for number, (entry, _) in enumerate(judged):
+    for number, (entry, _) in enumerate(scored):
         for seed, history in enumerate(entry.histories):
             found = columns(history)
             if found is not None and found[0].size:
                 name = label or (entry.label if seed == 0 else f"{entry.label}, training {seed + 1}")
-                lines.append(Line(name, *found, number if style is None else style, entry.key, faint=seed > 0))
+                lines.append(ChartLine(name, *found, number if style is None else style, entry.key, faint=seed > 0))
     return lines
 
 
-def _steps(lines: Iterable[Line]) -> Axis:
+def _steps(lines: Iterable[ChartLine]) -> Axis:
     return Axis("step", 0, max(max((float(line.x.max()) for line in lines), default=1.0), 1.0))
 
 
@@ -119,59 +119,59 @@ def _loss(part: str, history: History) -> tuple[Floats, Floats] | None:
     return step[width - 1 :], np.convolve(value, np.full(width, 1 / width), mode="valid")
 
 
-def _precision_recall(judged: Judged) -> Plot:
+def _precision_recall(scored: ScoredEntries) -> Plot:
     lines = []
-    for number, (entry, verdict) in enumerate(judged):
-        curve, counts = verdict.histogram.curve(), verdict.counts
+    for number, (entry, scores) in enumerate(scored):
+        curve, counts = scores.histogram.curve(), scores.counts
         mark = _point(counts.recall, counts.precision)
-        lines.append(Line(entry.label, curve.recall, curve.precision, number, entry.key, mark))
+        lines.append(ChartLine(entry.label, curve.recall, curve.precision, number, entry.key, mark))
     note = "of voxels, at every threshold; the circle is the one in use"
     return _plot("Precision and recall", Axis("recall", 0, 1), Axis("precision", 0, 1), lines, note)
 
 
-def _roc(judged: Judged) -> Plot:
+def _roc(scored: ScoredEntries) -> Plot:
     lines = []
-    for number, (entry, verdict) in enumerate(judged):
-        found, counts = verdict.histogram, verdict.counts
+    for number, (entry, scores) in enumerate(scored):
+        found, counts = scores.histogram, scores.counts
         hits, alarms = (np.cumsum(side[::-1]).astype(np.float64) for side in (found.positives, found.negatives))
         with np.errstate(invalid="ignore"):
             recall, rate = hits / found.positive, alarms / found.negative
         alarmed = counts.false_positives / found.negative if found.negative else None
         mark = _point(alarmed, counts.recall)
-        lines.append(Line(_with_auc(entry, verdict), rate, recall, number, entry.key, mark))
+        lines.append(ChartLine(_with_auc(entry, scores), rate, recall, number, entry.key, mark))
     note = "of voxels; clefts are few, so the false-positive rate is logarithmic (the AUC is that of the plain axes)"
     legend = [(line.label, style_class(line.style)) for line in lines]
     x = Axis("false-positive rate", LOWEST_RATE, 1, log=True)
-    return _plot("ROC", x, Axis("recall", 0, 1), lines, note, legend if len(judged) == 1 else ())
+    return _plot("ROC", x, Axis("recall", 0, 1), lines, note, legend if len(scored) == 1 else ())
 
 
-def _with_auc(entry: Entry, verdict: Verdict) -> str:
-    auc = verdict.histogram.auc
+def _with_auc(entry: Entry, scores: EntryScores) -> str:
+    auc = scores.histogram.auc
     return entry.label if auc is None else f"{entry.label}: AUC {auc:.4f}"
 
 
-def _f1(judged: Judged) -> Plot:
+def _f1(scored: ScoredEntries) -> Plot:
     lines = []
-    for number, (entry, verdict) in enumerate(judged):
-        curve = verdict.histogram.curve()
-        mark = _point(entry.threshold, verdict.counts.f1)
+    for number, (entry, scores) in enumerate(scored):
+        curve = scores.histogram.curve()
+        mark = _point(entry.threshold, scores.counts.f1)
         lines.append(
-            Line("F1" if len(judged) == 1 else entry.label, curve.threshold, curve.f1, number, entry.key, mark)
+            ChartLine("F1" if len(scored) == 1 else entry.label, curve.threshold, curve.f1, number, entry.key, mark)
         )
-        if len(judged) == 1:
-            lines.append(Line("precision", curve.threshold, curve.precision, 1, entry.key))
-            lines.append(Line("recall", curve.threshold, curve.recall, 2, entry.key))
-    what = "F1, precision, recall" if len(judged) == 1 else "F1"
+        if len(scored) == 1:
+            lines.append(ChartLine("precision", curve.threshold, curve.precision, 1, entry.key))
+            lines.append(ChartLine("recall", curve.threshold, curve.recall, 2, entry.key))
+    what = "F1, precision, recall" if len(scored) == 1 else "F1"
     return _plot("Threshold sweep", THRESHOLD, Axis(what, 0, 1), lines, "of voxels; the circle is the one in use")
 
 
-def _cremi(judged: Judged) -> Plot | None:
+def _cremi(scored: ScoredEntries) -> Plot | None:
     lines = []
-    for number, (entry, verdict) in enumerate(judged):
-        threshold = np.array(list(verdict.cremi_at))
-        score = np.array([np.nan if s is None else s for s in verdict.cremi_at.values()], np.float64)
-        mark = _point(entry.threshold, verdict.mean.scores["cremi_score"])
-        lines.append(Line(entry.label, threshold, score, number, entry.key, mark))
+    for number, (entry, scores) in enumerate(scored):
+        threshold = np.array(list(scores.cremi_at))
+        score = np.array([np.nan if s is None else s for s in scores.cremi_at.values()], np.float64)
+        mark = _point(entry.threshold, scores.mean.scores["cremi_score"])
+        lines.append(ChartLine(entry.label, threshold, score, number, entry.key, mark))
     values = np.concatenate([line.y for line in lines])
     if not np.isfinite(values).any():
         return None
@@ -184,7 +184,7 @@ def _point(x: float | None, y: float | None) -> tuple[float, float] | None:
 
 
 def _plot(
-    title: str, x: Axis, y: Axis, lines: Sequence[Line], note: str, legend: Sequence[tuple[str, str]] = ()
+    title: str, x: Axis, y: Axis, lines: Sequence[ChartLine], note: str, legend: Sequence[tuple[str, str]] = ()
 ) -> Plot:
     """Draw, with a legend where one entry has several lines."""
     entries, names = {line.entry for line in lines}, {line.label: style_class(line.style) for line in lines}

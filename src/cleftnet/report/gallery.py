@@ -8,7 +8,7 @@ from typing import NamedTuple
 from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.voxels import Mask
 from cleftnet.report import pictures
-from cleftnet.report.mistakes import Kind, Mistake, Rectangle, largest_mistakes
+from cleftnet.report.mistakes import Mistake, MistakeKind, Rectangle, largest_mistakes
 from cleftnet.report.viewing import MarkedBox, View
 
 COUNT = 6  # of each kind
@@ -41,7 +41,7 @@ class Card(NamedTuple):
     box: MarkedBox
 
 
-def gallery(views: Sequence[View], masks: Sequence[Mask], count: int = COUNT) -> dict[Kind, list[Card]]:
+def gallery(views: Sequence[View], masks: Sequence[Mask], count: int = COUNT) -> dict[MistakeKind, list[Card]]:
     """Show the largest mistakes over all scenes.
 
     Args:
@@ -60,7 +60,7 @@ def gallery(views: Sequence[View], masks: Sequence[Mask], count: int = COUNT) ->
     found.sort(key=lambda each: -each[0].voxels)
     return {
         kind: [_card(m, n, views[n], masks[n]) for m, n in [each for each in found if each[0].kind is kind][:count]]
-        for kind in Kind
+        for kind in MistakeKind
     }
 
 
@@ -91,7 +91,7 @@ def _card(mistake: Mistake, number: int, view: View, mask: Mask) -> Card:
 
 
 def _title(mistake: Mistake) -> str:
-    if mistake.kind is Kind.POSITIVE:
+    if mistake.kind is MistakeKind.POSITIVE:
         return "cleft where there is none" if mistake.alone else "beyond a true cleft"
     return "cleft not found" if mistake.alone else "part of a found cleft"
 

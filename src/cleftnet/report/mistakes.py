@@ -25,7 +25,7 @@ MIN_NM2 = 4000.0  # about a tenth of what a cleft cut across covers, and more th
 MARGIN_NM = 25.0  # between a false region and its box
 
 
-class Kind(StrEnum):
+class MistakeKind(StrEnum):
     """Which way a voxel is wrong."""
 
     POSITIVE = "false positive"
@@ -48,9 +48,9 @@ class Errors(NamedTuple):
         """Compare a predicted mask with the classes of the truth; what nobody labelled is never wrong."""
         return cls(predicted & (truth == NOT_CLEFT), ~predicted & (truth == CLEFT))
 
-    def kinds(self) -> Iterable[tuple[Kind, Mask]]:
+    def kinds(self) -> Iterable[tuple[MistakeKind, Mask]]:
         """Both masks with their names."""
-        return zip(Kind, self, strict=True)
+        return zip(MistakeKind, self, strict=True)
 
 
 class Rectangle(NamedTuple):
@@ -145,7 +145,7 @@ class Mistake:
             one that was found, such as its rim.
     """
 
-    kind: Kind
+    kind: MistakeKind
     box: Box
     centre: tuple[int, int, int]
     voxels: int

@@ -19,10 +19,10 @@ from cleftnet.files import replacing
 from cleftnet.progress import track
 from cleftnet.report.charts import style_class
 from cleftnet.report.contents import Contents, Entry
-from cleftnet.report.curves import Judged, plots
+from cleftnet.report.curves import ScoredEntries, plots
+from cleftnet.report.entry_scores import score_entry
 from cleftnet.report.gallery import gallery
-from cleftnet.report.judging import judge
-from cleftnet.report.mistakes import MIN_NM2, Kind
+from cleftnet.report.mistakes import MIN_NM2, MistakeKind
 from cleftnet.report.pictures import Reduction
 from cleftnet.report.scores import headline, score_table
 from cleftnet.report.viewing import View, figure3, read_mask, slices_of_prediction, slices_of_scene
@@ -63,7 +63,7 @@ def render(contents: Contents) -> str:
     entries = contents.entries
     reduction = Reduction.fitting([scene.raw.shape for scene in contents.scenes])
     views = [View.of(scene, reduction) for scene in contents.scenes]
-    judged = [(entry, judge(entry, contents.scenes)) for entry in track(entries, "scoring", len(entries))]
+    scored = [(entry, score_entry(entry, contents.scenes)) for entry in track(entries, "scoring", len(entries))]
     slices, left_out = _slices(views, entries)
     environment = Environment(
         loader=PackageLoader("cleftnet", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -72,10 +72,10 @@ def render(contents: Contents) -> str:
         contents=contents,
         css=_file("page.css"),
         script=_file("page.js"),
-        headline=headline(judged[0][1]),
-        scores=score_table(judged),
-        notes=_notes(judged, contents),
-        plots=plots(judged),
+        headline=headline(scored[0][1]),
+        scores=score_table(scored),
+        notes=_notes(scored, contents),
+        plots=plots(scored),
         entries=[(entry.key, entry.label, style_class(number)) for number, entry in enumerate(entries)],
         figures=_figures(views, entries),
         min_nm2=MIN_NM2,
@@ -87,7 +87,7 @@ def render(contents: Contents) -> str:
             (entry.key, entry.label, gallery(views, [read_mask(entry, p) for p in entry.predictions]))
             for entry in track(entries, "finding mistakes", len(entries))
         ],
-        kinds=list(Kind),
+        kinds=list(MistakeKind),
         provenance=yaml.safe_dump(json.loads(json.dumps(dict(contents.provenance))), sort_keys=False),
         made=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC by cleftnet {version('cleftnet')}",
     )
@@ -122,12 +122,12 @@ def _figures(views: Sequence[View], entries: Sequence[Entry]) -> list[Any]:
     ]
 
 
-def _notes(judged: Judged, contents: Contents) -> list[str]:
+def _notes(scored: ScoredEntries, contents: Contents) -> list[str]:
     """What a reader should know before trusting the numbers: why a score has no value, and what the evaluation warns of."""
     notes = dict.fromkeys(
         f"{entry.label}{f', {scene.name}' if len(contents.scenes) > 1 else ''}: {text}"
-        for entry, verdict in judged
-        for scene, found in zip(contents.scenes, verdict.scenes, strict=True)
+        for entry, scores in scored
+        for scene, found in zip(contents.scenes, scores.scenes, strict=True)
         for text in [*found.warnings, *(f"{name} is undefined: {why}" for name, why in found.undefined.items())]
     )
     return list(notes)

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cleftnet.report.contents import Table
-from cleftnet.report.curves import Judged
-from cleftnet.report.judging import Verdict
+from cleftnet.comparison.tables import TextTable
+from cleftnet.report.curves import ScoredEntries
+from cleftnet.report.entry_scores import EntryScores
 
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _mean(name: str, digits: int) -> Callable[[Verdict], str]:
+def _mean(name: str, digits: int) -> Callable[[EntryScores], str]:
     """A score that is a mean over scenes."""
-    return lambda verdict: _number(verdict.mean.scores[name], digits)
+    return lambda scores: _number(scores.mean.scores[name], digits)
 
 
-def _of_clefts(name: str) -> Callable[[Verdict], str]:
+def _of_clefts(name: str) -> Callable[[EntryScores], str]:
     """A score over whole clefts."""
-    return lambda verdict: "-" if verdict.objects is None else _number(getattr(verdict.objects, name), 3)
+    return lambda scores: "-" if scores.objects is None else _number(getattr(scores.objects, name), 3)
 
 
-def _matches(verdict: Verdict) -> str:
-    found = verdict.objects
+def _matches(scores: EntryScores) -> str:
+    found = scores.objects
     return "-" if found is None else f"{found.matched} / {found.true} / {found.predicted}"
 
 
-COLUMNS: dict[str, Callable[[Verdict], str]] = {
-    "F1": lambda verdict: _number(verdict.counts.f1, 4),
-    "precision": lambda verdict: _number(verdict.counts.precision, 4),
-    "recall": lambda verdict: _number(verdict.counts.recall, 4),
-    "AUC": lambda verdict: _number(verdict.histogram.auc, 4),
+COLUMNS: dict[str, Callable[[EntryScores], str]] = {
+    "F1": lambda scores: _number(scores.counts.f1, 4),
+    "precision": lambda scores: _number(scores.counts.precision, 4),
+    "recall": lambda scores: _number(scores.counts.recall, 4),
+    "AUC": lambda scores: _number(scores.histogram.auc, 4),
     "CREMI score, nm": _mean("cremi_score", 1),
     "ADGT, nm": _mean("adgt", 1),
     "ADF, nm": _mean("adf", 1),
@@ -49,24 +49,24 @@ NOTE = (
 )
 
 
-def score_table(judged: Judged) -> Table:
+def score_table(scored: ScoredEntries) -> TextTable:
     """Return every score of every entry, a row each."""
     columns = ["", *COLUMNS, "threshold"]
     rows = [
-        (entry.label, *(column(verdict) for column in COLUMNS.values()), f"{entry.threshold:.3f}")
-        for entry, verdict in judged
+        (entry.label, *(column(scores) for column in COLUMNS.values()), f"{entry.threshold:.3f}")
+        for entry, scores in scored
     ]
     together = [name.replace(" nm", "\N{NO-BREAK SPACE}nm").replace("> ", ">\N{NO-BREAK SPACE}") for name in columns]
-    return Table("Scores", tuple(together), tuple(rows), NOTE)
+    return TextTable("Scores", tuple(together), tuple(rows), NOTE)
 
 
-def headline(verdict: Verdict) -> list[tuple[str, str, str]]:
+def headline(scores: EntryScores) -> list[tuple[str, str, str]]:
     """Return name, value and a word on it for the scores that stand in large."""
-    found = verdict.objects
+    found = scores.objects
     clefts = "" if found is None else f"{found.matched} of {found.true} found, {found.predicted} predicted"
     return [
-        ("F1 of voxels", _number(verdict.counts.f1, 3), ""),
-        ("CREMI score", COLUMNS["CREMI score, nm"](verdict), "nm, lower is better"),
-        ("AUC", _number(verdict.histogram.auc, 4), "of voxels"),
-        ("F1 of clefts", COLUMNS["cleft F1"](verdict), clefts),
+        ("F1 of voxels", _number(scores.counts.f1, 3), ""),
+        ("CREMI score", COLUMNS["CREMI score, nm"](scores), "nm, lower is better"),
+        ("AUC", _number(scores.histogram.auc, 4), "of voxels"),
+        ("F1 of clefts", COLUMNS["cleft F1"](scores), clefts),
     ]

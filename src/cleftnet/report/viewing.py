@@ -13,7 +13,7 @@ from cleftnet.metrics.predictions import predicted_mask
 from cleftnet.metrics.voxels import Mask
 from cleftnet.report import pictures
 from cleftnet.report.contents import Entry, Prediction, Scene
-from cleftnet.report.mistakes import Errors, Kind, Rectangle, false_boxes
+from cleftnet.report.mistakes import Errors, MistakeKind, Rectangle, false_boxes
 from cleftnet.report.pictures import Reduction, UInt8
 from cleftnet.volumes.volume import CLEFT, classes
 
@@ -23,7 +23,7 @@ SCALE_BARS_NM = (100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 class MarkedBox(NamedTuple):
     """A box of false voxels in a section, in voxels of the scene."""
 
-    kind: Kind
+    kind: MistakeKind
     place: Rectangle
 
     def to_json(self) -> list[str | int]:
@@ -33,7 +33,7 @@ class MarkedBox(NamedTuple):
     @property
     def css(self) -> str:
         """The class that gives its colour and line style."""
-        return "fp" if self.kind is Kind.POSITIVE else "fn"
+        return "fp" if self.kind is MistakeKind.POSITIVE else "fn"
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def figure3(view: View, predicted: Iterator[tuple[str, Mask]]) -> Figure:
     panels = [Panel("Truth", f"{np.count_nonzero(view.truth[z] == CLEFT):,} cleft pixels", view.truth_tint(z))]
     for label, mask in predicted:
         boxes = view.marked(mask, z)
-        counts = [sum(box.kind is kind for box in boxes) for kind in Kind]
-        caption = "boxed: " + ", ".join(f"{n} {kind.value}" for n, kind in zip(counts, Kind, strict=True))
+        counts = [sum(box.kind is kind for box in boxes) for kind in MistakeKind]
+        caption = "boxed: " + ", ".join(f"{n} {kind.value}" for n, kind in zip(counts, MistakeKind, strict=True))
         panels.append(Panel(label, caption, view.error_tint(mask, z), boxes))
     return Figure(view.frame(), z + view.scene.origin[0], view.raw_picture(z), panels)

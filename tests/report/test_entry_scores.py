@@ -3,7 +3,7 @@ import pytest
 
 from cleftnet.report import Entry, Prediction, Scene
 from cleftnet.report.curves import plots
-from cleftnet.report.judging import judge
+from cleftnet.report.entry_scores import score_entry
 from cleftnet.volumes import Volume
 
 SIZE_NM = (40.0, 4.0, 4.0)
@@ -18,30 +18,30 @@ def scene(true, predicted):
 
 
 @pytest.fixture
-def judged():
+def scored():
     """One scene is perfect (4 voxels), the other off by one pixel (2 of 3 right)."""
     pairs = [scene((2, 6), (2, 6)), scene((2, 5), (3, 6))]
     entry = Entry("e", "E", tuple(prediction for _, prediction in pairs), 0.5)
-    return entry, judge(entry, [s for s, _ in pairs])
+    return entry, score_entry(entry, [s for s, _ in pairs])
 
 
-def test_voxels_and_clefts_are_counted_over_all_scenes(judged):
-    counts = judged[1].counts
+def test_voxels_and_clefts_are_counted_over_all_scenes(scored):
+    counts = scored[1].counts
     assert (counts.true_positives, counts.false_positives, counts.false_negatives) == (6, 1, 1)
-    assert judged[1].histogram.counts(0.5) == counts
-    objects = judged[1].objects
+    assert scored[1].histogram.counts(0.5) == counts
+    objects = scored[1].objects
     assert (objects.true, objects.predicted, objects.matched, objects.splits, objects.merges) == (2, 2, 2, 0, 0)
     assert sum(found.right for found in objects.by_size) == 2
 
 
-def test_the_cremi_score_is_the_mean_over_scenes(judged):
+def test_the_cremi_score_is_the_mean_over_scenes(scored):
     """0 nm, and (4/3 + 4/3) / 2 nm: one of three voxels lies one pixel off, both ways."""
-    assert judged[1].mean.scores["cremi_score"] == pytest.approx(2 / 3)
-    assert judged[1].cremi_at[0.5] == pytest.approx(2 / 3)
+    assert scored[1].mean.scores["cremi_score"] == pytest.approx(2 / 3)
+    assert scored[1].cremi_at[0.5] == pytest.approx(2 / 3)
 
 
-def test_a_model_without_a_history_has_the_curves_of_its_scores_alone(judged):
-    assert [plot.title for plot in plots([judged])] == [
+def test_a_model_without_a_history_has_the_curves_of_its_scores_alone(scored):
+    assert [plot.title for plot in plots([scored])] == [
         "Precision and recall",
         "ROC",
         "Threshold sweep",

@@ -19,7 +19,7 @@ from cleftnet.report.contents import Entry, Scene
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EntryScores:
     """The scores of one entry.
 
     Attributes:
@@ -39,7 +39,7 @@ class Verdict:
     cremi_at: dict[float, float | None]
 
 
-def judge(entry: Entry, scenes: Sequence[Scene]) -> Verdict:
+def score_entry(entry: Entry, scenes: Sequence[Scene]) -> EntryScores:
     """Score an entry.
 
     Args:
@@ -53,7 +53,7 @@ def judge(entry: Entry, scenes: Sequence[Scene]) -> Verdict:
         evaluate(prediction.probability, scene.truth, threshold=entry.threshold, sweep=True)
         for prediction, scene in zip(entry.predictions, scenes, strict=True)
     ]
-    return Verdict(
+    return EntryScores(
         counts=functools.reduce(operator.add, (e.scores.counts for e in found)),
         histogram=functools.reduce(operator.add, (e.histogram for e in found if e.histogram is not None)),
         objects=_together([e.objects for e in found]),

@@ -147,7 +147,7 @@ def test_a_voxel_size_that_contradicts_the_file_is_refused_and_the_same_one_is_n
     assert open_volume(at(tmp_path, address), voxel_size_nm=(50, 4.6, 4.6)).voxel_size_nm == pytest.approx(
         (50, 4.6, 4.6)
     )
-    with pytest.raises(InputError, match=r"50,4\.6,4\.6 nm, but --voxel-size says 40,4,4"):
+    with pytest.raises(InputError, match=r"50,4\.6,4\.6 nm, which contradicts voxel_size_nm=\(40, 4, 4\)"):
         open_volume(at(tmp_path, address), voxel_size_nm=(40, 4, 4))
 
 

@@ -145,7 +145,7 @@ def test_listing_what_is_not_there_fails_as_opening_does(folder):
 
 
 def test_a_voxel_size_that_is_none_is_refused(folder):
-    with pytest.raises(InputError, match="0,4,4 nm must be three positive lengths"):
+    with pytest.raises(InputError, match=r"\(0, 4, 4\) must be three positive lengths"):
         open_volume(folder / "stack", voxel_size_nm=(0, 4, 4))
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+
+import numpy as np
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
@@ -16,7 +19,7 @@ from cleftnet.volumes.chunked.storage import is_remote
 from cleftnet.volumes.formats import Format, NewArrays, locate
 from cleftnet.volumes.layout import Layout
 from cleftnet.volumes.slabs import Progress, copy
-from cleftnet.volumes.volume import Volume
+from cleftnet.volumes.volume import Array, Volume
 
 RAW = ("volumes/raw",)
 LABELS = ("volumes/labels/clefts",)
@@ -48,19 +51,58 @@ def open_volume(address: Address, *, default: Sequence[str] = RAW, voxel_size_nm
         ((4, 5, 6), (50.0, 4.6, 4.6))
     """
     row, location = locate(address)
-    volume = row.open(location, default)
+    return _with_voxel_size(row.open(location, default), voxel_size_nm)
+
+
+def as_volume(
+    source: Volume | Address | Array, *, voxel_size_nm: FloatZYX | None = None, default: Sequence[str] = RAW
+) -> Volume:
+    """Return a volume for anything that a function of this package takes for one.
+
+    Args:
+        source: A volume, which is returned itself; the address of an array, which is opened; or a NumPy array z y x, which
+            stays in memory.
+        voxel_size_nm: Voxel size, z y x, for sources that carry none; where the source carries one it must be the same.
+        default: Datasets to try in turn where an address names a file of several: `RAW`, `LABELS` or `PREDICTION`.
+
+    Raises:
+        InputError: when the source is anything else, cannot be opened, or contradicts the voxel size.
+
+    Example:
+        >>> import numpy as np
+        >>> as_volume(np.zeros((4, 5, 6), np.uint8), voxel_size_nm=(40, 4, 4)).voxel_size_nm
+        (40.0, 4.0, 4.0)
+    """
+    if isinstance(source, str | os.PathLike):
+        return open_volume(source, default=default, voxel_size_nm=voxel_size_nm)
+    if isinstance(source, np.ndarray):
+        if source.dtype.kind not in "biuf":
+            raise InputError(f"the array holds {source.dtype}, not numbers; expected one gray value or label a voxel")
+        source = Volume(source)
+    if not isinstance(source, Volume):
+        raise InputError(
+            f"a {type(source).__name__} is no volume; expected a Volume, an address such as 'A.hdf', or a NumPy array z y x"
+        )
+    return _with_voxel_size(source, voxel_size_nm)
+
+
+def _with_voxel_size(volume: Volume, voxel_size_nm: FloatZYX | None) -> Volume:
+    """Return the volume with the voxel size given by the caller, which must not contradict its own."""
     if voxel_size_nm is None:
         return volume
-    z, y, x = (float(side) for side in voxel_size_nm)
+    try:
+        z, y, x = (float(side) for side in voxel_size_nm)
+    except (TypeError, ValueError):
+        z = y = x = math.nan
     if not all(side > 0 and math.isfinite(side) for side in (z, y, x)):
-        raise InputError(f"voxel size {z:g},{y:g},{x:g} nm must be three positive lengths z,y,x, such as 40,4,4")
+        raise InputError(f"voxel_size_nm={voxel_size_nm} must be three positive lengths z y x, such as (40, 4, 4)")
     own = volume.voxel_size
     if own is None:
         return replace(volume, voxel_size=(z, y, x))
     if not all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(own, (z, y, x), strict=True)):
         raise InputError(
-            f"{volume.address} says that its voxels are {own[0]:g},{own[1]:g},{own[2]:g} nm, but --voxel-size says "
-            f"{z:g},{y:g},{x:g}; leave --voxel-size out, or correct the file"
+            f"{volume.address} says that its voxels are {own[0]:g},{own[1]:g},{own[2]:g} nm, which contradicts "
+            f"voxel_size_nm=({z:g}, {y:g}, {x:g}); leave voxel_size_nm=... out, or correct the file"
         )
     return volume
 

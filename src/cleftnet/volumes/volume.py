@@ -8,9 +8,12 @@ translation from and to CREMI's own ids is in `cleftnet.volumes.cremi`.
 from __future__ import annotations
 
 import hashlib
+import operator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from types import EllipsisType
+from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +28,7 @@ OUTSIDE = 0xFFFFFFFFFFFFFFFD  # beyond the labelled region: the same treatment
 NOT_CLEFT, CLEFT, UNLABELLED = 0, 1, 2  # the classes of a voxel, uint8; losses and scores leave UNLABELLED out
 
 Array = npt.NDArray[Any]
+Index = Box | SupportsIndex | slice | EllipsisType | tuple[SupportsIndex | slice | EllipsisType, ...]
 
 
 class Store(Protocol):
@@ -57,6 +61,8 @@ class Volume:
         >>> vol = Volume(np.zeros((4, 5, 6), np.uint8), voxel_size=(40, 4, 4))
         >>> vol.shape, vol[Box((0, 0, 0), (1, 2, 3))].shape, vol.voxel_size_nm
         ((4, 5, 6), (1, 2, 3), (40, 4, 4))
+        >>> vol[0].shape, vol[-2:, :, 1].shape, np.asarray(vol).shape
+        ((5, 6), (2, 5), (4, 5, 6))
     """
 
     store: Store
@@ -100,15 +106,79 @@ class Volume:
             raise InputError(f"{self.address} carries no voxel size; give it in nm, z,y,x: --voxel-size 40,4,4")
         return self.voxel_size
 
-    def __getitem__(self, box: Box) -> Array:
-        """Read one box of voxels.
+    @property
+    def ndim(self) -> int:
+        """The number of axes, always 3."""
+        return 3
+
+    @property
+    def size(self) -> int:
+        """The number of voxels."""
+        return self.box.voxels
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[z] for z in range(len(self)))
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        """Read the whole volume into memory; NumPy calls this in `np.asarray(volume)`."""
+        if copy is False and not isinstance(self.store, np.ndarray):
+            raise ValueError(f"{self.address} does not lie in memory, so that an array of it is always a copy")
+        values = np.asarray(self.read(), dtype)
+        return values.copy() if copy and values.base is not None else values
+
+    def __getitem__(self, index: Index) -> Array:
+        """Read a part of the volume: a box, or what NumPy's basic indexing selects, with steps of 1.
+
+        Args:
+            index: A `Box`; or an integer, a slice, or a tuple of them and one `...`, as for a NumPy array. Integers drop their
+                axis, negative ones count from the end, and slices end at the border of the volume.
 
         Raises:
-            InputError: when the box reaches outside the volume.
+            InputError: when a box or an integer lies outside the volume, or the index is anything else.
         """
-        if not self.box.contains(box):
-            raise InputError(f"region {box} reaches outside {self.address}, which is {self.box}")
-        return np.asarray(self.store[box.slices])
+        if isinstance(index, Box):
+            if not self.box.contains(index):
+                raise InputError(f"region {index} reaches outside {self.address}, which is {self.box}")
+            return np.asarray(self.store[index.slices])
+        ranges = self._ranges(index)
+        z, y, x = (slice(start, stop) for start, stop, _ in ranges)
+        sides = [stop - start for start, stop, _ in ranges]
+        values = np.asarray(self.store[z, y, x]) if all(sides) else np.empty(sides, self.dtype)
+        kept = tuple(0 if dropped else slice(None) for _, _, dropped in ranges)
+        return values[kept]
+
+    def _ranges(self, index: Index) -> list[tuple[int, int, bool]]:
+        """Return start, stop and whether the axis is dropped, along z y x."""
+        parts = list(index) if isinstance(index, tuple) else [index]
+        dots = [n for n, part in enumerate(parts) if part is Ellipsis]
+        if len(dots) > 1 or len(parts) - len(dots) > self.ndim:
+            raise InputError(f"{self.address}: index {index!r} is for more than the three axes z y x of a volume")
+        n = dots[0] if dots else len(parts)
+        parts[n : n + 1] = [slice(None)] * (self.ndim + len(dots) - len(parts))
+        return [self._range(part, axis) for axis, part in enumerate(parts)]
+
+    def _range(self, part: Any, axis: int) -> tuple[int, int, bool]:
+        side, name = self.shape[axis], "zyx"[axis]
+        try:
+            if isinstance(part, slice):
+                start, stop, step = part.indices(side)
+                if step == 1:
+                    return start, max(start, stop), False
+                raise InputError(f"{self.address}: step {step} along {name}; read with step 1, then slice the array")
+            if isinstance(part, bool | np.bool_):
+                raise TypeError
+            at = operator.index(part)
+        except TypeError:
+            raise InputError(
+                f"{self.address}: a {type(part).__name__} is no index along {name}; expected a Box, or integers, slices "
+                f"and ..., as in volume[2:5, :, 100:200]"
+            ) from None
+        if not -side <= at < side:
+            raise InputError(f"{self.address}: index {at} along {name} is outside {-side} to {side - 1}")
+        return at % side, at % side + 1, True
 
     def read(self) -> Array:
         """Read the whole volume into memory."""

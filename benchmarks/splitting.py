@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cleftnet.metrics.objects import Instances
-from cleftnet.metrics.pairing import score_clefts
+from cleftnet.metrics.clefts import Instances, components
+from cleftnet.metrics.matching import score_clefts
 from cleftnet.metrics.predictions import PredictionKind
 from cleftnet.prediction import DISTANCE, PROBABILITY
 from cleftnet.synapses import Rules
-from cleftnet.synapses.segmentation import Segmenter, components
+from cleftnet.synapses.segmentation import Segmenter
 from cleftnet.volumes import LABELS, is_labelled, open_volume
 from cleftnet.volumes.alignment import place
 from cleftnet.volumes.volume import intensity

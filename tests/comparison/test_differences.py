@@ -6,7 +6,7 @@ import pytest
 from cleftnet.comparison.cells import Cell, Effort, SynapseScores, VoxelScores
 from cleftnet.comparison.differences import differences, scores
 from cleftnet.errors import InputError
-from cleftnet.metrics.territories import Territory
+from cleftnet.metrics.intervals import Territory
 
 
 def territory(cleft, hits, misses=0, alarms=0, matched=True):

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
+from cleftnet.metrics.intervals import Territory
 from cleftnet.metrics.pooling import PooledScores
-from cleftnet.metrics.territories import Territory
 
 
 class VoxelScores(PooledScores):

@@ -1,7 +1,7 @@
 """What tells two rows apart: the difference of their scores, and how far it would move had other synapses been labelled.
 
 Synapses are drawn anew, the same ones for both rows, and every score follows from the sums over their territories
-(`metrics.territories`); seeds are averaged. A difference whose interval holds 0 is noise as far as these synapses can tell.
+(`metrics.intervals`); seeds are averaged. A difference whose interval holds 0 is noise as far as these synapses can tell.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cleftnet.comparison.cells import Cell
 from cleftnet.errors import InputError
-from cleftnet.metrics.bootstrap import Interval, draw, interval
-from cleftnet.metrics.territories import Territory
+from cleftnet.metrics.intervals import Interval, Territory, draw, interval
 from cleftnet.metrics.voxels import Floats, Integers
 
 Score = Literal["cremi_score", "auc", "f1", "object_f1"]

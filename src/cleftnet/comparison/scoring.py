@@ -10,12 +10,12 @@ from pathlib import Path
 
 from cleftnet.comparison.cells import SynapseScores, VoxelScores
 from cleftnet.comparison.recipe import TuningSettings
+from cleftnet.metrics.clefts import ObjectScores
 from cleftnet.metrics.evaluation import SWEEP_GRID, evaluate
-from cleftnet.metrics.objects import ObjectScores
+from cleftnet.metrics.intervals import Territory, territories
 from cleftnet.metrics.pooling import mean_defined, pool
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD, predicted_mask
 from cleftnet.metrics.scores import Evaluation
-from cleftnet.metrics.territories import Territory, territories
 from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
 from cleftnet.synapses import Rules, find_synapses, tune
 from cleftnet.synapses.levels import Point

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cleftnet.datasets.validation import Finding, check_cremi
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
-from cleftnet.metrics.objects import CONNECTIVITY
+from cleftnet.metrics.clefts import CONNECTIVITY
 from cleftnet.metrics.predictions import (
     PredictionKind,
     choose_threshold,

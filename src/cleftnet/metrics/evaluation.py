@@ -10,10 +10,10 @@ from pydantic import Field
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX
+from cleftnet.metrics.clefts import Instances, ObjectScores
 from cleftnet.metrics.distances import CremiScore
 from cleftnet.metrics.halo import HaloSettings, score_block, whole
-from cleftnet.metrics.objects import Instances, ObjectScores
-from cleftnet.metrics.pairing import score_clefts
+from cleftnet.metrics.matching import score_clefts
 from cleftnet.metrics.predictions import (
     PredictionKind,
     choose_threshold,

@@ -9,8 +9,8 @@ from typing import Any
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
+from cleftnet.metrics.clefts import ObjectScores
 from cleftnet.metrics.distances import CremiScore
-from cleftnet.metrics.objects import ObjectScores
 from cleftnet.metrics.pooling import mean_defined
 from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
 

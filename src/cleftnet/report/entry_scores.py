@@ -10,8 +10,8 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cleftnet.metrics.clefts import ObjectScores
 from cleftnet.metrics.evaluation import evaluate
-from cleftnet.metrics.objects import ObjectScores
 from cleftnet.metrics.pooling import mean_defined
 from cleftnet.metrics.scores import Evaluation, MeanEvaluation, mean_evaluation
 from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box, FloatZYX
-from cleftnet.metrics.objects import CONNECTIVITY
+from cleftnet.metrics.clefts import CONNECTIVITY
 from cleftnet.metrics.voxels import Mask
 from cleftnet.volumes.volume import CLEFT, NOT_CLEFT
 

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from cleftnet.blockwise import Tick
 from cleftnet.geometry import Block, Box, FloatZYX
+from cleftnet.metrics.clefts import components
 from cleftnet.synapses.merging import path_of
 from cleftnet.synapses.parts import AHEAD, Parts
-from cleftnet.synapses.segmentation import Segmenter, components
+from cleftnet.synapses.segmentation import Segmenter
 from cleftnet.volumes import Volume, WritableVolume
 from cleftnet.volumes.volume import Array
 

@@ -12,14 +12,13 @@ from scipy.sparse import coo_array
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
-from cleftnet.metrics.breakdown import ScoreCurve
+from cleftnet.metrics.clefts import Instances, ScoreCurve, components
 from cleftnet.metrics.distances import cremi_score
-from cleftnet.metrics.objects import Instances
-from cleftnet.metrics.pairing import Pairing, shared_voxels
+from cleftnet.metrics.matching import MatchedPairs, shared_voxels
 from cleftnet.metrics.predictions import PredictionKind
 from cleftnet.metrics.voxels import VoxelCounts
 from cleftnet.synapses.scoring import SynapseScore, fit_score
-from cleftnet.synapses.segmentation import Mask, Rules, Segmenter, as_stored, components
+from cleftnet.synapses.segmentation import Mask, Rules, Segmenter, as_stored
 from cleftnet.volumes import Volume, is_cleft, is_labelled
 from cleftnet.volumes.alignment import place
 from cleftnet.volumes.volume import Array
@@ -39,7 +38,7 @@ class Point(BaseModel):
         predicted: Synapses.
         matched: Of them.
         true: Clefts of the truth.
-        splits: See `metrics.pairing.Pairing`.
+        splits: See `metrics.matching.MatchedPairs`.
         merges: The same.
         average_precision: Of the mean probability as a score.
         voxel_f1: Over voxels.
@@ -172,11 +171,11 @@ class Level:
         min_voxels = size_nm3 / float(np.prod(self.held.voxel_size_nm)) * (1 - 1e-9)
         return self.seeded & (self.voxels >= min_voxels)
 
-    def _pairing(self, kept: npt.NDArray[np.bool_]) -> Pairing:
+    def _pairing(self, kept: npt.NDArray[np.bool_]) -> MatchedPairs:
         rows, columns = self.shared.coords
         of = kept[rows]
         row = (np.cumsum(kept) - 1)[rows[of]]
-        return Pairing.of(
+        return MatchedPairs.of(
             coo_array((self.shared.data[of], (row, columns[of])), shape=(int(kept.sum()), self.shared.shape[1]))
         )
 

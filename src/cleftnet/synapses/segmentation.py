@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX, IntZYX
-from cleftnet.metrics.objects import CONNECTIVITY
 from cleftnet.metrics.predictions import PredictionKind, predicted_mask
 from cleftnet.synapses.scoring import SynapseScore
 from cleftnet.volumes.volume import Array
@@ -102,15 +101,6 @@ class Segmenter:
         """
         found = values != 0 if self.kind is PredictionKind.MASK else predicted_mask(values, self.threshold)
         return fill_holes(bridge_gaps(found, self.gap), self.hole_vox)
-
-
-def components(mask: Mask) -> tuple[npt.NDArray[np.integer], int]:
-    """Return the 26-connected components of a mask, numbered from 1, and how many there are."""
-    # as uint8: cc3d 4.1.1 fails on bool masks that are one voxel wide along two axes
-    found, number = cc3d.connected_components(
-        np.ascontiguousarray(mask).view(np.uint8), connectivity=CONNECTIVITY, return_N=True
-    )
-    return found, int(number)
 
 
 def bridge_gaps(mask: Mask, gap: int) -> Mask:

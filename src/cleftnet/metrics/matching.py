@@ -1,4 +1,4 @@
-"""Which predicted cleft is which true one: the best one-to-one assignment, by shared voxels or by distance.
+"""Matches predicted clefts with true ones: the best one-to-one assignment, by shared voxels or by distance.
 
 By overlap, a pair may match when it shares at least one voxel. Clefts are plates a few voxels thick, so that an error of one
 section halves their overlap: the usual demand of half the union would reject clefts that every neuroscientist accepts.
@@ -18,40 +18,41 @@ from scipy.spatial import KDTree
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
-from cleftnet.metrics.breakdown import ScoreCurve, Sized, by_size
-from cleftnet.metrics.objects import Instances, ObjectScores
+from cleftnet.metrics.clefts import Instances, MatchedSizes, ObjectScores, ScoreCurve, by_size
+from cleftnet.metrics.voxels import Floats, Integers, Mask
 from cleftnet.volumes.volume import Array
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Pairing:
-    """Clefts matched one to one.
+class MatchedPairs:
+    """Predicted and true clefts matched one to one.
 
     Attributes:
-        predicted: True for each predicted cleft that is matched; in the order of their ids, or as they were given.
-        true: The same of the true ones.
-        pairs: Rows of places in those two, predicted and true.
-        splits: True clefts in several pieces: the predicted clefts that share voxels with one, less one, summed.
-        merges: Predicted clefts over several true ones, counted the same way.
+        predicted: Whether each predicted cleft is matched, in the order of the worth's rows.
+        true: Whether each true cleft is matched, in the order of the worth's columns.
+        pairs: Numbers of the predicted and the true cleft, a row for each pair.
+        splits: Predicted clefts beyond the first that may match a true cleft, summed over true clefts.
+        merges: True clefts beyond the first that may match a predicted cleft, summed over predicted clefts.
     """
 
-    predicted: npt.NDArray[np.bool_]
-    true: npt.NDArray[np.bool_]
-    pairs: Ints
+    predicted: Mask
+    true: Mask
+    pairs: Integers
     splits: int
     merges: int
 
     @property
     def scores(self) -> ObjectScores:
-        """The counts, of which precision, recall and F1 follow."""
+        """The counts that precision, recall and F1 follow from."""
         return ObjectScores(len(self.true), len(self.predicted), len(self.pairs), self.splits, self.merges)
 
     @classmethod
-    def of(cls, worth: coo_array) -> Pairing:
-        """Match for the largest sum of what pairs are worth, predicted by true."""
+    def of(cls, worth: coo_array) -> MatchedPairs:
+        """Match for the largest sum of worth.
+
+        Args:
+            worth: What each pair that may match is worth, above 0; predicted by true.
+        """
         rows, columns = assign(worth)
         predicted, true = np.zeros(worth.shape[0], np.bool_), np.zeros(worth.shape[1], np.bool_)
         predicted[rows], true[columns] = True, True
@@ -71,11 +72,12 @@ def score_clefts(
 
     Args:
         predicted: Predicted clefts.
-        true: True ones, in the same box.
-        shape: Of the box, z y x.
-        voxel_size_nm: z y x.
-        match_nm: Clefts match whose centroids lie at most so far apart; None matches those that share voxels.
-        probability: The box's, uint8 or float, by whose mean predicted clefts are ranked; None draws no curve.
+        true: True clefts, in the same box.
+        shape: Sides of the box, z y x.
+        voxel_size_nm: Voxel size, z y x.
+        match_nm: Largest distance between the centroids of matched clefts; None matches clefts that share voxels.
+        probability: Probabilities of the box, uint8 or float, whose mean over each predicted cleft ranks it; None gives no
+            curve.
 
     Example:
         >>> true = Instances.of_labels(np.array([[[1, 1, 0, 2]]]))
@@ -85,22 +87,22 @@ def score_clefts(
     """
     size_nm = np.array(voxel_size_nm)
     if match_nm is None:
-        found = pair_by_overlap(predicted, true)
+        matches = pair_by_overlap(predicted, true)
     else:
-        found = pair_by_distance(predicted.centres(shape) * size_nm, true.centres(shape) * size_nm, match_nm)
+        matches = pair_by_distance(predicted.centers(shape) * size_nm, true.centers(shape) * size_nm, match_nm)
     volume = float(size_nm.prod())
-    ours = Sized(predicted.sizes.astype(np.float64) * volume, found.predicted)
-    theirs = Sized(true.sizes.astype(np.float64) * volume, found.true)
+    ours = MatchedSizes(predicted.sizes.astype(np.float64) * volume, matches.predicted)
+    theirs = MatchedSizes(true.sizes.astype(np.float64) * volume, matches.true)
     curve = None
     if probability is not None:
         scale = 255 if probability.dtype == np.uint8 else 1
         means = predicted.means(probability.ravel()[predicted.index].astype(np.float64)) / scale
-        curve = ScoreCurve.of(means, found.predicted, len(true))
-    return replace(found.scores, by_size=by_size(ours, theirs), curve=curve)
+        curve = ScoreCurve.of(means, matches.predicted, len(true))
+    return replace(matches.scores, by_size=by_size(ours, theirs), curve=curve)
 
 
-def pair_by_overlap(predicted: Instances, true: Instances) -> Pairing:
-    """Match clefts that share voxels, for the largest overlap in all, both sides by their ids.
+def pair_by_overlap(predicted: Instances, true: Instances) -> MatchedPairs:
+    """Match clefts that share voxels, for the largest total overlap; both sides are ordered by their ids.
 
     Example:
         >>> true = Instances.of_labels(np.array([[[1, 1, 0, 2, 2, 0, 3]]]))
@@ -110,18 +112,18 @@ def pair_by_overlap(predicted: Instances, true: Instances) -> Pairing:
         ([True, False], [True, False, False], 0, 1)
     """
     shape = (len(predicted), len(true))
-    return Pairing.of(shared_voxels(predicted.index, predicted.rows, true.index, true.rows, shape))
+    return MatchedPairs.of(shared_voxels(predicted.index, predicted.rows, true.index, true.rows, shape))
 
 
-def pair_by_distance(predicted_nm: Floats, true_nm: Floats, max_nm: float) -> Pairing:
-    """Match points that lie within a distance: as many pairs as there can be, and of those choices the shortest in all.
+def pair_by_distance(predicted_nm: Floats, true_nm: Floats, max_nm: float) -> MatchedPairs:
+    """Match points within a distance: as many pairs as possible, and the shortest total distance among such choices.
 
-    Splits and merges count what lies within the distance.
+    Splits and merges count the points within the distance.
 
     Args:
-        predicted_nm: Places such as centroids, z y x in nm; a row each.
-        true_nm: The same of the truth.
-        max_nm: The farthest that a pair may lie apart.
+        predicted_nm: Predicted points such as centroids, a row z y x in nm each.
+        true_nm: True points, a row z y x in nm each.
+        max_nm: Largest distance of a pair.
 
     Raises:
         InputError: when the distance is negative.
@@ -132,56 +134,56 @@ def pair_by_distance(predicted_nm: Floats, true_nm: Floats, max_nm: float) -> Pa
         [[0, 0], [1, 1]]
     """
     if not max_nm >= 0:
-        raise InputError(f"matching distance {max_nm:g} nm must be 0 or more, such as 100")
+        raise InputError(f"max_nm={max_nm:g} must be 0 or more, such as 100")
     predicted_nm, true_nm = np.reshape(predicted_nm, (-1, 3)), np.reshape(true_nm, (-1, 3))
     near = KDTree(predicted_nm).sparse_distance_matrix(KDTree(true_nm), max_nm, output_type="ndarray")
     shape = (len(predicted_nm), len(true_nm))
     most = min(shape) * max_nm + 1  # no sum of distances weighs more than one pair
-    return Pairing.of(coo_array((most + max_nm - near["v"], (near["i"], near["j"])), shape=shape))
+    return MatchedPairs.of(coo_array((most + max_nm - near["v"], (near["i"], near["j"])), shape=shape))
 
 
 def shared_voxels(
-    predicted_index: npt.NDArray[np.int64],
-    predicted_as: npt.NDArray[np.intp],
-    true_index: npt.NDArray[np.int64],
-    true_as: npt.NDArray[np.intp],
+    predicted_index: Integers,
+    predicted_rows: npt.NDArray[np.intp],
+    true_index: Integers,
+    true_rows: npt.NDArray[np.intp],
     shape: tuple[int, int],
 ) -> coo_array:
-    """Count the voxels of each pair of clefts that shares any: a sparse matrix, predicted by true.
+    """Count the voxels that each pair of clefts shares: a sparse matrix, predicted by true.
 
     Args:
         predicted_index: Flat indices of the voxels of predicted clefts, ascending.
-        predicted_as: The row of each.
-        true_index: Of true clefts.
-        true_as: The column of each.
-        shape: How many predicted and true clefts there are.
+        predicted_rows: Number of each voxel's predicted cleft.
+        true_index: Flat indices of the voxels of true clefts, ascending.
+        true_rows: Number of each voxel's true cleft.
+        shape: Numbers of predicted and of true clefts.
     """
     if not predicted_index.size or not true_index.size:
         return coo_array(shape, dtype=np.int64)
     place = np.minimum(np.searchsorted(predicted_index, true_index), predicted_index.size - 1)
     both = predicted_index[place] == true_index
-    pairs, shared = np.unique(predicted_as[place[both]] * shape[1] + true_as[both], return_counts=True)
+    pairs, shared = np.unique(predicted_rows[place[both]] * shape[1] + true_rows[both], return_counts=True)
     return coo_array((shared, np.divmod(pairs, shape[1])), shape=shape)
 
 
-def assign(overlap: coo_array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return rows and columns of the one-to-one assignment of the largest sum, rows ascending.
+def assign(worth: coo_array) -> tuple[Integers, Integers]:
+    """Return rows and columns of the one-to-one assignment with the largest sum, rows ascending.
 
-    It is solved for each group of clefts that have to do with one another.
+    Each group of clefts connected by possible pairs is solved by itself.
 
     Args:
-        overlap: What each pair that may match is worth, above 0; predicted by true, no pair twice.
+        worth: What each pair that may match is worth, above 0; predicted by true, no pair twice.
 
     Example:
         >>> rows, columns = assign(coo_array(np.array([[5, 4], [4, 0]])))
         >>> rows.tolist(), columns.tolist()
         ([0, 1], [1, 0])
     """
-    rows, columns = overlap.coords
+    rows, columns = worth.coords
     if not rows.size:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    clefts = overlap.shape[0] + overlap.shape[1]
-    graph = coo_array((np.ones(rows.size), (rows, columns + overlap.shape[0])), shape=(clefts, clefts))
+    clefts = worth.shape[0] + worth.shape[1]
+    graph = coo_array((np.ones(rows.size), (rows, columns + worth.shape[0])), shape=(clefts, clefts))
     _, group = connected_components(graph, directed=False)
     by_group = np.argsort(group[rows], kind="stable")
     starts = np.unique(group[rows][by_group], return_index=True)[1]
@@ -193,7 +195,7 @@ def assign(overlap: coo_array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.in
         row_ids, row = np.unique(rows[pairs], return_inverse=True)
         column_ids, column = np.unique(columns[pairs], return_inverse=True)
         shared = np.zeros((row.max() + 1, column.max() + 1))
-        shared[row, column] = overlap.data[pairs]
+        shared[row, column] = worth.data[pairs]
         chosen = linear_sum_assignment(shared, maximize=True)
         real = shared[chosen] > 0
         found.append(np.stack([row_ids[chosen[0][real]], column_ids[chosen[1][real]]]))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 
 from cleftnet.errors import InputError
-from cleftnet.metrics.objects import Instances
-from cleftnet.metrics.pairing import Pairing, pair_by_distance, pair_by_overlap
+from cleftnet.metrics.clefts import Instances
+from cleftnet.metrics.matching import MatchedPairs, pair_by_distance, pair_by_overlap
 
 
 def drawn(row):
@@ -24,7 +24,7 @@ def test_no_assignment_is_worth_more(worth):
     rows = range(len(worth))
     every = itertools.permutations([*range(3), *[None] * len(worth)], len(worth))
     best = max(sum(worth[r, c] for r, c in zip(rows, columns, strict=True) if c is not None) for columns in every)
-    found = Pairing.of(coo_array(worth))
+    found = MatchedPairs.of(coo_array(worth))
     assert sum(worth[r, c] for r, c in found.pairs) == best
     assert found.predicted.sum() == found.true.sum() == len(found.pairs)
 
@@ -63,5 +63,5 @@ def test_points_at_one_place_match():
 
 
 def test_a_negative_distance_is_refused():
-    with pytest.raises(InputError, match="-1 nm"):
+    with pytest.raises(InputError, match="max_nm=-1 must be 0"):
         pair_by_distance(np.zeros((1, 3)), np.zeros((1, 3)), -1)

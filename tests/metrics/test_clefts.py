@@ -1,3 +1,5 @@
+"""Whole clefts: hand-drawn matches, every assignment, size classes, and scikit-learn's average precision."""
+
 import itertools
 
 import hypothesis.extra.numpy as hnp
@@ -5,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
 
-from cleftnet.metrics.breakdown import SizeClass
-from cleftnet.metrics.objects import Instances, ObjectScores
-from cleftnet.metrics.pairing import pair_by_overlap
+from cleftnet.metrics.clefts import Instances, MatchedSizes, ObjectScores, ScoreCurve, SizeClass, by_size
+from cleftnet.metrics.matching import pair_by_overlap
 from cleftnet.volumes.volume import INVALID, OUTSIDE, is_labelled
 
 
@@ -126,14 +128,46 @@ def test_instances_hold_cleft_voxels_only():
     assert (found.index.tolist(), found.ids.tolist()) == ([1, 3], [9, 8])
 
 
-def test_sizes_means_and_centres_come_by_ascending_id():
+def test_sizes_means_and_centers_come_by_ascending_id():
     found = Instances.of_labels(np.array([[[9, 9, 0, 5]], [[0, 0, 9, 5]]]))
     assert (len(found), found.sizes.tolist()) == (2, [2, 3])
     assert found.means(np.array([1.0, 2, 10, 6, 20])).tolist() == [15, 3]
-    np.testing.assert_allclose(found.centres((2, 1, 4)), [[0.5, 0, 3], [1 / 3, 0, 1]])
+    np.testing.assert_allclose(found.centers((2, 1, 4)), [[0.5, 0, 3], [1 / 3, 0, 1]])
 
 
 def test_clefts_of_several_volumes_are_counted_together():
     one, two = (SizeClass(0, 5, *counts) for counts in ((1, 1, 2, 1), (3, 2, 2, 2)))
     total = ObjectScores.total([ObjectScores(1, 2, 1, 0, 1, (one,)), ObjectScores(3, 2, 2, 1, 0, (two,))])
     assert total == ObjectScores(4, 4, 3, 1, 1, (SizeClass(0, 5, 4, 3, 4, 3),))
+
+
+def test_size_classes_count_each_side_by_its_own_sizes():
+    """A true cleft of 100 is found by a prediction of 5; another prediction of 5 is wrong."""
+    found = by_size(
+        MatchedSizes(np.array([5.0, 5.0]), np.array([True, False])),
+        MatchedSizes(np.array([100.0]), np.array([True])),
+        (10,),
+    )
+    assert [(c.true, c.found, c.predicted, c.right) for c in found] == [(0, 0, 2, 1), (1, 1, 0, 0)]
+    assert [(c.recall, c.precision) for c in found] == [(None, 0.5), (1.0, None)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_average_precision_is_scikit_learns_where_every_true_cleft_is_found(ranked):
+    scores, right = np.array([s for s, _ in ranked]) / 5, np.array([r for _, r in ranked])
+    if not right.any():
+        return
+    assert ScoreCurve.of(scores, right, right.sum()).average_precision == pytest.approx(
+        average_precision_score(right, scores)
+    )
+
+
+def test_true_clefts_that_nothing_finds_bound_the_recall():
+    curve = ScoreCurve.of(np.array([0.5]), np.array([True]), 4)
+    assert (curve.recall.tolist(), curve.average_precision) == ([0.25], 0.25)
+
+
+def test_without_predictions_the_curve_is_empty():
+    curve = ScoreCurve.of(np.zeros(0), np.zeros(0, bool), 3)
+    assert (len(curve.scores), curve.average_precision) == (0, 0.0)

@@ -241,17 +241,17 @@ def folded_against_unfolded(patch: IntZYX, max_keys: int) -> None:
 
 
 def training_step(sizes: NetSpec, batch: int) -> Run:
-    """One optimiser step, after another that warmed everything up."""
+    """One optimizer step, after another that warmed everything up."""
     net = Network(sizes).channels_last().to(device())
-    optimiser = torch.optim.Adam(net.parameters())
+    optimizer = torch.optim.Adam(net.parameters())
     x = torch.rand(batch, 1, *sizes.patch, device=device())
     classes = (torch.rand(batch, *sizes.patch, device=device()) < 0.01).to(torch.uint8)
 
     def run() -> None:
         loss = cleft_loss(net(x), classes, classes * 0.76, LossSettings()).total
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-        optimiser.step()
+        optimizer.step()
 
     run()
     return run

@@ -70,12 +70,12 @@ def mark():
 
 def train(spec, steps):
     net = Network(spec).channels_last()
-    optimiser = torch.optim.Adam(net.parameters())
+    optimizer = torch.optim.Adam(net.parameters())
     for _ in range(steps):
         loss = net(torch.rand(1, 1, *spec.patch)).square().mean()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
 torch.set_num_threads(1)
 spec = NetSpec.model_validate_json(sys.argv[1])

@@ -136,13 +136,13 @@ def test_a_saved_network_comes_back_with_the_same_output(name, tmp_path):
 @every_network
 def test_the_loss_falls_on_a_fixed_batch(name):
     net, batch = seeded(name), fixed_batch()
-    optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     losses = []
     for _ in range(12):
         loss = loss_of(net, batch)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
 

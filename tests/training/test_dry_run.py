@@ -66,7 +66,7 @@ def test_the_cremi_recipes_learn_from_slices_0_to_99_and_validate_on_100_to_124(
 def test_the_papers_recipe_is_the_papers():
     recipe = load_recipe(RECIPES / "cremi.yaml")
     training, net = recipe.training, recipe.net
-    assert (training.steps, training.batch, training.optimiser, training.learning_rate) == (10**6, 16, "adam", 1e-3)
+    assert (training.steps, training.batch, training.optimizer, training.learning_rate) == (10**6, 16, "adam", 1e-3)
     assert (training.schedule, training.validate_every, training.ema, training.precision) == ("constant", 100, 0, 32)
     assert (recipe.sampling.min_cleft_voxels, recipe.sampling.reject_probability) == (200, 0.95)
     assert (recipe.augment.rotate, recipe.augment.flip, recipe.augment.grayscale) == (0.5, 0.5, 0.2)

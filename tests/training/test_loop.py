@@ -184,14 +184,14 @@ def test_a_resumed_training_has_only_the_rest_of_its_minutes():
 def test_weight_decay_is_for_convolution_kernels_alone():
     """Queries, norms and biases would only be pulled towards meaninglessness."""
     net = build("cleftnet", widths=(4, 8), patch=(8, 16, 16))
-    state = TrainingSettings(steps=1, optimiser="adamw", weight_decay=0.1).begin(net)
-    decayed = {id(p) for group in state.optimiser.param_groups if group["weight_decay"] for p in group["params"]}
+    state = TrainingSettings(steps=1, optimizer="adamw", weight_decay=0.1).begin(net)
+    decayed = {id(p) for group in state.optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(m.weight) for m in net.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d)}
-    assert sum(len(group["params"]) for group in state.optimiser.param_groups) == len(list(net.parameters()))
+    assert sum(len(group["params"]) for group in state.optimizer.param_groups) == len(list(net.parameters()))
 
 
 def test_weight_decay_without_adamw_is_refused():
-    with pytest.raises(ValueError, match="optimiser: adamw"):
+    with pytest.raises(ValueError, match="optimizer: adamw"):
         TrainingSettings(steps=1, weight_decay=0.1)
 
 

@@ -105,7 +105,8 @@ def test_the_list_of_settings_is_complete():
         node.name
         for path in SOURCE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "BaseModel" for base in node.bases)
+        if isinstance(node, ast.ClassDef)
+        and any(getattr(base, "id", "") in ("BaseModel", "Settings") for base in node.bases)
     }
     written = {"ModelCard", "StateCard", "Task", "Point", "Tuning"}
     written |= {"Cell", "PooledScores", "SynapseScores", "Effort", "Difference", "Spread", "TableLine", "ScoreTable"}

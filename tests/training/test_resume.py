@@ -61,7 +61,7 @@ def recipe(cremi_file, tmp_path_factory):
         "training": {
             "steps": STEPS,
             "batch": 2,
-            "optimiser": "adamw",
+            "optimizer": "adamw",
             "weight_decay": 0.01,
             "warmup_steps": 3,
             "schedule": "cosine",

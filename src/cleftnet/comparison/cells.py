@@ -66,7 +66,7 @@ class Effort(BaseModel):
 
     Attributes:
         parameters: Learned numbers; None of what is no network.
-        steps: Optimiser steps; None of what has none.
+        steps: Optimizer steps; None of what has none.
         minutes: Of training, validations included.
         seconds_per_step: Of learning alone.
     """

@@ -43,7 +43,7 @@ class ModelCard(BaseModel):
         calibration: Scale and shift that make the segmentation logit a probability (SPEC §3).
         threshold: The probability from which a voxel is called cleft, chosen on validation.
         voxel_size_nm: Voxel size z y x of the training data.
-        step: Optimiser steps taken.
+        step: Optimizer steps taken.
         scores: The validation scores of these weights.
         provenance: Versions, device, seed, recipe: whatever a reader needs to do it again.
     """

@@ -19,7 +19,7 @@ from cleftnet.volumes.volume import Array
 _CELLS = 2.7  # in a cube of the cell size: most cells are thin
 _SEEDS = 8  # in a cell's chain, in the mean
 _TILE_NM = 24.0  # which seeds are near is looked up once a tile; how near they are is computed at each pixel
-_NEAR = 14  # seeds looked up: the nearest are often of one chain, and its neighbours have to be among them
+_NEAR = 14  # seeds looked up: the nearest are often of one chain, and its neighbors have to be among them
 _FAR_NM = 300.0  # the distance to the membrane where none is among the seeds looked up
 _FADE_NM = 16.0  # over which the tilt goes from one membrane's to the next one's
 _THIN, _GLIA, _GLIA_TONE = 0.3, 0.3, (0.6, 1.3)  # of the thinner cells, so many are glia, so dark inside

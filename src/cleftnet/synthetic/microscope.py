@@ -1,4 +1,4 @@
-"""The microscope: absorbance becomes grey values, section by section, with noise, uneven brightness and ruined sections.
+"""The microscope: absorbance becomes gray values, section by section, with noise, uneven brightness and ruined sections.
 
 An electron gets through with probability exp(-absorbance) (Beer-Lambert): stains add up, and the darkest of them saturate.
 """
@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from cleftnet.synthetic.sections import Float, Sections, SmoothNoise
 
-_WHITE = 235.0  # grey value where every electron gets through
+_WHITE = 235.0  # gray value where every electron gets through
 _GRAIN = 0.18  # how unevenly stain takes, at full absorbance
 _DEFECTS = ("stain", "faint", "missing")  # precipitate on the section; hardly any contrast; lost, hence black
 
@@ -30,7 +30,7 @@ def expose(
         defects: Probability that a section is ruined.
 
     Returns:
-        Grey values, dark where the tissue absorbs.
+        Gray values, dark where the tissue absorbs.
     """
     shading, blot = SmoothNoise(sections, rng, 900), SmoothNoise(sections, rng, 150)
     raw = np.empty(sections.shape, np.uint8)

@@ -53,7 +53,7 @@ def draw_vesicles(
 
 
 def draw_mitochondrion(cells: Cells, rng: np.random.Generator, center_nm: Float, absorbance: Float) -> None:
-    """Add a mitochondrion, bent to fit its cell: a double membrane, a grey matrix, and dark cristae across it."""
+    """Add a mitochondrion, bent to fit its cell: a double membrane, a gray matrix, and dark cristae across it."""
     sections = cells.sections
     small = rng.uniform(*_MITOCHONDRION_NM)
     radii = (small * rng.uniform(1.5, 3), small, small * rng.uniform(0.8, 1.2))

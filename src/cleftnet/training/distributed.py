@@ -205,7 +205,7 @@ def _handling_sigterm(handler: Callable[..., None]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def synchronise_batch_norm(net: nn.Module, fabric: Fabric) -> None:
+def synchronize_batch_norm(net: nn.Module, fabric: Fabric) -> None:
     """Make the batch norms of a network take their statistics over all processes; nothing to do where there is one."""
     if fabric.world_size == 1:
         return
@@ -215,11 +215,11 @@ def synchronise_batch_norm(net: nn.Module, fabric: Fabric) -> None:
     for module in net.modules():
         if type(module) is nn.BatchNorm3d:
             module.__class__ = (
-                SynchronisedBatchNorm  # PyTorch's own is for GPUs only; parameters and buffers are the same
+                SynchronizedBatchNorm  # PyTorch's own is for GPUs only; parameters and buffers are the same
             )
 
 
-class SynchronisedBatchNorm(nn.BatchNorm3d):
+class SynchronizedBatchNorm(nn.BatchNorm3d):
     """Batch norm over the batch of all processes, for CPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -231,14 +231,14 @@ class SynchronisedBatchNorm(nn.BatchNorm3d):
         assert self.num_batches_tracked is not None
         voxels = x.numel() // x.shape[1] * torch.distributed.get_world_size()
         mean = _sum(x.sum((0, 2, 3, 4))) / voxels
-        centred = x - mean.view(1, -1, 1, 1, 1)
-        variance = _sum(centred.square().sum((0, 2, 3, 4))) / voxels
+        centered = x - mean.view(1, -1, 1, 1, 1)
+        variance = _sum(centered.square().sum((0, 2, 3, 4))) / voxels
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum or 0.0)
             self.running_var.lerp_(variance * voxels / max(1, voxels - 1), self.momentum or 0.0)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return torch.addcmul(self.bias.view(1, -1, 1, 1, 1), centred, scale.view(1, -1, 1, 1, 1))
+        return torch.addcmul(self.bias.view(1, -1, 1, 1, 1), centered, scale.view(1, -1, 1, 1, 1))
 
 
 def _sum(tensor: Tensor) -> Tensor:

@@ -112,12 +112,12 @@ def _rehearse(fabric: Fabric, recipe: Recipe) -> Rehearsal:
     torch.manual_seed(recipe.seed)
     net = Network(recipe.net).channels_last().to(fabric.device).train()
     state = training.begin(net)
-    model, optimiser = fabric.setup(state.net, state.optimiser)
+    model, optimizer = fabric.setup(state.net, state.optimizer)
     batch, data_seconds = _timed(fabric, lambda: default_collate([data.patches[i] for i in range(at_once)]))
     part = fabric.to_device(batch)
 
     def step() -> None:
-        learn(fabric, model, optimiser, [part], recipe.loss, training.clip_norm)
+        learn(fabric, model, optimizer, [part], recipe.loss, training.clip_norm)
         state.average.update_parameters(state.net)
 
     if fabric.device.type == "cuda":

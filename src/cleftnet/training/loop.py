@@ -88,7 +88,7 @@ def fit(
         InputError: when the loss is no longer a finite number, or the disk is full; what was saved before stays.
     """
     keep_freed_memory()
-    model, optimiser = fabric.setup(state.net.train(), state.optimiser)
+    model, optimizer = fabric.setup(state.net.train(), state.optimizer)
     fabric.strategy.precision.load_state_dict(state.scaler)
     batches = load(data.patches, settings, fabric, first=state.step)
     began = time.monotonic() - state.seconds
@@ -115,9 +115,9 @@ def fit(
                 parts = [fabric.to_device(next(batches)) for _ in range(settings.accumulate)]
                 waited = time.monotonic() - started
                 rate = settings.rate(state.step, state.seconds)
-                for group in optimiser.param_groups:
+                for group in optimizer.param_groups:
                     group["lr"] = rate
-                losses = learn(fabric, model, optimiser, parts, loss, settings.clip_norm)
+                losses = learn(fabric, model, optimizer, parts, loss, settings.clip_norm)
                 if not losses.isfinite().all():
                     raise InputError(_diverged(state.step, losses, out))
                 state.average.update_parameters(state.net)
@@ -152,17 +152,17 @@ def fit(
 def learn(
     fabric: Fabric,
     model: nn.Module,
-    optimiser: Optimizer,
+    optimizer: Optimizer,
     parts: Sequence[Batch],
     settings: LossSettings,
     clip_norm: float | None,
 ) -> Tensor:
-    """Take one optimiser step, unless the loss is not finite.
+    """Take one optimizer step, unless the loss is not finite.
 
     Args:
         fabric: The processes and devices.
         model: The network as the fabric set it up.
-        optimiser: The same.
+        optimizer: The same.
         parts: The batch, in the parts that this process takes one after the other.
         settings: The weights and form of Eq. 10.
         clip_norm: Largest norm of the gradient; None does not clip.
@@ -171,7 +171,7 @@ def learn(
         The loss and its parts, on the CPU, the mean over all parts and processes.
     """
     counts, seen = count(parts, fabric), []
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     for number, (raw, classes, distance) in enumerate(parts, start=1):
         with fabric.no_backward_sync(cast(Any, model), enabled=number < len(parts)):
             logits = model(raw.contiguous(memory_format=torch.channels_last_3d))
@@ -181,8 +181,8 @@ def learn(
     mean = cast(Tensor, fabric.all_reduce(torch.stack(seen).mean(0))).cpu()
     if mean.isfinite().all():
         if clip_norm is not None:
-            fabric.clip_gradients(model, optimiser, max_norm=clip_norm, error_if_nonfinite=False)
-        optimiser.step()
+            fabric.clip_gradients(model, optimizer, max_norm=clip_norm, error_if_nonfinite=False)
+        optimizer.step()
     return mean
 
 

@@ -21,7 +21,7 @@ from cleftnet.nets.skeleton import Network
 from cleftnet.patches.labelled import LabelledVolume
 from cleftnet.patches.sampling import PatchSampler
 from cleftnet.progress import note
-from cleftnet.training.distributed import SIGTERM_EXIT, by_the_first, launch, make_fabric, synchronise_batch_norm
+from cleftnet.training.distributed import SIGTERM_EXIT, by_the_first, launch, make_fabric, synchronize_batch_norm
 from cleftnet.training.fine_tuning import start_from
 from cleftnet.training.log import LOSSES, METRICS, TENSORBOARD
 from cleftnet.training.loop import Data, Run, fit
@@ -95,7 +95,7 @@ def _go_on(fabric: Fabric, recipe: Recipe, directory: Path, data: Data, begun: _
         if fabric.is_global_zero:
             for line in loaded.lines():
                 note(line)
-    synchronise_batch_norm(net.channels_last().to(fabric.device), fabric)
+    synchronize_batch_norm(net.channels_last().to(fabric.device), fabric)
     state = recipe.training.begin(net)
     if begun.state is not None:
         state.restore(begun.state)

@@ -1,4 +1,4 @@
-"""How long and how fast a network learns: steps or minutes, optimiser, learning rate, when to validate and when to end."""
+"""How long and how fast a network learns: steps or minutes, optimizer, learning rate, when to validate and when to end."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class TrainingSettings(BaseModel):
     """How long and how fast to learn; the defaults are the paper's (§IV-C) but for the steps, which a recipe must say.
 
     Attributes:
-        steps: Optimiser steps.
+        steps: Optimizer steps.
         minutes: The training ends after so many minutes too, its validations included, if it has not taken all steps by then;
             a cosine then falls to 0 with the time. None sets no limit. What is learned in them depends on the machine.
         batch: Patches a step, in all processes together.
         accumulate: Parts that each process takes its share of the batch in, to save memory; batch norm sees one part at a time.
-        optimiser: `adam`, or `adamw` with weight decay.
+        optimizer: `adam`, or `adamw` with weight decay.
         weight_decay: AdamW's, of convolution kernels only.
         learning_rate: At its highest.
         warmup_steps: Steps over which the learning rate rises linearly from 0.
@@ -34,7 +34,7 @@ class TrainingSettings(BaseModel):
         precision: 32, or on GPUs `bf16-mixed` or `16-mixed`.
         loaders: Processes that prepare patches beside each process of the training; 0 prepares them within it.
         validate_every: Steps between validations.
-        validation_overlap: Share of the patch that neighbouring tiles have in common in validation.
+        validation_overlap: Share of the patch that neighboring tiles have in common in validation.
         best_by: The validation score by which the best checkpoint is kept.
         patience: Validations without a better score after which the training ends early; None never does.
         save_every: Steps between the states that a training can be resumed from.
@@ -47,7 +47,7 @@ class TrainingSettings(BaseModel):
     minutes: float | None = Field(None, gt=0)
     batch: int = Field(16, ge=1)
     accumulate: int = Field(1, ge=1)
-    optimiser: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: float = Field(0.0, ge=0)
     learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(0, ge=0)
@@ -65,8 +65,8 @@ class TrainingSettings(BaseModel):
 
     @model_validator(mode="after")
     def _decay_is_decoupled(self) -> Self:
-        if self.weight_decay and self.optimiser == "adam":
-            raise ValueError("weight_decay needs optimiser: adamw")
+        if self.weight_decay and self.optimizer == "adam":
+            raise ValueError("weight_decay needs optimizer: adamw")
         return self
 
     def rate(self, step: int, seconds: float = 0.0) -> float:
@@ -87,13 +87,13 @@ class TrainingSettings(BaseModel):
             p for p in net.parameters() if p.dim() == 5
         ]  # of convolutions; queries, norms and biases do not decay
         others = [p for p in net.parameters() if p.dim() != 5]
-        optimiser: torch.optim.Optimizer
-        if self.optimiser == "adam":
-            optimiser = torch.optim.Adam(net.parameters(), lr=self.learning_rate)
+        optimizer: torch.optim.Optimizer
+        if self.optimizer == "adam":
+            optimizer = torch.optim.Adam(net.parameters(), lr=self.learning_rate)
         else:
             groups = [{"params": kernels, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
-            optimiser = torch.optim.AdamW(groups, lr=self.learning_rate)
-        return TrainingState.start(net, optimiser, self.ema)
+            optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
+        return TrainingState.start(net, optimizer, self.ema)
 
     def validation_due(self, state: TrainingState) -> bool:
         """True when the state's last step is to be validated and has not been."""

@@ -35,7 +35,7 @@ class StateCard(BaseModel):
     """The part of a training state that is not tensors.
 
     Attributes:
-        step: Optimiser steps taken.
+        step: Optimizer steps taken.
         validated: The step of the last validation; 0 before the first.
         stale: Validations since the best one.
         best: Its scores.
@@ -59,9 +59,9 @@ class TrainingState:
 
     Attributes:
         net: The network that learns.
-        optimiser: Over its parameters.
+        optimizer: Over its parameters.
         average: The moving average of its weights.
-        step: Optimiser steps taken.
+        step: Optimizer steps taken.
         validated: The step of the last validation; 0 before the first.
         stale: Validations since the best one.
         best: The best validation's scores.
@@ -71,7 +71,7 @@ class TrainingState:
     """
 
     net: Network
-    optimiser: Optimizer
+    optimizer: Optimizer
     average: AveragedModel
     step: int = 0
     validated: int = 0
@@ -82,16 +82,16 @@ class TrainingState:
     scaler: dict[str, JsonValue] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, net: Network, optimiser: Optimizer, ema: float) -> TrainingState:
+    def start(cls, net: Network, optimizer: Optimizer, ema: float) -> TrainingState:
         """Return the state before the first step.
 
         Args:
             net: The network, on its device.
-            optimiser: Over its parameters.
+            optimizer: Over its parameters.
             ema: Decay of the moving average of the weights; with 0 the average is the last weights.
         """
         decay = get_ema_multi_avg_fn(ema)  # type: ignore[no-untyped-call]  # untyped in torch
-        return cls(net, optimiser, AveragedModel(net, multi_avg_fn=decay, use_buffers=True))
+        return cls(net, optimizer, AveragedModel(net, multi_avg_fn=decay, use_buffers=True))
 
     @property
     def averaged(self) -> Network:
@@ -141,7 +141,7 @@ class TrainingState:
         try:
             self.net.load_state_dict(parts["net"])
             self.average.load_state_dict(parts["average"])
-            self._restore_optimiser(parts.get("optimiser", {}))
+            self._restore_optimizer(parts.get("optimizer", {}))
         except (KeyError, RuntimeError) as error:
             raise InputError(f"{path} does not fit this recipe's network ({str(error).splitlines()[0]})") from None
         torch.set_rng_state(parts["random"]["cpu"])
@@ -155,8 +155,8 @@ class TrainingState:
         """All tensors of the state, under names that begin with the part that they belong to."""
         tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
-        for number, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
         tensors["random.cpu"] = torch.get_rng_state()
         if next(self.net.parameters()).is_cuda:
             tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -164,17 +164,17 @@ class TrainingState:
             tensors["losses."] = torch.stack(self.losses)
         return tensors
 
-    def _restore_optimiser(self, flat: Mapping[str, Tensor]) -> None:
+    def _restore_optimizer(self, flat: Mapping[str, Tensor]) -> None:
         """Put moments back, laid out in memory as their parameters are: other strides may be summed in another order."""
-        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for key, tensor in flat.items():
             number, _, name = key.partition(".")
             like = parameters[int(number)]
             own = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape and tensor.dim() else tensor
             moments.setdefault(int(number), {})[name] = own.detach()
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
 def newest_state(folder: Path) -> Path | None:

@@ -75,7 +75,7 @@ def validate(net: Network, regions: Sequence[Region], *, overlap: float = OVERLA
     Args:
         net: The network.
         regions: What to predict and score; the CREMI score is the mean over them, as the challenge averages.
-        overlap: Share of the patch that neighbouring tiles have in common.
+        overlap: Share of the patch that neighboring tiles have in common.
 
     Returns:
         The calibration, the scores at the threshold with the best F1, and a picture.

@@ -23,8 +23,7 @@ from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.nets.zoo import ZOO, spec
 from cleftnet.synthetic import synthetic_volume
 from cleftnet.training.losses import LossSettings, cleft_loss
-from cleftnet.volumes import open_volume
-from cleftnet.volumes.volume import intensity
+from cleftnet.volumes import intensity, open_volume
 
 MIB = 2**20
 KEYS = (256, 512, 1024, 2048, 4096, 8192, 16_384)

@@ -19,16 +19,14 @@ import torch
 
 from benchmarks.measure import GIB, Measurement, machine, measure
 from cleftnet.blockwise import Division
-from cleftnet.geometry import Box, IntZYX
+from cleftnet.geometry import Box, IntZYX, slabs
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.models.checkpoint import Model, ModelCard, load_model, save_model
 from cleftnet.nets.folding import fold
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import Inference, predict, to_uint8
 from cleftnet.prediction.inference import best_device
-from cleftnet.volumes import create_volumes, open_volume
-from cleftnet.volumes.slabs import slabs
-from cleftnet.volumes.volume import intensity
+from cleftnet.volumes import create_volumes, intensity, open_volume
 
 GOAL_SPEED, GOAL_MEMORY = 1.5, 0.25  # of MONAI's
 

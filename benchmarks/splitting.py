@@ -15,12 +15,9 @@ from scipy import ndimage
 from cleftnet.metrics.clefts import Instances, components
 from cleftnet.metrics.matching import score_clefts
 from cleftnet.metrics.predictions import PredictionKind
-from cleftnet.prediction import DISTANCE, PROBABILITY
 from cleftnet.synapses import Rules
 from cleftnet.synapses.segmentation import Segmenter
-from cleftnet.volumes import LABELS, is_labelled, open_volume
-from cleftnet.volumes.alignment import place
-from cleftnet.volumes.volume import intensity
+from cleftnet.volumes import DISTANCE_NAME, LABELS, PROBABILITY_NAME, intensity, is_labelled, open_volume, place
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[Any]
@@ -87,7 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--thresholds", type=float, nargs="*", default=[0.4, 0.3, 0.2, 0.1])
     parser.add_argument("--min-size", type=float, default=5e5, help="nm³")
     given = parser.parse_args(arguments)
-    probability, distance = (open_volume(f"{given.prediction}/{name}") for name in (PROBABILITY, DISTANCE))
+    probability, distance = (open_volume(f"{given.prediction}/{name}") for name in (PROBABILITY_NAME, DISTANCE_NAME))
     truth = open_volume(given.truth, default=LABELS)
     met = place(probability, truth)
     labels = truth[met.truth_box]

@@ -20,6 +20,9 @@ FloatZYX = tuple[float, float, float]
 # Share of a patch that neighbouring tiles have in common; the paper's is 0, which is faster and worse (docs/results.md).
 OVERLAP = 0.5
 
+# Sides of a chunk of the HDF5 files that we write; slabs end at multiples of them.
+SLAB_CHUNK_VOX: IntZYX = (8, 128, 128)
+
 
 def _int_zyx(values: Sequence[int]) -> IntZYX:
     z, y, x = (int(v) for v in values)
@@ -236,6 +239,30 @@ def tile(box: Box, shape: Sequence[int], overlap: Sequence[int] = (0, 0, 0)) -> 
         ['0:8,0:4,0:4', '8:14,0:4,0:4', '14:20,0:4,0:4']
     """
     return iter(TileGrid(box, _int_zyx(shape), _int_zyx(overlap)))
+
+
+def slabs(box: Box, max_voxels: int = 2**23, chunk: IntZYX = SLAB_CHUNK_VOX) -> Iterator[Box]:
+    """Cut a box into slabs of whole slices, of whole rows where slices are very large, or of less where rows are.
+
+    Slabs come in z y x order, cover every voxel exactly once and end at the borders of chunks, so that no chunk is read or
+    written twice. One slab holds about `max_voxels` at most, but never less than one chunk.
+
+    Args:
+        box: What to cover.
+        max_voxels: How many voxels one slab may hold.
+        chunk: Sides of a chunk in voxels, z y x; the first begins where the box does.
+
+    Example:
+        >>> [str(slab) for slab in slabs(Box.of((20, 128, 64)), max_voxels=8 * 128 * 64)]
+        ['0:8,0:128,0:64', '8:16,0:128,0:64', '16:20,0:128,0:64']
+    """
+    _, height, width = box.shape
+    columns = max(1, max_voxels // (chunk[0] * chunk[1] * chunk[2])) * chunk[2]
+    width = min(width, columns)
+    depth = max(1, max_voxels // max(1, height * width * chunk[0])) * chunk[0]
+    rows = max(1, max_voxels // max(1, depth * width * chunk[1])) * chunk[1]
+    for z, y, x in itertools.product(*map(range, box.start, box.stop, (depth, rows, columns))):
+        yield Box.at((z, y, x), (depth, rows, columns)).intersect(box)
 
 
 def parse_region(text: str, voxel_size_nm: Sequence[float] | None, offset_nm: Sequence[float] = (0, 0, 0)) -> Box:

@@ -8,8 +8,8 @@ from cleftnet.datasets.submission import CHALLENGE_SHAPE, write_submission
 from cleftnet.datasets.validation import overall
 from cleftnet.errors import InputError
 from cleftnet.metrics.evaluation import evaluate
+from cleftnet.volumes import CREMI_BACKGROUND as BG
 from cleftnet.volumes import INVALID, Volume, open_volume
-from cleftnet.volumes.cremi import CREMI_BACKGROUND as BG
 
 SIZE_NM = (40.0, 4.0, 4.0)
 

@@ -13,8 +13,7 @@ from scipy.ndimage import distance_transform_edt
 
 from cleftnet.metrics.evaluation import ScoringSettings, evaluate
 from cleftnet.metrics.halo import HaloSettings
-from cleftnet.volumes.cremi import from_cremi
-from cleftnet.volumes.volume import Volume
+from cleftnet.volumes import Volume, from_cremi
 
 CREMI_BACKGROUND, CREMI_INVALID = 2**64 - 1, 2**64 - 2
 TRUE_IDS = [CREMI_BACKGROUND, CREMI_BACKGROUND, CREMI_INVALID, 0, 7, 8]

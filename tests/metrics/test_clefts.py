@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from cleftnet.metrics.clefts import Instances, MatchedSizes, ObjectScores, ScoreCurve, SizeClass, by_size
 from cleftnet.metrics.matching import pair_by_overlap
-from cleftnet.volumes.volume import INVALID, OUTSIDE, is_labelled
+from cleftnet.volumes import INVALID, OUTSIDE, is_labelled
 
 
 def row(*ids):

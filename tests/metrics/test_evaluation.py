@@ -9,13 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import Box
+from cleftnet.geometry import Box, slabs
 from cleftnet.metrics.evaluation import SWEEP_GRID, ScoringSettings, evaluate
 from cleftnet.metrics.halo import HaloSettings
 from cleftnet.metrics.scores import OBJECT_SCORES, mean_evaluation
-from cleftnet.volumes.opening import LABELS, open_volume
-from cleftnet.volumes.slabs import slabs
-from cleftnet.volumes.volume import INVALID, Volume
+from cleftnet.volumes import INVALID, LABELS, Volume, open_volume
 
 SIZE_NM = (40.0, 4.0, 4.0)
 DATA = Path(os.environ.get("CLEFTNET_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -3,7 +3,7 @@ import pytest
 
 from cleftnet.errors import InputError
 from cleftnet.metrics.predictions import PredictionKind, choose_threshold, kind_of, predicted_mask
-from cleftnet.volumes.volume import INVALID, Volume
+from cleftnet.volumes import INVALID, Volume
 
 
 def volume(dtype, threshold=None):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cleftnet.errors import InputError
 from cleftnet.patches.targets import distance_map
-from cleftnet.volumes.volume import INVALID, OUTSIDE, is_cleft, is_labelled
+from cleftnet.volumes import INVALID, OUTSIDE, is_cleft, is_labelled
 
 ONE, TWO, THREE = math.tanh(1), math.tanh(2), math.tanh(3)
 

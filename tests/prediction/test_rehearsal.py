@@ -4,8 +4,7 @@ from cleftnet.blockwise import BlockGrid, Division
 from cleftnet.geometry import TileGrid
 from cleftnet.prediction import rehearse_prediction
 from cleftnet.prediction.rehearsal import Rehearsal
-from cleftnet.volumes import Volume
-from cleftnet.volumes.chunked.writing import CHUNK
+from cleftnet.volumes import CHUNK_VOX, Volume
 
 RAW = Volume(np.zeros((40, 150, 200), np.uint8), (40, 4, 4))
 
@@ -13,7 +12,7 @@ RAW = Volume(np.zeros((40, 150, 200), np.uint8), (40, 4, 4))
 def test_tiles_are_counted_as_the_blocks_will_compute_them(model):
     found = rehearse_prediction(model, RAW, division=Division(block=(16, 128, 128)))
     tiles = TileGrid(RAW.box, (8, 32, 32), (4, 16, 16))
-    grid = BlockGrid(RAW.box, (16, 128, 128), CHUNK)
+    grid = BlockGrid(RAW.box, (16, 128, 128), CHUNK_VOX)
     assert found.blocks == len(grid) == 3 * 2 * 2
     assert found.tiles == len(tiles)
     assert found.computed_tiles == sum(len(list(tiles.touching(b.write))) for b in grid)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from cleftnet.errors import InputError
 from cleftnet.report.mistakes import Errors, MistakeKind, Rectangle, false_boxes, largest_mistakes, merge
-from cleftnet.volumes.volume import CLEFT, NOT_CLEFT, UNLABELLED
+from cleftnet.volumes import CLEFT, NOT_CLEFT, UNLABELLED
 
 SIZE_NM = (40, 4, 4)  # a pixel is 16 nm²
 

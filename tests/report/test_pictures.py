@@ -6,7 +6,7 @@ from PIL import Image
 
 from cleftnet.report import pictures
 from cleftnet.report.pictures import Reduction
-from cleftnet.volumes.volume import CLEFT, NOT_CLEFT, UNLABELLED
+from cleftnet.volumes import CLEFT, NOT_CLEFT, UNLABELLED
 
 
 def pixels(uri):

@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleftnet.geometry import Box
-from cleftnet.volumes.slabs import slabs
+from cleftnet.geometry import Box, slabs
 
 SIDES = st.tuples(st.integers(1, 30), st.integers(1, 300), st.integers(1, 20))
 

@@ -27,14 +27,15 @@ from cleftnet.volumes import (
     Volume,
     WritableStore,
     WritableVolume,
+    copy_into,
     create_volumes,
+    is_remote,
     list_arrays,
+    locate,
     open_volume,
     open_writable,
+    remove_remote,
 )
-from cleftnet.volumes.chunked.storage import is_remote, remove_remote
-from cleftnet.volumes.formats import locate
-from cleftnet.volumes.slabs import copy
 
 UNFINISHED = ".unfinished"
 
@@ -181,7 +182,7 @@ class _Place:
             for address in list_arrays(self.arrays):
                 volume = open_volume(address)
                 array = NewArray(address.removeprefix(f"{self.arrays}/"), volume.dtype, volume.threshold)
-                copy(volume, _create(new, array, volume), progress=progress)
+                copy_into(volume, _create(new, array, volume), progress=progress)
 
     def remove(self) -> None:
         if self.remote:

@@ -18,8 +18,7 @@ from cleftnet.nets.zoo import build
 from cleftnet.patches.targets import distance_map
 from cleftnet.prediction import best_device, predict
 from cleftnet.synthetic import synthetic_volume
-from cleftnet.volumes import LABELS, open_volume, write_cremi
-from cleftnet.volumes.volume import CLEFT, classes
+from cleftnet.volumes import CLEFT, LABELS, classes, open_volume, write_cremi
 
 PACKAGES = ("cleftnet", "torch", "numpy", "scipy", "h5py", "tifffile", "edt", "connected-components-3d", "safetensors")
 

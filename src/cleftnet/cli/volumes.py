@@ -23,7 +23,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Tell shape, type, voxel size and offset of every array, and what a label array holds."""
-    from cleftnet.volumes.description import describe
+    from cleftnet.volumes import describe
 
     found = [d.to_json() for address in volumes for d in describe(address, voxel_size_nm=voxel_size_nm(voxel_size))]
     if as_json:
@@ -93,8 +93,7 @@ def convert(
 ) -> None:
     """Copy an array into another format; labels in a CREMI file get CREMI's ids, everywhere else background is 0."""
     from cleftnet.progress import bar
-    from cleftnet.volumes.conversion import convert
-    from cleftnet.volumes.layout import Layout
+    from cleftnet.volumes import Layout, convert
 
     size, wanted = voxel_size_nm(voxel_size), Layout(chunk_size(chunk), pyramid, zarr)
     with bar("converting") as progress:

@@ -21,7 +21,7 @@ import requests
 from cleftnet.datasets.validation import Finding, check_cremi, overall
 from cleftnet.errors import InputError, nearest
 from cleftnet.progress import bar, note
-from cleftnet.volumes.address import Address, expand
+from cleftnet.volumes import Address, expand
 
 SITE = "https://cremi.org/static/data"
 TIMEOUT_S = (15, 60)  # to connect, and between two pieces

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cleftnet.datasets.validation import Finding, check_cremi
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
+from cleftnet.geometry import slabs
 from cleftnet.metrics.clefts import CONNECTIVITY
 from cleftnet.metrics.predictions import (
     PredictionKind,
@@ -23,9 +24,7 @@ from cleftnet.metrics.predictions import (
 )
 from cleftnet.metrics.voxels import ScoreHistogram
 from cleftnet.progress import bar
-from cleftnet.volumes import PREDICTION, Volume, open_volume, write_cremi
-from cleftnet.volumes.address import Address, expand
-from cleftnet.volumes.slabs import slabs
+from cleftnet.volumes import PREDICTION, Address, Volume, expand, open_volume, write_cremi
 
 CHALLENGE_SHAPE = (125, 1250, 1250)  # of A+, B+ and C+
 LARGEST_VOX = 2**29  # components are found in one piece, in about 5 bytes a voxel; 2.7 times a challenge volume

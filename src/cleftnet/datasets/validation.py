@@ -12,13 +12,22 @@ import numpy as np
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box, FloatZYX, IntZYX, nm_to_voxels
-from cleftnet.volumes.address import Address, expand
-from cleftnet.volumes.attributes import read_lengths
-from cleftnet.volumes.cremi import CLEFT_ZERO, CLEFTS_NAME, CREMI_BACKGROUND, FILE_FORMAT, RAW_NAME, HouseIds
-from cleftnet.volumes.hdf5 import Hdf5Store, open_hdf5_file
-from cleftnet.volumes.slabs import Progress
-from cleftnet.volumes.summary import label_statistics
-from cleftnet.volumes.volume import Volume
+from cleftnet.volumes import (
+    CLEFT_ZERO,
+    CLEFTS_NAME,
+    CREMI_BACKGROUND,
+    FILE_FORMAT,
+    RAW_NAME,
+    Address,
+    CremiLabels,
+    Hdf5Store,
+    Progress,
+    Volume,
+    expand,
+    label_statistics,
+    open_hdf5_file,
+    read_lengths,
+)
 
 Verdict = Literal["ok", "warning", "error"]
 
@@ -77,7 +86,7 @@ def check_cremi(
 
     Example:
         >>> import tempfile
-        >>> from cleftnet.volumes.cremi import write_cremi
+        >>> from cleftnet.volumes import write_cremi
         >>> labels = Volume(np.array([[[0, 7]]], np.uint64), (40, 4, 4))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_cremi(Path(folder, "A.hdf"), clefts=labels)
@@ -217,7 +226,7 @@ def _check_together(raw: _Place, clefts: _Place) -> Iterator[Finding]:
 
 def _check_ids(path: Path, submission: bool, progress: Progress | None) -> Iterator[Finding]:
     """Check what the labels hold: a background that is one, clefts, and nothing unlabelled in a submission."""
-    labels = Volume(HouseIds(Hdf5Store(str(path.absolute()), CLEFTS_NAME)), address=f"{path}/{CLEFTS_NAME}")
+    labels = Volume(CremiLabels(Hdf5Store(str(path.absolute()), CLEFTS_NAME)), address=f"{path}/{CLEFTS_NAME}")
     counts = label_statistics(labels, progress)
     zeros = counts.sizes_vox.get(CLEFT_ZERO, 0)
     if zeros > counts.background_voxels:

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from cleftnet.metrics.voxels import Floats, Integers, Mask, ScoreHistogram
-from cleftnet.volumes.volume import Array
+from cleftnet.volumes import Array
 
 BINS = 4096  # of the logits; far finer than what a fit of two numbers can tell apart
 

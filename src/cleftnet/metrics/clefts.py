@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cleftnet.metrics.voxels import Floats, Integers, Mask
-from cleftnet.volumes.volume import Array, is_cleft
+from cleftnet.volumes import Array, is_cleft
 
 CONNECTIVITY: Final = 26  # voxels that touch at a corner belong to one cleft
 SIZE_EDGES_NM3 = (1e6, 3e6, 1e7)  # a cleft of 400 × 300 × 30 nm has 3.6·10⁶

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import Block, Box, FloatZYX
+from cleftnet.geometry import Block, Box, FloatZYX, slabs
 from cleftnet.metrics.clefts import Instances, ObjectScores
 from cleftnet.metrics.distances import CremiScore
 from cleftnet.metrics.halo import HaloSettings, score_block, whole
@@ -25,11 +25,18 @@ from cleftnet.metrics.predictions import (
 from cleftnet.metrics.scores import Evaluation, MaskScores, Sweep
 from cleftnet.metrics.voxels import Mask, ScoreHistogram, VoxelCounts
 from cleftnet.settings import Settings
-from cleftnet.volumes.address import Address
-from cleftnet.volumes.alignment import Placement, place
-from cleftnet.volumes.opening import LABELS, PREDICTION, open_volume
-from cleftnet.volumes.slabs import slabs
-from cleftnet.volumes.volume import Array, Volume, is_cleft, is_labelled
+from cleftnet.volumes import (
+    LABELS,
+    PREDICTION,
+    Address,
+    Array,
+    Placement,
+    Volume,
+    is_cleft,
+    is_labelled,
+    open_volume,
+    place,
+)
 
 SWEEP_GRID = tuple(step / 20 for step in range(1, 20))  # 0.05 to 0.95; F1 is known at every threshold anyway
 WHOLE_VOX = 2**29  # regions up to this many voxels are scored in one piece, in about 6 GB

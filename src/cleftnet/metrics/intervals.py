@@ -22,7 +22,7 @@ from cleftnet.metrics.clefts import Instances
 from cleftnet.metrics.distances import nearest_distances
 from cleftnet.metrics.matching import pair_by_overlap
 from cleftnet.metrics.voxels import Floats, Integers, Mask
-from cleftnet.volumes.volume import Array, is_cleft, is_labelled
+from cleftnet.volumes import Array, is_cleft, is_labelled
 
 DRAWS, LEVEL = 10_000, 0.95
 

@@ -20,7 +20,7 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.clefts import Instances, MatchedSizes, ObjectScores, ScoreCurve, by_size
 from cleftnet.metrics.voxels import Floats, Integers, Mask
-from cleftnet.volumes.volume import Array
+from cleftnet.volumes import Array
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from cleftnet.errors import InputError, nearest
 from cleftnet.metrics.voxels import UINT8_PROBABILITY, Mask, ScoreHistogram
-from cleftnet.volumes.volume import Array, Volume, is_cleft, is_labelled
+from cleftnet.volumes import Array, Volume, is_cleft, is_labelled
 
 DEFAULT_THRESHOLD = 0.5  # sane, since probabilities leave the network corrected for its class weights (SPEC §3)
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cleftnet.errors import InputError
-from cleftnet.volumes.volume import Array
+from cleftnet.volumes import Array
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

@@ -16,7 +16,7 @@ from scipy.interpolate import BSpline
 
 from cleftnet.geometry import Box
 from cleftnet.patches.patch import Float32, Patch
-from cleftnet.volumes.volume import Array
+from cleftnet.volumes import Array
 
 Places = npt.NDArray[np.float64]  # 2 y x: row and column, in voxels from the first voxel of the patch
 Shifts = npt.NDArray[np.intp]  # z 2: whole voxels along y and x

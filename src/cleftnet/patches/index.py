@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cleftnet.geometry import Box, IntZYX
-from cleftnet.volumes.volume import Array, Volume
+from cleftnet.volumes import Array, Volume
 
 Counts = npt.NDArray[np.int32]
 

@@ -16,7 +16,7 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.patches.patch import Patch
 from cleftnet.patches.target_volume import target_volume
-from cleftnet.volumes.volume import Array, Volume, intensity
+from cleftnet.volumes import Array, Volume, intensity
 
 
 @dataclass(frozen=True)

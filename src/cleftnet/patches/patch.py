@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cleftnet.volumes.volume import CLEFT, NOT_CLEFT, UNLABELLED, Array
+from cleftnet.volumes import CLEFT, NOT_CLEFT, UNLABELLED, Array
 
 Float32 = npt.NDArray[np.float32]
 

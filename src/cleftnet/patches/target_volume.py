@@ -23,12 +23,11 @@ import pooch
 
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
-from cleftnet.geometry import Block, Box, FloatZYX, IntZYX, tile
+from cleftnet.geometry import Block, Box, FloatZYX, IntZYX, slabs, tile
 from cleftnet.patches.patch import UNKNOWN, Float32
 from cleftnet.patches.targets import FARTHEST, FARTHEST_OUTSIDE, distance_map
 from cleftnet.progress import note, track
-from cleftnet.volumes.slabs import slabs
-from cleftnet.volumes.volume import Array, Volume, is_labelled
+from cleftnet.volumes import Array, Volume, is_labelled
 
 CACHE = "CLEFTNET_CACHE"  # the environment variable that names another folder for what is kept
 TILE_VOX: IntZYX = (64, 512, 512)

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box, FloatZYX
-from cleftnet.volumes.volume import BACKGROUND, Array, is_cleft, is_labelled
+from cleftnet.volumes import BACKGROUND, Array, is_cleft, is_labelled
 
 FARTHEST = 9.1  # the tanh of any larger distance is 1 in float32
 FARTHEST_OUTSIDE = (

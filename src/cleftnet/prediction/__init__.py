@@ -4,14 +4,12 @@ Probabilities leave here calibrated, so that they mean what they say; only then 
 """
 
 from cleftnet.prediction.blending import whole_logits
-from cleftnet.prediction.blocks import DISTANCE, PROBABILITY, to_uint8
+from cleftnet.prediction.blocks import to_uint8
 from cleftnet.prediction.inference import Inference, best_device, overlap_in_voxels
 from cleftnet.prediction.predicting import predict
 from cleftnet.prediction.rehearsal import rehearse_prediction
 
 __all__ = [
-    "DISTANCE",
-    "PROBABILITY",
     "Inference",
     "best_device",
     "overlap_in_voxels",

@@ -23,10 +23,8 @@ from cleftnet.prediction.blending import Blending
 from cleftnet.prediction.inference import Inference, best_device
 from cleftnet.prediction.masking import Mask
 from cleftnet.prediction.tiles import TileNetwork
-from cleftnet.volumes import Volume, WritableVolume
-from cleftnet.volumes.volume import Array
+from cleftnet.volumes import DISTANCE_NAME, PROBABILITY_NAME, Array, Volume, WritableVolume
 
-PROBABILITY, DISTANCE = "volumes/probability", "volumes/distance"
 EMPTY_LOGIT = -30.0  # of the segmentation head where a tile was left out; the boundary head's is 0
 
 Arrays = dict[str, Array]
@@ -111,7 +109,7 @@ class BlockPrediction:
         arrays = {name: np.empty(seen.shape, self.how.dtype) for name in self.targets}
         for z in range(len(seen)):  # in sections: what is computed on the way is larger than what is stored
             section = np.ascontiguousarray(logits[:, z])
-            units = {PROBABILITY: self.model.probability(section), DISTANCE: self.model.distance(section)}
+            units = {PROBABILITY_NAME: self.model.probability(section), DISTANCE_NAME: self.model.distance(section)}
             for name, unit in units.items():
                 if unit is not None:
                     values = to_uint8(unit) if self.how.dtype == "uint8" else unit.astype(np.float32)

@@ -19,11 +19,10 @@ from cleftnet.models.checkpoint import Model, load_model
 from cleftnet.nets.folding import fold
 from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.skeleton import Network
-from cleftnet.prediction.blocks import DISTANCE, PROBABILITY, BlockPrediction, block_sides
+from cleftnet.prediction.blocks import BlockPrediction, block_sides
 from cleftnet.prediction.inference import Inference, best_device, overlap_in_voxels
 from cleftnet.prediction.masking import Mask
-from cleftnet.volumes import PREDICTION, Volume, WritableVolume, open_volume
-from cleftnet.volumes.chunked.writing import CHUNK
+from cleftnet.volumes import CHUNK_VOX, DISTANCE_NAME, PREDICTION, PROBABILITY_NAME, Volume, WritableVolume, open_volume
 
 BLOCK_BYTES = 2**30  # of the blocks that a process has in memory at a time
 MIN_STEPS = 6  # of tiles that a block has along an axis, so that it computes at most (7/6)³ = 1.6 times what it must
@@ -75,9 +74,9 @@ def predict(
         ((4, 32, 32), dtype('uint8'), 0.5)
     """
     job = Job.of(model, volume, roi, inference)
-    arrays = [NewArray(PROBABILITY, inference.dtype, job.model.card.threshold)]
+    arrays = [NewArray(PROBABILITY_NAME, inference.dtype, job.model.card.threshold)]
     if len(job.model.card.spec.heads) > 1:
-        arrays.append(NewArray(DISTANCE, inference.dtype))
+        arrays.append(NewArray(DISTANCE_NAME, inference.dtype))
     task = Task(settings=job.settings, block=division.block or job.block(division))
     with unfinished(out, arrays, job.raw, task, overwrite) as output:
         work = job.work(output.arrays, moved=bool(division.workers or division.scheduler))
@@ -156,7 +155,7 @@ class Job:
         if workers:
             voxels = min(voxels, self.raw.box.voxels / (workers * BLOCKS_PER_WORKER))
         smallest = float(np.prod(self.step)) * MIN_STEPS**3
-        return block_sides(self.tiles, CHUNK, max(voxels, smallest))
+        return block_sides(self.tiles, CHUNK_VOX, max(voxels, smallest))
 
     def work(self, targets: Mapping[str, WritableVolume], moved: bool) -> BlockPrediction:
         """Return the prediction of a block; to be `moved` to other processes, it must not lie on a device."""

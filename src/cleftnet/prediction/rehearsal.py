@@ -17,8 +17,7 @@ from cleftnet.models.checkpoint import Model
 from cleftnet.prediction.inference import Inference
 from cleftnet.prediction.predicting import Job
 from cleftnet.prediction.tiles import TileNetwork
-from cleftnet.volumes import Volume
-from cleftnet.volumes.chunked.writing import CHUNK
+from cleftnet.volumes import CHUNK_VOX, Volume
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def rehearse_prediction(
         InputError: for whatever `predict` would refuse to begin with, but the output.
     """
     job = Job.of(model, volume, roi, inference)
-    grid = BlockGrid(job.raw.box, division.block or job.block(division), CHUNK)
+    grid = BlockGrid(job.raw.box, division.block or job.block(division), CHUNK_VOX)
     tiles = job.tiles
     middle = next(tiles.touching(Box.at([n // 2 for n in job.raw.shape], (1, 1, 1))))
     seconds = _measure(job, middle)

@@ -21,7 +21,7 @@ from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction.inference import Inference
 from cleftnet.prediction.onednn import through_onednn
-from cleftnet.volumes.volume import Array, intensity
+from cleftnet.volumes import Array, intensity
 
 FEATURE_MAPS = 8  # about as many of the first level's are in memory at a time
 TILES_BYTES = 2**31  # of the tiles that are computed at the same time

@@ -14,13 +14,11 @@ from cleftnet.geometry import Box
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD
 from cleftnet.models.checkpoint import find_model, load_model
 from cleftnet.prediction import Inference, predict
-from cleftnet.prediction.blocks import DISTANCE
 from cleftnet.progress import note
 from cleftnet.report.contents import Contents, Entry, History, Prediction, Scene
 from cleftnet.training.recipe import Recipe, VolumeSettings, load_recipe
 from cleftnet.training.runs import RECIPE, RUN
-from cleftnet.volumes import LABELS, PREDICTION, Volume, list_arrays, open_volume
-from cleftnet.volumes.alignment import place
+from cleftnet.volumes import DISTANCE_NAME, LABELS, PREDICTION, Volume, list_arrays, open_volume, place
 
 
 @contextmanager
@@ -118,8 +116,8 @@ def open_prediction(path: Path) -> Prediction:
     """
     probability = open_volume(path, default=PREDICTION)
     distance: Volume | None = None
-    if any(address.endswith(DISTANCE) for address in list_arrays(path)):
-        distance = open_volume(path, default=(DISTANCE,))
+    if any(address.endswith(DISTANCE_NAME) for address in list_arrays(path)):
+        distance = open_volume(path, default=(DISTANCE_NAME,))
     return Prediction(probability, distance)
 
 

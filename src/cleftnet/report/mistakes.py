@@ -19,7 +19,7 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import Box, FloatZYX
 from cleftnet.metrics.clefts import CONNECTIVITY
 from cleftnet.metrics.voxels import Mask
-from cleftnet.volumes.volume import CLEFT, NOT_CLEFT
+from cleftnet.volumes import CLEFT, NOT_CLEFT
 
 MIN_NM2 = 4000.0  # about a tenth of what a cleft cut across covers, and more than the frayed rim of one
 MARGIN_NM = 25.0  # between a false region and its box

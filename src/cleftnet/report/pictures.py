@@ -18,7 +18,7 @@ from PIL import Image
 from cleftnet.geometry import IntZYX
 from cleftnet.metrics.voxels import Mask
 from cleftnet.report.mistakes import Errors
-from cleftnet.volumes.volume import CLEFT, UNLABELLED, Array, intensity
+from cleftnet.volumes import CLEFT, UNLABELLED, Array, intensity
 
 UInt8 = npt.NDArray[np.uint8]
 

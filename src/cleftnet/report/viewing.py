@@ -15,7 +15,7 @@ from cleftnet.report import pictures
 from cleftnet.report.contents import Entry, Prediction, Scene
 from cleftnet.report.mistakes import Errors, MistakeKind, Rectangle, false_boxes
 from cleftnet.report.pictures import Reduction, UInt8
-from cleftnet.volumes.volume import CLEFT, classes
+from cleftnet.volumes import CLEFT, classes
 
 SCALE_BARS_NM = (100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 

@@ -15,8 +15,7 @@ from cleftnet.metrics.clefts import components
 from cleftnet.synapses.merging import path_of
 from cleftnet.synapses.parts import AHEAD, Parts
 from cleftnet.synapses.segmentation import Segmenter
-from cleftnet.volumes import Volume, WritableVolume
-from cleftnet.volumes.volume import Array
+from cleftnet.volumes import Array, Volume, WritableVolume
 
 Ids = npt.NDArray[np.uint64]
 

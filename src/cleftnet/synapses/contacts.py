@@ -24,9 +24,7 @@ from cleftnet.metrics.distances import ROUNDING, nearest_distances
 from cleftnet.synapses.merging import path_of
 from cleftnet.synapses.parts import Floats, Ints, load
 from cleftnet.synapses.table import SynapseTable
-from cleftnet.volumes import Address, Volume, is_cleft, open_volume
-from cleftnet.volumes.alignment import place
-from cleftnet.volumes.volume import Array
+from cleftnet.volumes import Address, Array, Volume, is_cleft, open_volume, place
 
 REACH_NM = 60.0  # past the membrane and its density, short of the next neurite but one
 IN_PLANE_NM = 1e-3  # what a centroid summed over other blocks may move

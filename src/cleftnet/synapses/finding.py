@@ -23,8 +23,7 @@ from cleftnet.synapses.merging import SynapseSums, merge
 from cleftnet.synapses.segmentation import Rules, Segmenter, as_stored
 from cleftnet.synapses.table import SynapseTable, tabulate
 from cleftnet.synapses.writing import TABLE_FORMATS, check_table_format, write_table
-from cleftnet.volumes import LABELS, PREDICTION, Address, Volume, open_volume
-from cleftnet.volumes.chunked.writing import CHUNK
+from cleftnet.volumes import CHUNK_VOX, LABELS, PREDICTION, Address, Volume, open_volume
 
 BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft
 LABEL_FORMATS = ("zarr", "hdf")
@@ -113,7 +112,7 @@ def find_synapses(
     job = _Job.of(volume, rules, neurons)
     task = Task(settings=job.settings, block=division.block or BLOCK)
     with Journal(parts, task, anew=overwrite) as measured:
-        grid = BlockGrid(volume.box, measured.block, CHUNK, job.labelling.reads)
+        grid = BlockGrid(volume.box, measured.block, CHUNK_VOX, job.labelling.reads)
         found = job.measure(parts, grid, measured, division)
         table = tabulate(found, volume, rules.score)
         settings: dict[str, JsonValue] = {**job.settings, "block": list(grid.step)}

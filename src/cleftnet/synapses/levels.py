@@ -19,9 +19,7 @@ from cleftnet.metrics.predictions import PredictionKind
 from cleftnet.metrics.voxels import VoxelCounts
 from cleftnet.synapses.scoring import SynapseScore, fit_score
 from cleftnet.synapses.segmentation import Mask, Rules, Segmenter, as_stored
-from cleftnet.volumes import Volume, is_cleft, is_labelled
-from cleftnet.volumes.alignment import place
-from cleftnet.volumes.volume import Array
+from cleftnet.volumes import Array, Volume, is_cleft, is_labelled, place
 
 MAX_VOXELS = 2**28  # the labels are held in one piece, in about 4 GB
 

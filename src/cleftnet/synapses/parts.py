@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from cleftnet.files import replacing
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX
-from cleftnet.volumes.volume import Array
+from cleftnet.volumes import Array
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

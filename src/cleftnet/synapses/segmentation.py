@@ -17,7 +17,7 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX, IntZYX
 from cleftnet.metrics.predictions import PredictionKind, predicted_mask
 from cleftnet.synapses.scoring import SynapseScore
-from cleftnet.volumes.volume import Array
+from cleftnet.volumes import Array
 
 Mask = npt.NDArray[np.bool_]
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from cleftnet.synthetic.sections import Float, Index, Sections, SmoothNoise
-from cleftnet.volumes.volume import Array
+from cleftnet.volumes import Array
 
 _CELLS = 2.7  # in a cube of the cell size: most cells are thin
 _SEEDS = 8  # in a cell's chain, in the mean

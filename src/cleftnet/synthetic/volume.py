@@ -20,7 +20,7 @@ from cleftnet.synthetic.microscope import expose
 from cleftnet.synthetic.organelles import draw_dense_body, draw_mitochondrion, draw_reticulum, draw_vesicles
 from cleftnet.synthetic.sections import Float, Sections, within
 from cleftnet.synthetic.synapses import Plate, draw_tbars, place_plates
-from cleftnet.volumes.volume import Volume
+from cleftnet.volumes import Volume
 
 _SMALLEST_NM = (320.0, 256.0, 256.0)  # 8×64×64 voxels of 40×4×4 nm: room for one synapse
 _LARGEST_VOXEL_NM = (100.0, 12.0, 12.0)  # a plate is at least 24 nm thick

@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from cleftnet.volumes.volume import CLEFT, UNLABELLED
+from cleftnet.volumes import CLEFT, UNLABELLED
 
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
     from jaxtyping import Float, UInt8

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from cleftnet.geometry import Box
+from cleftnet.geometry import Box, slabs
 from cleftnet.volumes import Volume
-from cleftnet.volumes.slabs import slabs
 
 PACKAGES = ("cleftnet", "torch", "lightning-fabric", "numpy")
 SECTIONS = 16  # of raw go into a checksum

@@ -23,8 +23,7 @@ from cleftnet.training.distributed import HardwareSettings
 from cleftnet.training.losses import LossSettings
 from cleftnet.training.settings import TrainingSettings
 from cleftnet.training.validation import Region
-from cleftnet.volumes import LABELS, open_volume
-from cleftnet.volumes.alignment import place
+from cleftnet.volumes import LABELS, open_volume, place
 
 M = TypeVar("M", bound=BaseModel)
 

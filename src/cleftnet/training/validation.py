@@ -21,7 +21,7 @@ from cleftnet.metrics.predictions import DEFAULT_THRESHOLD, predicted_mask
 from cleftnet.metrics.voxels import Mask, ScoreHistogram
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction import to_uint8, whole_logits
-from cleftnet.volumes.volume import Array, Volume, intensity, is_cleft, is_labelled
+from cleftnet.volumes import Array, Volume, intensity, is_cleft, is_labelled
 
 UInt8 = npt.NDArray[np.uint8]
 Score = Literal["f1", "auc", "cremi_score"]

@@ -10,9 +10,9 @@ import numpy as np
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.volumes.address import Address
-from cleftnet.volumes.cremi import CLEFTS_NAME, RAW_NAME, write_cremi
+from cleftnet.volumes.cremi import write_cremi
 from cleftnet.volumes.formats import locate
-from cleftnet.volumes.layout import Layout
+from cleftnet.volumes.layout import CLEFTS_NAME, PROBABILITY_NAME, RAW_NAME, Layout
 from cleftnet.volumes.opening import LABELS, PREDICTION, RAW, fitting, open_volume, write_volume
 from cleftnet.volumes.slabs import Progress
 from cleftnet.volumes.volume import Array, Store, Volume
@@ -60,7 +60,7 @@ def convert(
     row, location = locate(target, new=True)
     name = CLEFTS_NAME if labels or _holds_ids(volume) else RAW_NAME
     if _is_probability(volume):
-        name = PREDICTION[0]
+        name = PROBABILITY_NAME
     if name == CLEFTS_NAME and row.folder and location.inside in ("", name):
         volume = replace(volume, store=_Ids(volume.store, volume.address))
     if row.name != "HDF5" or location.inside not in ("", name) or not _fits_cremi(volume, name):
@@ -103,7 +103,7 @@ def _holds_ids(volume: Volume) -> bool:
 
 
 def _is_probability(volume: Volume) -> bool:
-    return volume.threshold is not None or volume.address.endswith(f"/{PREDICTION[0]}")
+    return volume.threshold is not None or volume.address.endswith(f"/{PROBABILITY_NAME}")
 
 
 def _fits_cremi(volume: Volume, name: str) -> bool:

@@ -24,12 +24,10 @@ from cleftnet.errors import InputError
 from cleftnet.volumes.address import Address
 from cleftnet.volumes.hdf5 import open_hdf5, open_hdf5_file
 from cleftnet.volumes.hdf5_writing import new_hdf5
-from cleftnet.volumes.layout import Layout
-from cleftnet.volumes.slabs import Progress, copy
+from cleftnet.volumes.layout import CLEFTS_NAME, RAW_NAME, Layout
+from cleftnet.volumes.slabs import Progress, copy_into
 from cleftnet.volumes.volume import BACKGROUND, Array, Store, Volume
 
-RAW_NAME = "volumes/raw"
-CLEFTS_NAME = "volumes/labels/clefts"
 FILE_FORMAT = "0.2"
 CREMI_BACKGROUND = 0xFFFFFFFFFFFFFFFF
 CLEFT_ZERO = (
@@ -73,7 +71,7 @@ def _permute(ids: Array, table: dict[int, int]) -> npt.NDArray[np.uint64]:
 
 
 @dataclass(frozen=True)
-class HouseIds:
+class CremiLabels:
     """The labels of a CREMI file in house ids, translated as they are read."""
 
     store: Store
@@ -110,7 +108,7 @@ def open_dataset(path: Path, dataset: str) -> Volume:
         return volume
     if volume.dtype.kind not in "iu":
         raise InputError(f"{volume.address} holds {volume.dtype}; labels of a CREMI file are integers (uint64)")
-    return replace(volume, store=HouseIds(volume.store))
+    return replace(volume, store=CremiLabels(volume.store))
 
 
 def write_cremi(
@@ -167,7 +165,7 @@ def write_cremi(
                 target = file.create(
                     name, volume.shape, dtype, voxel_size_nm=volume.voxel_size_nm, offset_nm=volume.offset_nm
                 )
-                copy(volume, target, convert, progress)
+                copy_into(volume, target, convert, progress)
 
 
 def _ids_for_cremi(ids: Array) -> npt.NDArray[np.uint64]:

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cleftnet.files import replacing
-from cleftnet.geometry import FloatZYX, IntZYX
+from cleftnet.geometry import SLAB_CHUNK_VOX, FloatZYX, IntZYX
 from cleftnet.volumes.address import Address, expand
 from cleftnet.volumes.layout import Layout
-from cleftnet.volumes.slabs import CHUNK_VOX, WritableStore
+from cleftnet.volumes.slabs import WritableStore
 from cleftnet.volumes.volume import Array
 
 
@@ -108,7 +108,7 @@ class NewHdf5(h5py.File):  # type: ignore[misc]  # h5py ships no types
             offset_nm: Position of the first voxel, z y x; zero leaves the attribute `offset` out.
             threshold: Kept as an attribute beside a probability, see `Volume`; None leaves it out.
         """
-        chunks = self.layout.sides(tuple(shape), CHUNK_VOX)
+        chunks = self.layout.sides(tuple(shape), SLAB_CHUNK_VOX)
         # level 1: on vnc-l3 raw is no larger than at level 4, labels are 0.6 % instead of 0.2 %, in half the time
         dataset = self.create_dataset(name, tuple(shape), dtype, chunks=chunks, compression="gzip", compression_opts=1)
         if voxel_size_nm is not None:

@@ -7,6 +7,13 @@ from dataclasses import dataclass, fields
 from cleftnet.errors import InputError
 from cleftnet.geometry import IntZYX
 
+# Names of the arrays in files that we write, the same in every format that has names.
+RAW_NAME = "volumes/raw"
+CLEFTS_NAME = "volumes/labels/clefts"
+PROBABILITY_NAME = "volumes/probability"
+DISTANCE_NAME = "volumes/distance"
+NAMES = (RAW_NAME, CLEFTS_NAME, PROBABILITY_NAME, DISTANCE_NAME)
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -17,13 +17,11 @@ from cleftnet.volumes.chunked.arrays import ChunkedStore, WritableVolume
 from cleftnet.volumes.chunked.pyramid import Pyramid
 from cleftnet.volumes.chunked.storage import is_remote
 from cleftnet.volumes.formats import Format, NewArrays, locate
-from cleftnet.volumes.layout import Layout
-from cleftnet.volumes.slabs import Progress, copy
+from cleftnet.volumes.layout import CLEFTS_NAME, PROBABILITY_NAME, RAW_NAME, Layout
+from cleftnet.volumes.slabs import Progress, copy_into
 from cleftnet.volumes.volume import Array, Volume
 
-RAW = ("volumes/raw",)
-LABELS = ("volumes/labels/clefts",)
-PREDICTION = ("volumes/probability", "volumes/labels/clefts")
+RAW, LABELS, PREDICTION = (RAW_NAME,), (CLEFTS_NAME,), (PROBABILITY_NAME, CLEFTS_NAME)
 
 
 def open_volume(address: Address, *, default: Sequence[str] = RAW, voxel_size_nm: FloatZYX | None = None) -> Volume:
@@ -179,7 +177,7 @@ def write_volume(
     volume: Volume,
     address: Address,
     *,
-    default: str = RAW[0],
+    default: str = RAW_NAME,
     overwrite: bool = False,
     layout: Layout | None = None,
     progress: Progress | None = None,
@@ -211,7 +209,7 @@ def write_volume(
             offset_nm=volume.offset_nm,
             threshold=volume.threshold,
         )
-        copy(volume, target, progress=progress)
+        copy_into(volume, target, progress=progress)
         if isinstance(target, Pyramid):
             target.fill(progress)
 

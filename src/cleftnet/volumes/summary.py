@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import FloatZYX
-from cleftnet.volumes.slabs import Progress, slabs
+from cleftnet.geometry import FloatZYX, slabs
+from cleftnet.volumes.slabs import Progress
 from cleftnet.volumes.volume import Array, Volume, is_cleft, is_labelled
 
 

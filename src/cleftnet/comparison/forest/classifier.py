@@ -20,11 +20,10 @@ from cleftnet.comparison.forest.filters import axes_of, features, halo
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX
 from cleftnet.metrics.calibration import Calibration
-from cleftnet.prediction import PROBABILITY, to_uint8
+from cleftnet.prediction import to_uint8
 from cleftnet.progress import note, track
 from cleftnet.training.validation import Region, Scores, assess
-from cleftnet.volumes import PREDICTION, Volume, WritableVolume, open_volume
-from cleftnet.volumes.volume import Array, intensity
+from cleftnet.volumes import PREDICTION, PROBABILITY_NAME, Array, Volume, WritableVolume, intensity, open_volume
 
 BLOCK_VOX: IntZYX = (16, 384, 384)  # 0.25 GiB of features at the default scales
 ROWS = 2**16  # voxels that go through the trees at a time
@@ -123,8 +122,8 @@ class Forest:
             "threshold": threshold,
         }
         task = Task(settings=settings, block=BLOCK_VOX)
-        with unfinished(out, [NewArray(PROBABILITY, "uint8", threshold)], raw, task, overwrite) as output:
-            work = _Prediction(self, raw, output.arrays[PROBABILITY])
+        with unfinished(out, [NewArray(PROBABILITY_NAME, "uint8", threshold)], raw, task, overwrite) as output:
+            work = _Prediction(self, raw, output.arrays[PROBABILITY_NAME])
             grid = self._blocks(raw, output.journal.block, output.chunk)
             map_blocks(work, grid, output.journal, Division(), what="predicting")
         return open_volume(out, default=PREDICTION)

@@ -18,7 +18,7 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.progress import track
 from cleftnet.training.validation import Region
-from cleftnet.volumes.volume import CLEFT, NOT_CLEFT, classes, intensity
+from cleftnet.volumes import CLEFT, NOT_CLEFT, classes, intensity
 
 BLOCK_VOX: IntZYX = (16, 512, 512)
 

@@ -15,7 +15,7 @@ from cleftnet.volumes.attributes import write_place
 from cleftnet.volumes.chunked.arrays import ChunkedStore, create_array, digest
 from cleftnet.volumes.chunked.n5 import ATTRIBUTES
 from cleftnet.volumes.chunked.storage import UNSYNCED, join, kvstore, write_json
-from cleftnet.volumes.chunked.writing import CHUNK, container, held_type
+from cleftnet.volumes.chunked.writing import CHUNK_VOX, container, held_type
 from cleftnet.volumes.layout import Layout
 from cleftnet.volumes.slabs import WritableStore
 
@@ -59,7 +59,7 @@ class NewN5:
         size = None if voxel_size_nm is None else voxel_size_nm[::-1]
         metadata: dict[str, Any] = {
             "dimensions": sides[::-1],
-            "blockSize": self.layout.sides(sides, CHUNK)[::-1],
+            "blockSize": self.layout.sides(sides, CHUNK_VOX)[::-1],
             "dataType": stored.name,
             "compression": {"type": "gzip", "level": 1},  # what every reader of N5 knows
             "axes": list("xyz"),

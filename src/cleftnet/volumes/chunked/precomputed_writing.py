@@ -17,7 +17,7 @@ from cleftnet.volumes.chunked.arrays import ChunkedStore, digest
 from cleftnet.volumes.chunked.precomputed import INFO, OURS, SCHEME
 from cleftnet.volumes.chunked.pyramid import Pyramid, plan
 from cleftnet.volumes.chunked.storage import UNSYNCED, kvstore, read_json, write_json
-from cleftnet.volumes.chunked.writing import CHUNK, container, held_type, needed
+from cleftnet.volumes.chunked.writing import CHUNK_VOX, container, held_type, needed
 from cleftnet.volumes.layout import Layout
 from cleftnet.volumes.slabs import WritableStore
 from cleftnet.volumes.volume import holds_labels
@@ -77,7 +77,7 @@ class NewPrecomputed:
         size = needed(voxel_size_nm, called, "the format")
         start = _whole(offset_nm, size, called)
         labels = holds_labels(np.dtype(dtype), name)
-        factors = plan(shape, size, self.layout.chunk or CHUNK) if self.layout.pyramid else [(1, 1, 1)]
+        factors = plan(shape, size, self.layout.chunk or CHUNK_VOX) if self.layout.pyramid else [(1, 1, 1)]
         encoding = _COMPRESSED if labels and stored.name in _COMPRESSED_TYPES else {"encoding": "raw"}
         scales = [self._scale(shape, start, size, by) | encoding for by in factors]
         info = {
@@ -109,7 +109,7 @@ class NewPrecomputed:
             "size": sides[::-1],
             "resolution": resolution,
             "voxel_offset": corner[::-1],
-            "chunk_sizes": [self.layout.sides(sides, CHUNK)[::-1]],
+            "chunk_sizes": [self.layout.sides(sides, CHUNK_VOX)[::-1]],
         }
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from cleftnet.geometry import Box, FloatZYX, IntZYX
+from cleftnet.geometry import Box, FloatZYX, IntZYX, slabs
 from cleftnet.volumes.chunked.arrays import ChunkedStore, Slices, open_array, unwritable
 from cleftnet.volumes.chunked.forks import run
-from cleftnet.volumes.slabs import Progress, slabs
+from cleftnet.volumes.slabs import Progress
 from cleftnet.volumes.volume import Array
 
 _BLOCK_VOX = 2**20  # of the coarser level; eight times as many are read

@@ -22,7 +22,7 @@ from cleftnet.volumes.chunked.storage import is_remote, read_json, remove_remote
 
 T = TypeVar("T")
 
-CHUNK: IntZYX = (16, 128, 128)  # 256 KB of gray values: small enough for a viewer, large enough for a file system
+CHUNK_VOX: IntZYX = (16, 128, 128)  # 256 KB of gray values: small enough for a viewer, large enough for a file system
 _MARKS = ("zarr.json", ".zgroup", ".zarray", ATTRIBUTES, INFO)
 
 

@@ -16,9 +16,8 @@ from cleftnet.volumes.attributes import number_type, read_place, read_threshold
 from cleftnet.volumes.chunked.arrays import ChunkedStore, digest
 from cleftnet.volumes.chunked.ome import Level, read_images
 from cleftnet.volumes.chunked.storage import is_remote, join, kvstore, read_json
+from cleftnet.volumes.layout import NAMES
 from cleftnet.volumes.volume import Volume
-
-_OURS = ("volumes/raw", "volumes/labels/clefts", "volumes/probability", "volumes/distance")  # a wrong one is no raw
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def _find(location: Location, default: Sequence[str]) -> tuple[str, Node]:
         node = root if name == "" else read_node(join(location.path, name))
         if node is not None and node.kind == "group":
             images = read_images(node.attributes, join(location.path, name))
-            levels = [image[0] for image in images if image and (name or not image[0].path.startswith(_OURS))]
+            levels = [image[0] for image in images if image and (name or not image[0].path.startswith(NAMES))]
             name = join(name, levels[0].path).strip("/") if levels else name
             node = read_node(join(location.path, name)) if levels else None
             if levels and node is None:

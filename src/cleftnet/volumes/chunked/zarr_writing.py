@@ -17,7 +17,7 @@ from cleftnet.volumes.chunked.arrays import ChunkedStore, create_array, digest
 from cleftnet.volumes.chunked.ome import Level, write_images
 from cleftnet.volumes.chunked.pyramid import Pyramid, level_place, plan
 from cleftnet.volumes.chunked.storage import UNSYNCED, join, kvstore, write_json
-from cleftnet.volumes.chunked.writing import CHUNK, container, needed
+from cleftnet.volumes.chunked.writing import CHUNK_VOX, container, needed
 from cleftnet.volumes.layout import Layout
 from cleftnet.volumes.slabs import WritableStore
 from cleftnet.volumes.volume import holds_labels
@@ -89,7 +89,7 @@ class NewZarr:
         version, kind = self.layout.zarr or 2, np.dtype(dtype)
         factors, names = [(1, 1, 1)], [name]
         if self.layout.pyramid:
-            factors = plan(shape, needed(voxel_size_nm, self.called, "a pyramid"), self.layout.chunk or CHUNK)
+            factors = plan(shape, needed(voxel_size_nm, self.called, "a pyramid"), self.layout.chunk or CHUNK_VOX)
             names = [join(name, f"s{n}").strip("/") for n in range(len(factors))]
         levels, stores = [], []
         for level_name, by in zip(names, factors, strict=True):
@@ -115,7 +115,7 @@ class NewZarr:
     def _array(
         self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], attributes: dict[str, Any], version: int
     ) -> ChunkedStore:
-        path, chunk = join(self.path, name), list(self.layout.sides(shape, CHUNK))
+        path, chunk = join(self.path, name), list(self.layout.sides(shape, CHUNK_VOX))
         spec = {"driver": {2: "zarr", 3: "zarr3"}[version], "kvstore": kvstore(path), **UNSYNCED}
         metadata = _array_v2(shape, chunk, dtype) if version == 2 else _array_v3(shape, chunk, dtype)
         if version == 3:

@@ -5,7 +5,7 @@ import pytest
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
-from cleftnet.training.dry_run import rehearse
+from cleftnet.training.dry_run import estimate_training
 from cleftnet.training.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -40,7 +40,7 @@ def test_the_cremi_recipes_take_a_step_on_data_of_their_layout_and_write_nothing
     monkeypatch.chdir(cremi)
     before = sorted(cremi.rglob("*"))
     changes = [*TINY, f"data.train={parts('0:8')}", f"data.validate={parts('8:16')}"]
-    found = rehearse(RECIPES / name, changes=changes)
+    found = estimate_training(RECIPES / name, changes=changes)
     assert sorted(cremi.rglob("*")) == before
     assert found.steps == load_recipe(RECIPES / name).training.steps
     assert found.seconds >= found.steps * found.step_seconds
@@ -50,7 +50,7 @@ def test_the_cremi_recipes_take_a_step_on_data_of_their_layout_and_write_nothing
 
 def test_minutes_that_end_a_training_before_its_steps_are_told(cremi):
     changes = [*TINY, f"data.train={parts('0:8')}", f"data.validate={parts('8:16')}", "training.minutes=5"]
-    assert dict(rehearse(RECIPES / "cremi.yaml", changes=changes).rows())["all of it"].endswith(
+    assert dict(estimate_training(RECIPES / "cremi.yaml", changes=changes).rows())["all of it"].endswith(
         ", ended after 5 minutes"
     )
 
@@ -76,11 +76,11 @@ def test_the_papers_recipe_is_the_papers():
 
 def test_a_step_that_cannot_fit_into_memory_is_refused_before_it_is_taken(cremi):
     with pytest.raises(InputError, match=r"a step of 10000000 patches needs about .* GiB"):
-        rehearse(RECIPES / "cremi.yaml", changes=[*TINY, "training.batch=10000000"])
+        estimate_training(RECIPES / "cremi.yaml", changes=[*TINY, "training.batch=10000000"])
 
 
-def test_a_rehearsal_takes_the_share_of_one_process(cremi):
+def test_an_estimate_takes_the_share_of_one_process(cremi):
     changes = [*TINY, f"data.train={parts('0:8')}", f"data.validate={parts('8:16')}", "hardware.accelerator=cpu"]
     changes += ["training.batch=8", "training.accumulate=2", "hardware.devices=2"]
-    found = rehearse(RECIPES / "cremi.yaml", changes=changes)
+    found = estimate_training(RECIPES / "cremi.yaml", changes=changes)
     assert (found.patches, found.processes) == (2, 2)

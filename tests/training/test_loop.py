@@ -14,7 +14,7 @@ from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.labelled import LabelledVolume
 from cleftnet.patches.sampling import PatchSampler, SamplingSettings
 from cleftnet.training.distributed import HardwareSettings, make_fabric
-from cleftnet.training.loop import Data, fit, load
+from cleftnet.training.loop import TrainingData, fit, load
 from cleftnet.training.losses import LossSettings
 from cleftnet.training.settings import TrainingSettings
 from cleftnet.training.validation import Region, validate
@@ -44,7 +44,7 @@ def train(out, seed=0, **settings):
         augmentation=AugmentSettings(),
     )
     state = options.begin(build("cleftnet", widths=(4, 8), patch=(8, 16, 16), max_keys=64).channels_last())
-    data = Data(sampler, [Region(*easy_volume(1))])
+    data = TrainingData(sampler, [Region(*easy_volume(1))])
     fabric = make_fabric(HardwareSettings(accelerator="cpu"))
     return fit(fabric, state, data, options, LossSettings(), out, {"seed": seed})
 

@@ -110,11 +110,11 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a network by a recipe; the best checkpoint is kept, and a SIGTERM saves where it stands (exit code 143)."""
-    from cleftnet.training.dry_run import rehearse
+    from cleftnet.training.dry_run import estimate_training
     from cleftnet.training.runs import train
 
     if dry_run:
-        print_table(rehearse(recipe, changes=changes or ()).rows())
+        print_table(estimate_training(recipe, changes=changes or ()).rows())
         return
     run = train(recipe, out, changes=changes or (), overwrite=overwrite, resume=resume)
     stdout.print(f"best checkpoint: {run.best}")

@@ -35,7 +35,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class TrainingEstimate:
     """What a training will need, measured on one step and one predicted tile.
 
     Attributes:
@@ -84,7 +84,7 @@ class Rehearsal:
         ]
 
 
-def rehearse(recipe: str | Path | Recipe, *, changes: Sequence[str] = ()) -> Rehearsal:
+def estimate_training(recipe: str | Path | Recipe, *, changes: Sequence[str] = ()) -> TrainingEstimate:
     """Take one step of a recipe, in one process, and tell what all of it will need.
 
     Args:
@@ -96,10 +96,10 @@ def rehearse(recipe: str | Path | Recipe, *, changes: Sequence[str] = ()) -> Reh
     """
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
     alone = HardwareSettings(accelerator=settings.hardware.accelerator)
-    return launch(make_fabric(alone, settings.training.precision), _rehearse, settings)
+    return launch(make_fabric(alone, settings.training.precision), _estimate, settings)
 
 
-def _rehearse(fabric: Fabric, recipe: Recipe) -> Rehearsal:
+def _estimate(fabric: Fabric, recipe: Recipe) -> TrainingEstimate:
     training, processes = recipe.training, number_of_processes(recipe.hardware)
     at_once, rest = divmod(training.batch, training.accumulate * processes)
     if rest:
@@ -130,7 +130,7 @@ def _rehearse(fabric: Fabric, recipe: Recipe) -> Rehearsal:
     loaded = max(step_seconds, data_seconds / training.loaders) if training.loaders else step_seconds + data_seconds
     validations = -(-training.steps // training.validate_every)
     seconds = training.steps * loaded + validations * tiles * tile_seconds
-    return Rehearsal(
+    return TrainingEstimate(
         device=_name(fabric),
         processes=processes,
         parameters=sum(p.numel() for p in net.parameters()),

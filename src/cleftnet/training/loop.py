@@ -34,7 +34,7 @@ from cleftnet.training.validation import Region, Scores, Validation, validate
 Batch = tuple[Tensor, Tensor, Tensor]  # raw `b 1 z y x`, classes `b z y x`, distance `b z y x`
 
 
-class Data(NamedTuple):
+class TrainingData(NamedTuple):
     """What a network learns from, and what it is validated on.
 
     Attributes:
@@ -47,7 +47,7 @@ class Data(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """What a training left behind.
 
     Attributes:
@@ -64,12 +64,12 @@ class Run:
 def fit(
     fabric: Fabric,
     state: TrainingState,
-    data: Data,
+    data: TrainingData,
     settings: TrainingSettings,
     loss: LossSettings,
     out: Path,
     provenance: Mapping[str, JsonValue],
-) -> Run | None:
+) -> TrainingRun | None:
     """Train a network from the step that its state is at, writing checkpoints, states and logs into the run directory.
 
     Args:
@@ -146,7 +146,7 @@ def fit(
         )
         note(f"{reason}: ended at step {state.step} of {settings.steps}")
     assert state.best is not None, "the last step always validates"
-    return Run(out, out / BEST, state.best)
+    return TrainingRun(out, out / BEST, state.best)
 
 
 def learn(

@@ -24,7 +24,7 @@ from cleftnet.progress import note
 from cleftnet.training.distributed import SIGTERM_EXIT, by_the_first, launch, make_fabric, synchronize_batch_norm
 from cleftnet.training.fine_tuning import start_from
 from cleftnet.training.log import LOSSES, METRICS, TENSORBOARD
-from cleftnet.training.loop import Data, Run, fit
+from cleftnet.training.loop import TrainingData, TrainingRun, fit
 from cleftnet.training.provenance import fingerprint, provenance
 from cleftnet.training.recipe import Recipe, dump, first_difference, load_recipe
 from cleftnet.training.state import STATES, newest_state
@@ -47,7 +47,7 @@ def train(
     changes: Sequence[str] = (),
     overwrite: bool = False,
     resume: bool = False,
-) -> Run:
+) -> TrainingRun:
     """Train by a recipe into a run directory: weights, tables, TensorBoard, states, the recipe as used, and `run.json`.
 
     Args:
@@ -76,7 +76,7 @@ def train(
     return run
 
 
-def _train(fabric: Fabric, recipe: Recipe, directory: Path, overwrite: bool, resume: bool) -> Run | None:
+def _train(fabric: Fabric, recipe: Recipe, directory: Path, overwrite: bool, resume: bool) -> TrainingRun | None:
     """Train in each process; the first alone looks after the run directory."""
     data, checksums = open_data(recipe)
     with ExitStack() as held:
@@ -86,7 +86,7 @@ def _train(fabric: Fabric, recipe: Recipe, directory: Path, overwrite: bool, res
         return _go_on(fabric, recipe, directory, data, begun)
 
 
-def _go_on(fabric: Fabric, recipe: Recipe, directory: Path, data: Data, begun: _Begun) -> Run | None:
+def _go_on(fabric: Fabric, recipe: Recipe, directory: Path, data: TrainingData, begun: _Begun) -> TrainingRun | None:
     """Train from where the run directory stands."""
     torch.manual_seed(recipe.seed)
     net = Network(recipe.net)
@@ -102,7 +102,7 @@ def _go_on(fabric: Fabric, recipe: Recipe, directory: Path, data: Data, begun: _
     return fit(fabric, state, data, recipe.training, recipe.loss, directory, begun.provenance)
 
 
-def open_data(recipe: Recipe) -> tuple[Data, Callable[[], JsonValue]]:
+def open_data(recipe: Recipe) -> tuple[TrainingData, Callable[[], JsonValue]]:
     """Open a recipe's volumes.
 
     Args:
@@ -133,7 +133,7 @@ def open_data(recipe: Recipe) -> tuple[Data, Callable[[], JsonValue]]:
     def checksums() -> JsonValue:
         return {"train": [fingerprint(*r) for r in learned], "validate": [fingerprint(*r) for r in validated]}
 
-    return Data(patches, validated), checksums
+    return TrainingData(patches, validated), checksums
 
 
 def _must_hold(raw: Volume, patch: IntZYX) -> None:

@@ -1,5 +1,6 @@
-"""What tests share: the one synthetic volume, a tiny trained model, and the way to real data."""
+"""Fixtures shared by the tests: the synthetic volume, a tiny model, log messages, and the folder of real data."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -35,6 +36,13 @@ def model() -> Model:
     torch.manual_seed(0)
     net = build("cleftnet", widths=(4, 8), patch=(8, 32, 32), max_keys=64).eval()
     return Model(net, ModelCard(spec=net.spec, threshold=0.25, voxel_size_nm=(40, 4, 4)))
+
+
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The package's log messages; `messages.text` is all of them so far."""
+    caplog.set_level(logging.INFO, "cleftnet")
+    return caplog
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ its two marks is written here.
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import shlex
 import sys
@@ -27,9 +28,11 @@ from cleftnet.models.checkpoint import Model, ModelCard, find_model, load_model,
 from cleftnet.models.released import FOLDER, PAGE, WEIGHTS
 from cleftnet.nets.zoo import ZOO
 from cleftnet.prediction import Inference, best_device, predict
-from cleftnet.progress import note
+from cleftnet.progress import log_to_stderr
 from cleftnet.training.recipe import Recipe
 from cleftnet.training.validation import Region
+
+log = logging.getLogger(__name__)
 
 BEGIN, END = "<!-- measured: python -m tools.release -->", "<!-- end of what is measured -->"
 MEGABYTE = 1e6
@@ -78,7 +81,7 @@ def release(model: str | Path, name: str, *, folder: Path = FOLDER) -> Released:
         save_model(rounded, trained, half=True)
         shipped, scored = load_model(rounded, best_device()), {}
         for what, found in {"as trained": trained, "as shipped": shipped}.items():
-            note(f"scoring the model {what} on validation")
+            log.info(f"scoring the model {what} on validation")
             scored[what] = _score(found, recipe, regions, Path(scratch))
         card = _card(trained.card, scored["as shipped"])
         save_model(weights, Model(shipped.net, card), half=True)
@@ -218,6 +221,7 @@ def main() -> None:
     parser.add_argument("model", help="A run directory or a checkpoint file.")
     parser.add_argument("name", help="What users will say for MODEL; models/weights/NAME.md must be there.")
     given = parser.parse_args()
+    log_to_stderr()
     try:
         done = release(given.model, given.name)
     except InputError as error:

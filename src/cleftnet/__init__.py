@@ -6,6 +6,7 @@ The public names load on first use, so that scoring needs no torch and starts fa
 from __future__ import annotations
 
 import importlib
+import logging
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from cleftnet.training.runs import train as train
     from cleftnet.volumes import Volume as Volume
     from cleftnet.volumes import open_volume as open_volume
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # the caller decides what becomes of log messages
 
 __version__ = version("cleftnet")
 

@@ -125,10 +125,10 @@ def test_a_step_that_fails_twice_is_tried_a_third_time(tmp_path, step):
 
 
 @pytest.mark.parametrize("step", ["read", "compute", "write"])
-def test_a_block_that_always_fails_is_named_the_others_finish_and_a_rerun_does_only_it(tmp_path, step, capsys):
+def test_a_block_that_always_fails_is_named_the_others_finish_and_a_rerun_does_only_it(tmp_path, step, messages):
     with pytest.raises(UnfinishedError, match="1 of 18 blocks failed, the first at 4:8,8:16,8:16: a bad sector"):
         run(Failing(tmp_path / "out.npy", step), tmp_path)
-    assert "block 4:8,8:16,8:16 failed: a bad sector" in capsys.readouterr().err
+    assert "block 4:8,8:16,8:16 failed: a bad sector" in messages.text
     assert finished(tmp_path) == 17
     mended = Counting(tmp_path / "out.npy")
     run(mended, tmp_path)

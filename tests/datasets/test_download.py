@@ -208,14 +208,14 @@ def test_a_file_there_that_is_not_cremis_is_neither_taken_nor_replaced(server, t
     assert server.asked == []
 
 
-def test_a_file_without_a_known_checksum_is_checked_as_a_cremi_file(server, tmp_path, cremi_bytes, capsys):
+def test_a_file_without_a_known_checksum_is_checked_as_a_cremi_file(server, tmp_path, cremi_bytes, messages):
     server.files[UNKNOWN] = cremi_bytes
     (path,) = download_cremi(["A+"], tmp_path / "to")
     assert path.read_bytes() == cremi_bytes
     assert names(tmp_path / "to") == [UNKNOWN]
     download_cremi(["A+"], tmp_path / "to")
     assert len(server.asked) == 1
-    assert "no checksum of it is known, so it was checked as a CREMI file: ok" in capsys.readouterr().err
+    assert "no checksum of it is known, so it was checked as a CREMI file: ok" in messages.text
     server.files[UNKNOWN] = CONTENT
     with pytest.raises(InputError, match=r"sent no sound CREMI file \(.*cannot be opened as HDF5.*it was deleted"):
         download_cremi(["A+"], tmp_path / "again")

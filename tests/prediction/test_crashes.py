@@ -118,7 +118,7 @@ def test_another_block_size_goes_on_with_the_first_ones_blocks(tiny, volume, und
 
 
 def test_an_unreadable_chunk_costs_the_blocks_that_read_it_and_they_are_done_when_it_is_mended(
-    tiny, volume, undisturbed, tmp_path, monkeypatch, capsys
+    tiny, volume, undisturbed, tmp_path, monkeypatch, messages
 ):
     write_volume(volume, tmp_path / "raw.zarr/raw")
     chunk = next(path for path in sorted((tmp_path / "raw.zarr").rglob("*")) if path.is_file() and "." not in path.name)
@@ -127,7 +127,7 @@ def test_an_unreadable_chunk_costs_the_blocks_that_read_it_and_they_are_done_whe
     raw = open_volume(tmp_path / "raw.zarr/raw")
     with pytest.raises(InputError, match=r"2 of 6 blocks failed, the first at 0:16,0:40,0:128: .*raw\.zarr"):
         predict(tiny, raw, tmp_path / "p.zarr", inference=HOW, division=SMALL)
-    assert "block 0:16,0:40,0:128 failed" in capsys.readouterr().err
+    assert "block 0:16,0:40,0:128 failed" in messages.text
     chunk.write_bytes(good)
     done = finish(tiny, raw, tmp_path, monkeypatch)
     assert [str(box) for box in done] == ["0:16,0:40,0:128", "0:16,0:40,128:200"]  # a tile at x 120:160 reads the chunk

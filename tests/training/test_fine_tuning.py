@@ -67,7 +67,7 @@ def test_a_model_of_other_widths_is_refused(saved):
         start_from(build("cleftnet", **TINY), path)
 
 
-def test_a_recipe_with_init_learns_from_there(cremi_file, tmp_path, capfd):
+def test_a_recipe_with_init_learns_from_there(cremi_file, tmp_path, messages):
     """With a learning rate of next to nothing the trained weights are still those of the model."""
     torch.manual_seed(7)
     net = build("cleftnet", widths=(4, 8), patch=(8, 32, 32), max_keys=64)
@@ -81,4 +81,4 @@ def test_a_recipe_with_init_learns_from_there(cremi_file, tmp_path, capfd):
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(content))
     run = cleftnet.train(tmp_path / "r.yaml", tmp_path / "run")
     assert torch.allclose(cleftnet.load_model(run.best).net.head.weight, net.head.weight, atol=1e-6)
-    assert "starting from" in capfd.readouterr().err
+    assert "starting from" in messages.text

@@ -166,11 +166,11 @@ def test_steps_end_a_cosine_before_the_minutes_do():
     assert settings.rate(51, seconds=60) == pytest.approx(0.5)
 
 
-def test_minutes_end_a_training_with_a_validation(tmp_path, capfd):
+def test_minutes_end_a_training_with_a_validation(tmp_path, messages):
     """One hundredth of a second is over after the first step."""
     run = train(tmp_path / "run", steps=10**6, validate_every=10**6, minutes=0.01 / 60)
     assert [row["step"] for row in rows(run.directory)] == ["1"]
-    assert "0.000166667 minutes are over: ended at step 1 of 1000000" in " ".join(capfd.readouterr().err.split())
+    assert "0.000166667 minutes are over: ended at step 1 of 1000000" in " ".join(messages.text.split())
 
 
 def test_a_resumed_training_has_only_the_rest_of_its_minutes():

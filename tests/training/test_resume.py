@@ -140,12 +140,12 @@ def interrupted(recipe, tmp_path, monkeypatch):
     return _interrupt
 
 
-def test_a_sigterm_saves_the_step_it_came_at_and_says_how_to_go_on(interrupted, recipe, whole, capfd):
+def test_a_sigterm_saves_the_step_it_came_at_and_says_how_to_go_on(interrupted, recipe, whole, messages):
     out = interrupted(7)
-    assert "SIGTERM: step 7 is saved in" in capfd.readouterr().err
+    assert "SIGTERM: step 7 is saved in" in messages.text
     assert (out / STATES / "step-000000007.safetensors").is_file()
     cleftnet.train(recipe, out, resume=True)
-    assert "going on from" in capfd.readouterr().err
+    assert "going on from" in messages.text
     assert_same(whole, out)
 
 
@@ -180,11 +180,11 @@ def empty(path):
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty])
-def test_a_damaged_state_is_told_and_the_one_before_is_used(damage, interrupted, recipe, whole, capfd):
+def test_a_damaged_state_is_told_and_the_one_before_is_used(damage, interrupted, recipe, whole, messages):
     out = interrupted(7)
     damage(out / STATES / "step-000000007.safetensors")
     cleftnet.train(recipe, out, resume=True)
-    said = capfd.readouterr().err
+    said = messages.text
     assert "step-000000007.safetensors is damaged" in said
     assert "going on from" in said.split("is damaged")[1]
     assert "step-000000006.safetensors" in said
@@ -270,9 +270,9 @@ def test_data_that_has_changed_is_refused(recipe, whole):
         (whole / "run.json").write_text(json.dumps(about))
 
 
-def test_where_there_is_nothing_to_resume_a_training_begins(recipe, tmp_path, capfd):
+def test_where_there_is_nothing_to_resume_a_training_begins(recipe, tmp_path, messages):
     cleftnet.train(recipe, tmp_path / "run", changes=["training.steps=1"], resume=True)
-    assert "nothing to resume" in capfd.readouterr().err
+    assert "nothing to resume" in messages.text
     assert len(table(tmp_path / "run", LOSSES)) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 
@@ -10,7 +11,9 @@ from cleftnet.blockwise.journal import Journal
 from cleftnet.blockwise.work import Division, Outcome, UnfinishedError, Work, is_disk_full
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block
-from cleftnet.progress import block_bar, note
+from cleftnet.progress import block_bar
+
+log = logging.getLogger(__name__)
 
 GIVE_UP = 20  # blocks failed in a row: whatever it is, it is not these blocks
 
@@ -41,7 +44,7 @@ def map_blocks(
         UnfinishedError: when blocks failed, or the scheduler was lost; what is finished is kept.
     """
     if journal:
-        note(f"{len(journal):,} of {len(blocks):,} blocks were finished before; going on with the others")
+        log.info(f"{len(journal):,} of {len(blocks):,} blocks were finished before; going on with the others")
     todo = ((index, blocks[index]) for index in range(len(blocks)) if index not in journal)
     with block_bar(what, len(blocks), len(journal)) as progress:
         tally = _Tally(journal, progress.block)
@@ -90,7 +93,7 @@ class _Tally:
                 return
             self.failed.append(outcome)
             self.in_a_row += 1
-            note(f"block {outcome.block.write} failed: {_one_line(error)}")
+            log.warning(f"block {outcome.block.write} failed: {_one_line(error)}")
             if self.in_a_row == GIVE_UP:
                 raise self.error(f"{GIVE_UP} blocks in a row failed, and the others were left")
 

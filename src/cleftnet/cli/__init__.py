@@ -19,6 +19,7 @@ from cleftnet.cli.start import demo, doctor
 from cleftnet.cli.synapses import synapses
 from cleftnet.cli.volumes import check, convert, download, info
 from cleftnet.errors import InputError
+from cleftnet.progress import log_to_stderr
 
 app = typer.Typer(
     name="cleftnet",
@@ -55,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     warnings.showwarning = _warn
+    log_to_stderr()
     try:
         code = app([a for a in arguments if a != "--debug"], standalone_mode=False)
     except (InputError, _ClickError) as error:

@@ -7,6 +7,7 @@ third is only predicted and scored.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from cleftnet.geometry import Box
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.metrics.scores import Evaluation
 from cleftnet.prediction import predict
-from cleftnet.progress import note
 from cleftnet.report import report
 from cleftnet.report.reporting import PAGE
 from cleftnet.synapses import Synapses, find_synapses
@@ -24,6 +24,8 @@ from cleftnet.synthetic import SyntheticSettings, synthetic_volume
 from cleftnet.training.recipe import Recipe
 from cleftnet.training.runs import train
 from cleftnet.volumes import LABELS, open_volume, write_cremi
+
+log = logging.getLogger(__name__)
 
 SHAPE = (24, 512, 320)  # z y x voxels of 40×4×4 nm
 TRAIN, VALIDATE, HELD_OUT = (0, 304), (304, 400), (400, 512)  # along y
@@ -97,13 +99,13 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False) -> Demo:
     volume, prediction, scores = out / "volume.hdf", out / "prediction.hdf", out / "scores.json"
     for path in (volume, prediction, out / "synapses", scores, out / PAGE):
         refuse_existing(path, overwrite)
-    note(f"making a synthetic volume of {'×'.join(map(str, SHAPE))} voxels: {volume}")
+    log.info(f"making a synthetic volume of {'×'.join(map(str, SHAPE))} voxels: {volume}")
     raw, labels = synthetic_volume(SHAPE, seed=seed, settings=TISSUE)
     write_cremi(volume, raw=raw, clefts=labels, overwrite=overwrite)
-    note(f"training on y {TRAIN[0]}:{TRAIN[1]}, choosing checkpoint and threshold on y {VALIDATE[0]}:{VALIDATE[1]}")
+    log.info(f"training on y {TRAIN[0]}:{TRAIN[1]}, choosing checkpoint and threshold on y {VALIDATE[0]}:{VALIDATE[1]}")
     run = train(demo_recipe(volume, seed), out / "run", overwrite=overwrite)
     held_out = _part(HELD_OUT)
-    note(f"predicting y {HELD_OUT[0]}:{HELD_OUT[1]}, which nobody has trained on: {prediction}")
+    log.info(f"predicting y {HELD_OUT[0]}:{HELD_OUT[1]}, which nobody has trained on: {prediction}")
     probability = predict(run.best, volume, prediction, roi=held_out, overwrite=overwrite)
     evaluation = evaluate(probability, open_volume(volume, default=LABELS), roi=held_out)
     with replacing(scores, overwrite=True) as temporary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ from cleftnet.comparison.plan import Plan
 from cleftnet.comparison.recipe import Comparison
 from cleftnet.comparison.results import Results, write_results
 from cleftnet.files import holding, replacing
-from cleftnet.progress import note
 from cleftnet.training.recipe import dump
 from cleftnet.training.runs import RECIPE
+
+log = logging.getLogger(__name__)
 
 
 def compare(
@@ -57,16 +59,16 @@ def carry_out(plan: Plan) -> Results:
             continue
         with holding(folder.lock) as mine:
             if not mine:
-                note(f"cell {number} of {len(plan.wanted)}: {row}, seed {seed}: another process is at it")
+                log.info(f"cell {number} of {len(plan.wanted)}: {row}, seed {seed}: another process is at it")
                 continue
             if folder.file.exists():
                 continue  # another process has just finished it
-            note(f"cell {number} of {len(plan.wanted)}: {row}, seed {seed}")
+            log.info(f"cell {number} of {len(plan.wanted)}: {row}, seed {seed}")
             try:
                 folder.save(make_cell(plan.comparison, row, seed, folder))
             except Exception as error:  # one cell's crash must not cost the night's others; it is told at the end
                 with replacing(folder.failure, overwrite=True) as temporary:
                     temporary.write_text(traceback.format_exc())
-                note(f"cell {row}, seed {seed} failed: {error}; {folder.failure} has the whole of it")
+                log.warning(f"cell {row}, seed {seed} failed: {error}; {folder.failure} has the whole of it")
         write_results(plan)
     return write_results(plan)

@@ -20,8 +20,10 @@ import requests
 
 from cleftnet.datasets.validation import Finding, check_cremi, overall
 from cleftnet.errors import InputError, nearest
-from cleftnet.progress import bar, note
+from cleftnet.progress import bar
 from cleftnet.volumes import Address, expand
+
+log = logging.getLogger(__name__)
 
 SITE = "https://cremi.org/static/data"
 TIMEOUT_S = (15, 60)  # to connect, and between two pieces
@@ -85,7 +87,7 @@ def _fetch(sample: Sample, folder: Path, sources: Sequence[str]) -> Path:
     """Fetch one file from the first source that gives it whole."""
     path = folder / sample.file
     if path.exists():
-        note(f"{path} is there already; {_vouch(path, sample)}")
+        log.info(f"{path} is there already; {_vouch(path, sample)}")
         return path
     pooch.get_logger().setLevel(logging.WARNING)  # its news would say less than ours
     known_hash = sample.sha256 and f"sha256:{sample.sha256}"
@@ -102,7 +104,7 @@ def _fetch(sample: Sample, folder: Path, sources: Sequence[str]) -> Path:
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}; choose another --dest") from error
         else:
-            note(f"{path} is complete; {_vouch(path, sample)}")
+            log.info(f"{path} is complete; {_vouch(path, sample)}")
             return path
     raise InputError(
         f"cannot fetch {sample.file}: {'; '.join(answers)}; run the same command again later (what has come is kept), name "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import logging
 import math
 import os
 import zlib
@@ -26,8 +27,10 @@ from cleftnet.files import replacing
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX, slabs, tile
 from cleftnet.patches.patch import UNKNOWN, Float32
 from cleftnet.patches.targets import FARTHEST, FARTHEST_OUTSIDE, distance_map
-from cleftnet.progress import note, track
+from cleftnet.progress import track
 from cleftnet.volumes import Array, Volume, is_labelled
+
+log = logging.getLogger(__name__)
 
 CACHE = "CLEFTNET_CACHE"  # the environment variable that names another folder for what is kept
 TILE_VOX: IntZYX = (64, 512, 512)
@@ -76,7 +79,7 @@ def target_volume(
     else:
         path = cache_folder() / "targets" / f"{_key(labels, scale_nm, signed)}.npy"
         if not _intact(path):
-            note(f"measuring the boundary distances of {labels.address} once; they are kept in {path}")
+            log.info(f"measuring the boundary distances of {labels.address} once; they are kept in {path}")
             _keep(path, labels.shape, _slabs_of_targets(labels, tiles, scale_nm, signed))
         store = MappedArray(str(path))
     return Volume(store, labels.voxel_size, labels.offset_nm, f"targets of {labels.address}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,12 @@ from cleftnet.geometry import Box
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD
 from cleftnet.models.checkpoint import find_model, load_model
 from cleftnet.prediction import Inference, predict
-from cleftnet.progress import note
 from cleftnet.report.contents import Contents, Entry, History, Prediction, Scene
 from cleftnet.training.recipe import Recipe, VolumeSettings, load_recipe
 from cleftnet.training.runs import RECIPE, RUN
 from cleftnet.volumes import DISTANCE_NAME, LABELS, PREDICTION, Volume, list_arrays, open_volume, place
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def run_contents(run: Path) -> Iterator[Contents]:
     with tempfile.TemporaryDirectory(prefix="cleftnet-report-") as folder:
         predictions = []
         for number, scene in enumerate(scenes):
-            note(f"predicting {scene.name} by {checkpoint}")
+            log.info(f"predicting {scene.name} by {checkpoint}")
             out, how = Path(folder, f"prediction-{number}.hdf"), Inference(overlap=recipe.training.validation_overlap)
             predict(checkpoint, scene.raw, out, inference=how)
             predictions.append(open_prediction(out))

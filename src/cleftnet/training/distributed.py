@@ -7,6 +7,7 @@ over all of them (`losses.Counts`). A SIGTERM, which is how clusters preempt a j
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import re
@@ -29,6 +30,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from cleftnet.errors import InputError
 from cleftnet.prediction import best_device
+from cleftnet.progress import same_display
 
 T = TypeVar("T")
 
@@ -120,7 +122,7 @@ def launch(fabric: Fabric, function: Callable[..., T], *arguments: Any) -> T:
         InputError: when a process raised one.
         SystemExit: with code 143 when a SIGTERM came before they could notice it.
     """
-    packed: Any = _packed
+    packed: Any = functools.partial(_packed, same_display())
     with _passing_on_sigterm() as termination:
         try:
             return cast(_Parcel[T], fabric.launch(packed, function, *arguments)).content
@@ -142,7 +144,8 @@ class _Parcel(Generic[T]):
         self.content = content
 
 
-def _packed(fabric: Fabric, function: Callable[..., T], *arguments: Any) -> _Parcel[T]:
+def _packed(set_up: Callable[[], None], fabric: Fabric, function: Callable[..., T], *arguments: Any) -> _Parcel[T]:
+    set_up()
     result = function(fabric, *arguments)
     if fabric.world_size > 1 and torch.distributed.is_initialized():
         fabric.barrier()

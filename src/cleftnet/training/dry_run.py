@@ -5,6 +5,7 @@ Nothing is written. The time is that of one process; several share the batch.
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import sys
@@ -24,11 +25,12 @@ from cleftnet.geometry import tile
 from cleftnet.nets.costs import FLOAT32, cost
 from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.prediction import overlap_in_voxels
-from cleftnet.progress import note
 from cleftnet.training.distributed import HardwareSettings, launch, make_fabric, number_of_processes
 from cleftnet.training.loop import learn
 from cleftnet.training.recipe import Recipe, load_recipe
 from cleftnet.training.runs import open_data
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 GIB = 2**30
@@ -174,7 +176,7 @@ def _must_fit(spec: NetSpec, patches: int, fabric: Fabric, *, mixed: bool) -> No
         there = torch.cuda.get_device_properties(fabric.device).total_memory
     else:
         there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    note(
+    log.info(
         f"taking one step: about {needed / GIB:.3g} GiB of the {there / GIB:.3g} GiB here, "
         f"{3 * patches * found.flops / 1e12:.3g} TFLOP"
     )

@@ -6,6 +6,7 @@ A resumed training cuts both tables back to where it goes on, so that every step
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,10 +16,12 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from cleftnet.files import replacing
-from cleftnet.progress import note, training_bar
+from cleftnet.progress import training_bar
 from cleftnet.training.losses import Losses
 from cleftnet.training.state import TrainingState
 from cleftnet.training.validation import Validation
+
+log = logging.getLogger(__name__)
 
 LOSSES, METRICS, TENSORBOARD = "losses.csv", "metrics.csv", "tensorboard"  # the names inside a run directory
 
@@ -89,7 +92,7 @@ class RunLog:
         scores = found.scores
         shown = {"loss": losses[0], "F1": scores.f1, "AUC": scores.auc, "CREMI score nm": scores.cremi_score}
         text = "  ".join(f"{name} {'undefined' if v is None else format(v, '.4g')}" for name, v in shown.items())
-        note(f"step {self.state.step} ({self.state.seconds:.0f} s)  {text}{'  best so far' if is_best else ''}")
+        log.info(f"step {self.state.step} ({self.state.seconds:.0f} s)  {text}{'  best so far' if is_best else ''}")
         self._times.clear()
 
     def _speed(self) -> dict[str, float | None]:

@@ -5,6 +5,7 @@ A pass of the loop is one step or one validation. After each, the state may be s
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,13 +24,14 @@ from torch.utils.data import DataLoader, Dataset
 from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import BEST, LAST, Model, ModelCard, save_model
 from cleftnet.nets.memory import keep_freed_memory
-from cleftnet.progress import note
 from cleftnet.training.distributed import noticing_sigterm
 from cleftnet.training.log import RunLog
 from cleftnet.training.losses import Counts, Losses, LossSettings, cleft_loss
 from cleftnet.training.settings import TrainingSettings
 from cleftnet.training.state import STATES, TrainingState
 from cleftnet.training.validation import Region, Scores, Validation, validate
+
+log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor, Tensor]  # raw `b 1 z y x`, classes `b z y x`, distance `b z y x`
 
@@ -93,21 +95,21 @@ def fit(
     batches = load(data.patches, settings, fabric, first=state.step)
     began = time.monotonic() - state.seconds
     with ExitStack() as stack:
-        sigterm, log = stack.enter_context(noticing_sigterm()), None
+        sigterm, run_log = stack.enter_context(noticing_sigterm()), None
         if fabric.is_global_zero:  # the first process alone validates and writes
-            log = stack.enter_context(RunLog(out, state, steps=settings.steps, patches=settings.batch))
+            run_log = stack.enter_context(RunLog(out, state, steps=settings.steps, patches=settings.batch))
         while not settings.finished(state):
             if settings.validation_due(state):
                 overlap = settings.validation_overlap
-                mine = validate(state.averaged, data.regions, overlap=overlap) if log else None
+                mine = validate(state.averaged, data.regions, overlap=overlap) if run_log else None
                 found = cast(Validation, fabric.broadcast(mine))
                 is_best = state.record(found.scores, settings.best_by)
-                if log:
+                if run_log:
                     state.seconds = time.monotonic() - began
                     model_now = Model(state.averaged, _card(state, found, data.regions[0], provenance))
                     for name in (LAST, BEST) if is_best else (LAST,):
                         save_model(out / name, model_now)
-                    log.validation(settings.rate(state.step, state.seconds), found, is_best=is_best)
+                    run_log.validation(settings.rate(state.step, state.seconds), found, is_best=is_best)
                 state.losses.clear()
             else:
                 state.step += 1
@@ -122,16 +124,16 @@ def fit(
                     raise InputError(_diverged(state.step, losses, out))
                 state.average.update_parameters(state.net)
                 state.losses.append(losses)
-                if log:
-                    log.step(rate, time.monotonic() - started, waited)
+                if run_log:
+                    run_log.step(rate, time.monotonic() - started, waited)
             state.seconds = fabric.broadcast(time.monotonic() - began)  # one clock for all processes
 
             stop = sigterm.requested(fabric)
-            if log and (stop or state.step % settings.save_every == 0 or settings.finished(state)):
+            if run_log and (stop or state.step % settings.save_every == 0 or settings.finished(state)):
                 state.scaler = fabric.strategy.precision.state_dict()
                 saved = state.save(out / STATES, settings.keep_states)
                 if stop:
-                    note(
+                    log.info(
                         f"SIGTERM: step {state.step} is saved in {saved}; the same command with --resume goes on from it"
                     )
             if stop:
@@ -144,7 +146,7 @@ def fit(
             if over
             else f"no better {settings.best_by} in {state.stale} validations"
         )
-        note(f"{reason}: ended at step {state.step} of {settings.steps}")
+        log.info(f"{reason}: ended at step {state.step} of {settings.steps}")
     assert state.best is not None, "the last step always validates"
     return TrainingRun(out, out / BEST, state.best)
 

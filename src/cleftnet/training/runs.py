@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +21,6 @@ from cleftnet.models.checkpoint import BEST, LAST
 from cleftnet.nets.skeleton import Network
 from cleftnet.patches.labelled import LabelledVolume
 from cleftnet.patches.sampling import PatchSampler
-from cleftnet.progress import note
 from cleftnet.training.distributed import SIGTERM_EXIT, by_the_first, launch, make_fabric, synchronize_batch_norm
 from cleftnet.training.fine_tuning import start_from
 from cleftnet.training.log import LOSSES, METRICS, TENSORBOARD
@@ -29,6 +29,8 @@ from cleftnet.training.provenance import fingerprint, provenance
 from cleftnet.training.recipe import Recipe, dump, first_difference, load_recipe
 from cleftnet.training.state import STATES, newest_state
 from cleftnet.volumes import Volume
+
+log = logging.getLogger(__name__)
 
 RECIPE, RUN, LOCK = "recipe.yaml", "run.json", ".lock"  # the names inside a run directory
 _FILES = (METRICS, LOSSES, RECIPE, RUN, BEST, LAST)
@@ -94,7 +96,7 @@ def _go_on(fabric: Fabric, recipe: Recipe, directory: Path, data: TrainingData, 
         loaded = start_from(net, recipe.init)
         if fabric.is_global_zero:
             for line in loaded.lines():
-                note(line)
+                log.info(line)
     synchronize_batch_norm(net.channels_last().to(fabric.device), fabric)
     state = recipe.training.begin(net)
     if begun.state is not None:
@@ -179,9 +181,9 @@ def _begin(
     if legs is not None:
         about["earlier_legs"] = legs
         state = newest_state(directory / STATES)
-        note(f"going on from {state}" if state else f"no state in {directory} yet: beginning at step 1")
+        log.info(f"going on from {state}" if state else f"no state in {directory} yet: beginning at step 1")
     elif resume:
-        note(f"nothing to resume in {directory}: beginning at step 1")
+        log.info(f"nothing to resume in {directory}: beginning at step 1")
     else:
         for pattern in _OURS:
             for old in directory.glob(pattern):

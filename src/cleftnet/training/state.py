@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +25,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import write_tensors
 from cleftnet.nets.skeleton import Network
-from cleftnet.progress import note
 from cleftnet.training.validation import Score, Scores
+
+log = logging.getLogger(__name__)
 
 STATES = "states"  # the folder inside a run directory
 _CARD, _DIGEST = "cleftnet-state", "sha256"
@@ -192,7 +194,7 @@ def newest_state(folder: Path) -> Path | None:
         try:
             _read(path)
         except InputError as error:
-            note(f"{error}; going back to the state before it")
+            log.warning(f"{error}; going back to the state before it")
             path.rename(path.with_suffix(".damaged"))
         else:
             return path

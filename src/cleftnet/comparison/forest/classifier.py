@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,9 +22,11 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX
 from cleftnet.metrics.calibration import Calibration
 from cleftnet.prediction import to_uint8
-from cleftnet.progress import note, track
+from cleftnet.progress import track
 from cleftnet.training.validation import Region, Scores, assess
 from cleftnet.volumes import PREDICTION, PROBABILITY_NAME, Array, Volume, WritableVolume, intensity, open_volume
+
+log = logging.getLogger(__name__)
 
 BLOCK_VOX: IntZYX = (16, 384, 384)  # 0.25 GiB of features at the default scales
 ROWS = 2**16  # voxels that go through the trees at a time
@@ -223,7 +226,7 @@ def train_forest(settings: ForestSettings, regions: Sequence[Region], seed: int 
     see = functools.partial(features, voxel_size_nm=size, sigmas_nm=settings.sigmas_nm)
     reach = halo(size, settings.sigmas_nm)
     rows, cleft = draw_voxels(regions, see, reach, settings.voxels, np.random.default_rng(seed))
-    note(f"growing {settings.trees} trees on {len(rows):,} voxels, {int(cleft.sum()):,} of them in clefts")
+    log.info(f"growing {settings.trees} trees on {len(rows):,} voxels, {int(cleft.sum()):,} of them in clefts")
     trees = RandomForestClassifier(
         settings.trees,
         max_depth=settings.max_depth,

@@ -15,7 +15,7 @@ from scipy import ndimage
 from cleftnet.metrics.clefts import Instances, components
 from cleftnet.metrics.matching import score_clefts
 from cleftnet.metrics.predictions import PredictionKind
-from cleftnet.synapses import Rules
+from cleftnet.synapses import SynapseSettings
 from cleftnet.synapses.segmentation import Segmenter
 from cleftnet.volumes import DISTANCE_NAME, LABELS, PROBABILITY_NAME, intensity, is_labelled, open_volume, place
 
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{len(true)} true clefts; predicted ones of {given.min_size:g} nm³ and more")
     print(f"{'threshold':>9s} {'':32s}{'predicted':>10s}{'matched':>8s}{'F1':>7s}{'splits':>7s}{'merges':>7s}")
     for threshold in given.thresholds:
-        segmenter = Segmenter.of(Rules(), PredictionKind.PROBABILITY, threshold, met.voxel_size_nm)
+        segmenter = Segmenter.of(SynapseSettings(), PredictionKind.PROBABILITY, threshold, met.voxel_size_nm)
         mask = segmenter.mask(probability[met.prediction_box])
         for name, found in ways(heights, mask):
             voxels = np.bincount(found.ravel())

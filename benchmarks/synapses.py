@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from benchmarks.measure import GIB, machine, measure
 from benchmarks.metrics import SHARE, VOXEL_SIZE_NM, clefts
-from cleftnet.synapses import Rules, find_synapses
+from cleftnet.synapses import SynapseSettings, find_synapses
 from cleftnet.volumes import LABELS, PREDICTION, Volume, open_volume, write_volume
 
 Table = np.ndarray[Any, np.dtype[np.float64]]  # a row each: voxels, centroid, box, mean, maximum and sum of probability
@@ -49,7 +49,7 @@ def with_scipy(prediction: Path, out: Path) -> Table:
 
 def with_cleftnet(prediction: Path, out: Path) -> Table:
     """The same and more: area, extent, normal, dense ids by first voxel."""
-    table = find_synapses(prediction, out, Rules(hole_nm=0)).table
+    table = find_synapses(prediction, out, settings=SynapseSettings(hole_nm=0)).table
     names = [
         "z",
         "y",

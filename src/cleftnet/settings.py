@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -31,6 +31,11 @@ class Settings(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise self._first(error) from None
+
+    def changed(self, **values: Any) -> Self:
+        """Return these settings with some values replaced, and checked again."""
+        own = {field.alias or name: getattr(self, name) for name, field in type(self).model_fields.items()}
+        return type(self)(**{**own, **values})
 
     @classmethod
     def _first(cls, error: ValidationError) -> SettingsError:

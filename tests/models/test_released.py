@@ -13,7 +13,7 @@ from cleftnet.models.checkpoint import BEST, find_model, load_card, load_model, 
 from cleftnet.models.released import FOLDER, released_models, released_page, released_weights
 from cleftnet.nets.zoo import ZOO
 from cleftnet.prediction import Inference, predict
-from cleftnet.synapses import Rules, find_synapses
+from cleftnet.synapses import SynapseSettings, find_synapses
 from cleftnet.training.recipe import Recipe
 from tools.release import BEGIN, END
 
@@ -110,8 +110,8 @@ def test_a_released_model_reproduces_the_scores_of_its_card(name, real_data, tmp
     assert found.f1 == pytest.approx(scores["f1"], abs=0.002)
     assert found.auc == pytest.approx(scores["auc"], abs=0.0005)
     assert found.cremi_score == pytest.approx(scores["cremi_score"], abs=1)
-    rules = Rules(threshold=scores["object_threshold"], min_size_nm3=scores["object_min_size_nm3"])
-    synapses = find_synapses(probability, tmp_path / "synapses", rules)
+    settings = SynapseSettings(threshold=scores["object_threshold"], min_size_nm3=scores["object_min_size_nm3"])
+    synapses = find_synapses(probability, tmp_path / "synapses", settings=settings)
     assert evaluate(synapses.labels, region.labels).objects.f1 == pytest.approx(scores["object_f1"], abs=0.06)
 
 

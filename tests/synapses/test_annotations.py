@@ -8,7 +8,7 @@ import pytest
 
 from cleftnet.cli import main
 from cleftnet.errors import InputError
-from cleftnet.synapses import Neurons, find_synapses
+from cleftnet.synapses import SynapseSettings, find_synapses
 from cleftnet.volumes import Volume, write_volume
 
 SIZE_NM, OFFSET_NM = (50.0, 4.0, 5.0), (100.0, 40.0, 50.0)  # the first voxel is number 2 10 10
@@ -57,8 +57,8 @@ def related(data, info):
 def test_every_index_holds_the_points_of_the_table(prediction, tmp_path):
     ids = np.full(prediction.shape, 7, np.uint64)
     ids[2:, 10:] = 2**40
-    neurons = Neurons(Volume(ids, SIZE_NM, OFFSET_NM))
-    table = find_synapses(prediction, tmp_path, neurons=neurons, formats=["annotations"]).table
+    settings = SynapseSettings(segmentation=Volume(ids, SIZE_NM, OFFSET_NM))
+    table = find_synapses(prediction, tmp_path, settings=settings, formats=["annotations"]).table
     folder = tmp_path / "annotations"
     info = json.loads((folder / "info").read_text())
     assert info["@type"] == "neuroglancer_annotations_v1"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cleftnet.blockwise import Division
 from cleftnet.cli import main
 from cleftnet.errors import InputError
-from cleftnet.synapses import COLUMNS, PARTNERS, Neurons, find_synapses
+from cleftnet.synapses import COLUMNS, PARTNERS, SynapseSettings, find_synapses
 from cleftnet.synapses.contacts import Touching
 from cleftnet.volumes import Volume, write_volume
 
@@ -35,7 +35,9 @@ def segments(below, above):
 
 
 def met(prediction, ids, folder, **options):
-    table = find_synapses(prediction, folder, neurons=Neurons(Volume(ids, SIZE_NM), **options)).table
+    table = find_synapses(
+        prediction, folder, settings=SynapseSettings(segmentation=Volume(ids, SIZE_NM), **options)
+    ).table
     return [table[column.name].tolist() for column in PARTNERS]
 
 
@@ -82,7 +84,7 @@ def test_a_synapse_of_one_section_in_the_plane_meets_what_lies_above_and_below(t
     mask[2, 5:55, 5:55] = True
     ids = np.full(mask.shape, 4, np.uint64)
     ids[3:] = 8
-    table = find_synapses(Volume(mask, size), tmp_path, neurons=Neurons(Volume(ids, size))).table
+    table = find_synapses(Volume(mask, size), tmp_path, settings=SynapseSettings(segmentation=Volume(ids, size))).table
     assert (table["normal_z"].tolist(), table["segment_a"].tolist(), table["segment_b"].tolist()) == ([1], [4], [8])
 
 
@@ -110,7 +112,7 @@ def test_contacts_in_blocks_add_up_to_those_of_the_whole(seed, block):
     shape = (7, 13, 15)
     labels = Volume(np.where(rng.random(shape) < 0.03, rng.integers(1, 5, shape), 0).astype(np.uint64), SIZE_NM)
     ids = Volume(rng.integers(0, 4, shape).astype(np.uint32), SIZE_NM)
-    around = Surroundings.of(Neurons(ids, 25.0), labels)
+    around = Surroundings.of(ids, 25.0, labels)
     planes = np.concatenate([rng.random((4, 3)) * shape, rng.standard_normal((4, 3))], axis=1)
 
     def counted(side):
@@ -141,7 +143,7 @@ def many():
 def test_the_table_does_not_depend_on_the_blocks_and_a_run_that_broke_off_goes_on_to_it(many, tmp_path, monkeypatch):
     prediction, ids = many
     small = Division(block=(16, 128, 128), tries=1)
-    find_synapses(prediction, tmp_path / "whole", neurons=Neurons(ids))
+    find_synapses(prediction, tmp_path / "whole", settings=SynapseSettings(segmentation=ids))
     written, write = [], Touching.write
 
     def until_the_third(self, block, contacts):
@@ -153,13 +155,13 @@ def test_the_table_does_not_depend_on_the_blocks_and_a_run_that_broke_off_goes_o
     with monkeypatch.context() as patch:
         patch.setattr(Touching, "write", until_the_third)
         with pytest.raises(KeyboardInterrupt):
-            find_synapses(prediction, tmp_path / "small", neurons=Neurons(ids), division=small)
+            find_synapses(prediction, tmp_path / "small", settings=SynapseSettings(segmentation=ids), division=small)
     assert not (tmp_path / "small" / "synapses.csv").exists()
     again = []
     monkeypatch.setattr(
         Touching, "write", lambda self, block, found: (again.append(str(block)), write(self, block, found))
     )
-    find_synapses(prediction, tmp_path / "small", neurons=Neurons(ids), division=small)
+    find_synapses(prediction, tmp_path / "small", settings=SynapseSettings(segmentation=ids), division=small)
     assert not set(again) & set(written[:2])
     assert (tmp_path / "small" / "synapses.csv").read_bytes() == (tmp_path / "whole" / "synapses.csv").read_bytes()
     assert sorted(path.name for path in (tmp_path / "small").iterdir()) == ["labels.zarr", "synapses.csv"]
@@ -183,7 +185,7 @@ def test_a_segmentation_of_more_than_the_prediction_is_laid_over_it_by_its_offse
     wide = np.zeros((9, 40, 40), np.uint64)
     wide[:, 10:] = segments(7, 9)
     shifted = Volume(wide, SIZE_NM, (0.0, -100.0, 0.0))
-    table = find_synapses(plate, tmp_path, neurons=Neurons(shifted)).table
+    table = find_synapses(plate, tmp_path, settings=SynapseSettings(segmentation=shifted)).table
     assert (table["segment_a"].tolist(), table["segment_b"].tolist()) == ([7], [9])
 
 
@@ -197,9 +199,4 @@ def test_a_segmentation_of_more_than_the_prediction_is_laid_over_it_by_its_offse
 )
 def test_a_segmentation_that_does_not_fit_is_refused(plate, ids, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        find_synapses(plate, tmp_path, neurons=Neurons(ids))
-
-
-def test_a_negative_reach_is_refused():
-    with pytest.raises(InputError, match="reach -1 nm"):
-        Neurons("ids.zarr", -1.0)
+        find_synapses(plate, tmp_path, settings=SynapseSettings(segmentation=ids))

@@ -18,7 +18,7 @@ from cleftnet.blockwise import Division, UnfinishedError
 from cleftnet.cli import main
 from cleftnet.datasets.submission import write_submission
 from cleftnet.errors import InputError
-from cleftnet.synapses import COLUMNS, Neurons, Rules, find_synapses
+from cleftnet.synapses import COLUMNS, SynapseSettings, find_synapses
 from cleftnet.synapses.blocks import Measuring, Painting
 from cleftnet.volumes import CLEFT_ZERO, LABELS, Volume, open_volume, write_volume
 
@@ -130,8 +130,8 @@ def test_a_run_that_broke_off_is_not_finished_with_other_rules(prediction, tmp_p
         with pytest.raises(UnfinishedError):
             find_synapses(prediction, tmp_path, division=SMALL)
     with pytest.raises(InputError, match=r"begun with min_size_nm3 0\.0, not 9000\.0"):
-        find_synapses(prediction, tmp_path, Rules(min_size_nm3=9000.0), division=SMALL)
-    assert len(find_synapses(prediction, tmp_path, Rules(min_size_nm3=9000.0), overwrite=True).table)
+        find_synapses(prediction, tmp_path, settings=SynapseSettings(min_size_nm3=9000.0), division=SMALL)
+    assert len(find_synapses(prediction, tmp_path, settings=SynapseSettings(min_size_nm3=9000.0), overwrite=True).table)
 
 
 def test_an_empty_prediction_leaves_an_empty_table_with_all_columns(tmp_path):
@@ -163,11 +163,11 @@ class Constant:
 def test_cleft_everywhere_takes_the_memory_of_a_block_however_large_the_volume(tmp_path, with_neurons):
     def peak(shape):
         ids = Volume(Constant(shape, np.uint64(5)), SIZE_NM)
-        neurons = Neurons(ids) if with_neurons else None
+        settings = SynapseSettings(segmentation=ids if with_neurons else None)
         tracemalloc.start()
         try:
             values = Volume(Constant(shape, np.uint8(255)), SIZE_NM)
-            found = find_synapses(values, tmp_path / str(shape), neurons=neurons, division=SMALL)
+            found = find_synapses(values, tmp_path / str(shape), settings=settings, division=SMALL)
             assert len(found.table) == 1
             return tracemalloc.get_traced_memory()[1]
         finally:
@@ -181,9 +181,9 @@ def test_thresholds_are_those_of_the_prediction_unless_others_are_given():
     values = np.zeros((1, 1, 9), np.uint8)
     values[..., 1], values[..., 4:6], values[..., 8] = 120, (128, 250), 128
 
-    def ids(folder, **rules):
+    def ids(folder, **chosen):
         volume = Volume(values, SIZE_NM, threshold=0.5)
-        return find_synapses(volume, folder, Rules(**rules)).labels.read().ravel().tolist()
+        return find_synapses(volume, folder, settings=SynapseSettings(**chosen)).labels.read().ravel().tolist()
 
     import tempfile
 
@@ -205,7 +205,9 @@ def test_masks_and_labels_are_certain(tmp_path, dtype):
 def test_the_kind_of_a_prediction_can_be_said(tmp_path):
     values = np.zeros((2, 3, 4), np.uint8)
     values[0, 1] = 1
-    assert len(find_synapses(Volume(values, SIZE_NM), tmp_path / "said", Rules(kind="mask")).table) == 1
+    assert (
+        len(find_synapses(Volume(values, SIZE_NM), tmp_path / "said", settings=SynapseSettings(kind="mask")).table) == 1
+    )
     assert len(find_synapses(Volume(values, SIZE_NM), tmp_path / "not").table) == 0
 
 
@@ -224,18 +226,20 @@ def test_results_are_not_replaced_unasked(prediction, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rules", "message"),
+    ("values", "message"),
     [
-        ({"threshold": 1.5}, "threshold 1.5 is no probability"),
-        ({"threshold": 0.5, "seed_threshold": 0.4}, "seed threshold 0.4 is below"),
-        ({"gap": -1}, "gap -1"),
-        ({"hole_nm": float("nan")}, "hole width nan"),
-        ({"min_size_nm3": -1.0}, "smallest size -1"),
+        ({"threshold": 1.5}, r"threshold: .*less than or equal to 1 \(given: 1.5\)"),
+        ({"threshold": 0.5, "seed_threshold": 0.4}, "seed_threshold=0.4 is below threshold=0.5"),
+        ({"gap": -1}, r"gap: .*\(given: -1\)"),
+        ({"hole_nm": float("nan")}, r"hole_nm: .*\(given: nan\)"),
+        ({"min_size_nm3": -1.0}, r"min_size_nm3: .*\(given: -1.0\)"),
+        ({"reach_nm": -1.0}, r"reach_nm: .*\(given: -1.0\)"),
+        ({"reach_nm": float("inf")}, r"reach_nm: .*\(given: inf\)"),
     ],
 )
-def test_rules_out_of_range_are_refused(rules, message):
+def test_settings_out_of_range_are_refused(values, message):
     with pytest.raises(InputError, match=message):
-        Rules(**rules)
+        SynapseSettings(**values)
 
 
 def test_the_verb_prints_one_json_object(prediction, tmp_path, capsys):
@@ -251,7 +255,7 @@ def test_the_verb_prints_one_json_object(prediction, tmp_path, capsys):
 
 
 def test_a_cremi_file_of_the_synapses_keeps_their_ids(prediction, tmp_path):
-    find_synapses(prediction, tmp_path, Rules(min_size_nm3=5e4), formats=["hdf"])
+    find_synapses(prediction, tmp_path, settings=SynapseSettings(min_size_nm3=5e4), formats=["hdf"])
     write_submission(tmp_path / "labels.hdf", tmp_path / "A+.hdf")
     with h5py.File(tmp_path / "labels.hdf") as ours, h5py.File(tmp_path / "A+.hdf") as theirs:
         ids, cremi = ours["volumes/labels/clefts"][:], theirs["volumes/labels/clefts"][:]

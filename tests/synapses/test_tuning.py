@@ -9,9 +9,9 @@ from scipy.special import expit
 from cleftnet.cli import main
 from cleftnet.errors import InputError
 from cleftnet.metrics.evaluation import evaluate
-from cleftnet.synapses import Rules, SynapseScore, Tuning, find_synapses, tune, tune_once
+from cleftnet.synapses import SynapseScore, SynapseSettings, Tuning, find_synapses, tune, tune_once
 from cleftnet.synapses.blocks import Painting
-from cleftnet.synapses.scoring import fit_score
+from cleftnet.synapses.rules import fit_score
 from cleftnet.volumes import INVALID, LABELS, Volume, write_volume
 
 SIZE_NM = (40.0, 10.0, 10.0)  # a voxel of 4000 nm³
@@ -42,14 +42,14 @@ def at(tuning, threshold, size):
 def test_the_best_point_leaves_out_the_veil_and_the_small_false_one(prediction, truth):
     tuning = tune(prediction, truth, sizes_nm3=(0, 20000))
     assert tuning.chosen.object_f1 == tuning.chosen.voxel_f1 == 1
-    assert (tuning.rules.threshold, tuning.rules.min_size_nm3) == (0.4, 20000)
+    assert (tuning.settings.threshold, tuning.settings.min_size_nm3) == (0.4, 20000)
     veiled = at(tuning, 0.3, 20000)
     assert (veiled.predicted, veiled.matched, veiled.merges, veiled.splits) == (1, 1, 1, 0)
     assert (at(tuning, 0.5, 0).predicted, at(tuning, 0.5, 0).matched) == (3, 2)
 
 
 def test_without_a_size_limit_a_point_has_the_scores_of_evaluate(prediction, truth):
-    tuning = tune(prediction, truth, Rules(hole_nm=0), sizes_nm3=(0,))
+    tuning = tune(prediction, truth, settings=SynapseSettings(hole_nm=0), sizes_nm3=(0,))
     for point in tuning.grid:
         result = evaluate(prediction, truth, threshold=point.threshold)
         assert (point.voxel_f1, point.cremi_score) == (result.f1, result.cremi_score)
@@ -73,9 +73,9 @@ def test_what_was_chosen_finds_those_synapses_from_the_file_too(prediction, trut
     tuning.save(tmp_path / "tuning.json")
     loaded = Tuning.load(tmp_path / "tuning.json")
     assert loaded == tuning
-    found = find_synapses(prediction, tmp_path / "out", loaded.rules)
+    found = find_synapses(prediction, tmp_path / "out", settings=loaded.settings)
     assert len(found.table) == tuning.chosen.predicted == 2
-    score = tuning.rules.score.of(found.table["sum_probability"] * 4000)
+    score = tuning.settings.score.of(found.table["sum_probability"] * 4000)
     np.testing.assert_allclose(found.table["score"], score)
 
 
@@ -118,16 +118,16 @@ def test_the_same_command_goes_on_after_a_crash_and_tunes_no_second_time(
     assert (tmp_path / "out" / "tuning.json").read_bytes() == kept
 
 
-@pytest.mark.parametrize("changed", ["prediction", "truth", "rules"])
+@pytest.mark.parametrize("changed", ["prediction", "truth", "settings"])
 def test_a_tuning_of_something_else_is_not_taken(prediction, truth, tmp_path, changed):
     path = tmp_path / "tuning.json"
-    first = tune_once(path, prediction, truth, Rules())
-    assert tune_once(path, prediction, truth, Rules(threshold=0.9)) == first  # which is not used
+    first = tune_once(path, prediction, truth, SynapseSettings())
+    assert tune_once(path, prediction, truth, SynapseSettings(threshold=0.9)) == first  # which is not used
     other = Volume(np.roll(truth.read(), 1, axis=2), SIZE_NM)
-    given = {"prediction": prediction, "truth": truth, "rules": Rules()}
-    others = {"prediction": Volume(prediction.read() // 2, SIZE_NM), "truth": other, "rules": Rules(gap=1)}
+    given = {"prediction": prediction, "truth": truth, "settings": SynapseSettings()}
+    others = {"prediction": Volume(prediction.read() // 2, SIZE_NM), "truth": other, "settings": SynapseSettings(gap=1)}
     given[changed] = others[changed]
-    with pytest.raises(InputError, match="tuned on other volumes or rules"):
+    with pytest.raises(InputError, match="tuned on other volumes or with other settings"):
         tune_once(path, *given.values())
     assert tune_once(path, *given.values(), overwrite=True) == Tuning.load(path)
 

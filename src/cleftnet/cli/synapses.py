@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -74,17 +73,14 @@ def synapses(
     Finished blocks are kept until all are: after a crash the same command does only what is missing.
     """
     from cleftnet.blockwise import Division, UnfinishedError
-    from cleftnet.synapses import Neurons, Rules, Tuning, find_synapses, tune_once
+    from cleftnet.synapses import SynapseSettings, Tuning, find_synapses, tune_once
     from cleftnet.volumes import PREDICTION, open_volume
 
     if truth is not None and (tuned is not None or threshold is not None or min_size is not None):
         raise InputError("--tune chooses threshold and size; leave out --tuned, --threshold and --min-size")
     if reach is not None and segmentation is None:
         raise InputError("--reach says how far from a synapse neurons are counted; give them: --segmentation ADDRESS")
-    neurons = None
-    if segmentation is not None:
-        ids = open_volume(segmentation, voxel_size_nm=voxel_size_nm(voxel_size))
-        neurons = Neurons(ids) if reach is None else Neurons(ids, reach)
+    size = voxel_size_nm(voxel_size)
     given = {
         "threshold": threshold,
         "seed_threshold": seed_threshold,
@@ -92,18 +88,21 @@ def synapses(
         "hole_nm": holes,
         "min_size_nm3": min_size,
         "kind": kind,
+        "segmentation": None if segmentation is None else open_volume(segmentation, voxel_size_nm=size),
+        "reach_nm": reach,
     }
-    base = Rules() if tuned is None else Tuning.load(tuned).rules
-    rules = replace(base, **cast(Any, {name: value for name, value in given.items() if value is not None}))
-    volume = open_volume(prediction, default=PREDICTION, voxel_size_nm=voxel_size_nm(voxel_size))
+    base = SynapseSettings() if tuned is None else Tuning.load(tuned).settings
+    settings = base.changed(**{name: value for name, value in given.items() if value is not None})
+    volume = open_volume(prediction, default=PREDICTION, voxel_size_nm=size)
     division = Division(block_size(block), workers, scheduler)
     chosen: dict[str, Any] | None = None
     if truth is not None:
-        tuning = tune_once(out / "tuning.json", volume, truth, rules, overwrite=overwrite)
-        rules, chosen = tuning.rules, tuning.chosen.model_dump()
+        tuning = tune_once(out / "tuning.json", volume, truth, settings, overwrite=overwrite)
+        settings = tuning.settings.changed(segmentation=settings.segmentation, reach_nm=settings.reach_nm)
+        chosen = tuning.chosen.model_dump()
     try:
         found = find_synapses(
-            volume, out, rules, neurons=neurons, formats=formats or (), division=division, overwrite=overwrite
+            volume, out, settings=settings, formats=formats or (), division=division, overwrite=overwrite
         )
     except UnfinishedError as error:
         print(f"error: {error}", file=sys.stderr)

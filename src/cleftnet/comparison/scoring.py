@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cleftnet.comparison.cells import SynapseScores, VoxelScores
@@ -17,7 +17,7 @@ from cleftnet.metrics.pooling import mean_defined, pool
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD, predicted_mask
 from cleftnet.metrics.scores import Evaluation
 from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
-from cleftnet.synapses import Rules, find_synapses, tune
+from cleftnet.synapses import SynapseSettings, find_synapses, tune
 from cleftnet.synapses.levels import Point
 from cleftnet.training.validation import Region
 from cleftnet.volumes import Volume, is_cleft
@@ -60,10 +60,10 @@ def score_regions(
     best = histogram.best_f1()
     threshold = best[0] if best else DEFAULT_THRESHOLD
     found = [evaluate(prediction, region.labels, threshold=threshold) for prediction, region in pairs]
-    objects, rules = _tuned(predictions, regions, settings)
+    objects, chosen = _tuned(predictions, regions, settings)
     around = []
     for (prediction, region), folder in zip(pairs, folders, strict=True):
-        synapses = find_synapses(prediction, folder, rules, overwrite=True)
+        synapses = find_synapses(prediction, folder, settings=chosen, overwrite=True)
         values, labels = prediction.read(), region.labels.read()
         mask, ids = predicted_mask(values, threshold), synapses.labels.read()
         ranks = histogram.ranks(values[is_cleft(labels)])
@@ -87,7 +87,7 @@ def _voxel_scores(found: Sequence[Evaluation], swept: Sequence[Evaluation], hist
 
 def _tuned(
     predictions: Sequence[Volume], regions: Sequence[Region], settings: TuningSettings
-) -> tuple[SynapseScores, Rules]:
+) -> tuple[SynapseScores, SynapseSettings]:
     """Choose threshold and size over all regions together, as `tune` does over one."""
     tunings = [
         tune(prediction, region.labels, thresholds=settings.thresholds, sizes_nm3=settings.sizes_nm3)
@@ -96,8 +96,8 @@ def _tuned(
     grids = [{(p.threshold, p.min_size_nm3): p for p in tuning.grid} for tuning in tunings]
     shared = [place for place in grids[0] if all(place in grid for grid in grids)]
     best = min((_together([grid[place] for grid in grids]) for place in shared), key=_order)
-    rules = replace(tunings[0].rules, threshold=best.threshold, min_size_nm3=best.min_size_nm3, score=None)
-    return best, rules
+    chosen = tunings[0].settings
+    return best, chosen.changed(threshold=best.threshold, min_size_nm3=best.min_size_nm3, score=None)
 
 
 def _together(points: Sequence[Point]) -> SynapseScores:

@@ -1,9 +1,7 @@
 """Synapses, not voxels: from a prediction to a list of synapses with a mask for each, whatever the size of the volume."""
 
-from cleftnet.synapses.contacts import Neurons
 from cleftnet.synapses.finding import Synapses, find_synapses
-from cleftnet.synapses.scoring import SynapseScore
-from cleftnet.synapses.segmentation import Rules
+from cleftnet.synapses.rules import SynapseScore, SynapseSettings
 from cleftnet.synapses.table import COLUMNS, PARTNERS, Column, SynapseTable
 from cleftnet.synapses.tuning import Tuning, tune, tune_once
 from cleftnet.synapses.writing import write_table
@@ -12,9 +10,8 @@ __all__ = [
     "COLUMNS",
     "PARTNERS",
     "Column",
-    "Neurons",
-    "Rules",
     "SynapseScore",
+    "SynapseSettings",
     "SynapseTable",
     "Synapses",
     "Tuning",

@@ -24,32 +24,11 @@ from cleftnet.metrics.distances import ROUNDING, nearest_distances
 from cleftnet.synapses.merging import path_of
 from cleftnet.synapses.parts import Floats, Ints, load
 from cleftnet.synapses.table import SynapseTable
-from cleftnet.volumes import Address, Array, Volume, is_cleft, open_volume, place
+from cleftnet.volumes import Array, Volume, is_cleft, place
 
-REACH_NM = 60.0  # past the membrane and its density, short of the next neurite but one
 IN_PLANE_NM = 1e-3  # what a centroid summed over other blocks may move
 
 SIDES = ("a", "b")
-
-
-@dataclass(frozen=True)
-class Neurons:
-    """A segmentation of neurons around the synapses.
-
-    Attributes:
-        segmentation: Ids z y x, or their address; 0 and CREMI's unlabelled ids are nobody.
-        reach_nm: How far from a synapse contact is counted; never less than one voxel along each axis.
-
-    Raises:
-        InputError: when the reach is negative or not finite.
-    """
-
-    segmentation: Volume | Address
-    reach_nm: float = REACH_NM
-
-    def __post_init__(self) -> None:
-        if not (self.reach_nm >= 0 and math.isfinite(self.reach_nm)):
-            raise InputError(f"reach {self.reach_nm:g} nm must be 0 or more, such as {REACH_NM:g}")
 
 
 @dataclass(frozen=True)
@@ -69,14 +48,12 @@ class Surroundings:
     halo: IntZYX
 
     @classmethod
-    def of(cls, neurons: Neurons, prediction: Volume) -> Surroundings:
+    def of(cls, volume: Volume, reach_nm: float, prediction: Volume) -> Surroundings:
         """Lay a segmentation over a prediction, which it must cover.
 
         Raises:
             InputError: when it holds no ids, has other voxels, or does not cover the prediction.
         """
-        given = neurons.segmentation
-        volume = given if isinstance(given, Volume) else open_volume(given)
         if volume.dtype.kind not in "iu":
             raise InputError(f"segmentation {volume.address} holds {volume.dtype}; expected the integer ids of neurons")
         try:
@@ -86,7 +63,7 @@ class Surroundings:
                 f"the segmentation does not fit the prediction, all of which it must cover: {error}"
             ) from None
         size = prediction.voxel_size_nm
-        reach = max(neurons.reach_nm, *size)
+        reach = max(reach_nm, *size)
         z, y, x = (math.floor(reach / side * (1 + ROUNDING)) for side in size)
         return cls(volume, box.start, reach, (z, y, x))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,13 @@ from cleftnet.geometry import Box, IntZYX
 from cleftnet.metrics.predictions import choose_threshold, kind_of
 from cleftnet.synapses.annotations import write_annotations
 from cleftnet.synapses.blocks import Labelling, Measuring, Painting
-from cleftnet.synapses.contacts import Neurons, Surroundings, Touching, partners, save_planes
+from cleftnet.synapses.contacts import Surroundings, Touching, partners, save_planes
 from cleftnet.synapses.merging import SynapseSums, merge
-from cleftnet.synapses.segmentation import Rules, Segmenter, as_stored
+from cleftnet.synapses.rules import SynapseSettings, check_seeds
+from cleftnet.synapses.segmentation import Segmenter, as_stored
 from cleftnet.synapses.table import SynapseTable, tabulate
 from cleftnet.synapses.writing import TABLE_FORMATS, check_table_format, write_table
-from cleftnet.volumes import CHUNK_VOX, LABELS, PREDICTION, Address, Volume, open_volume
+from cleftnet.volumes import CHUNK_VOX, LABELS, PREDICTION, Address, Volume, as_volume, open_volume
 
 BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft
 LABEL_FORMATS = ("zarr", "hdf")
@@ -67,9 +68,8 @@ class Synapses:
 def find_synapses(
     prediction: Volume | Address,
     out: str | Path,
-    rules: Rules = Rules(),  # noqa: B008 - it is frozen
     *,
-    neurons: Neurons | None = None,
+    settings: SynapseSettings = SynapseSettings(),  # noqa: B008 - it is frozen
     formats: Sequence[str] = (),
     division: Division = Division(),  # noqa: B008 - so is this
     overwrite: bool = False,
@@ -84,8 +84,7 @@ def find_synapses(
         prediction: A volume or its address: probability (uint8 0 to 255, float 0 to 1), mask (bool) or cleft ids, of which only
             cleft or not is taken.
         out: The folder, made if it is not there.
-        rules: What counts as a synapse.
-        neurons: A segmentation; the table then says which of its segments meet at each synapse.
+        settings: What counts as a synapse.
         formats: "zarr" or "hdf" for the labels, "csv" or "parquet" for the table (zarr and csv, where none is named), and
             "annotations" for a folder of that name that neuroglancer shows.
         division: The size of the blocks, and who does them.
@@ -109,15 +108,15 @@ def find_synapses(
     refuse_existing(outputs.labels, overwrite)
     for path in outputs.last:
         refuse_existing(path, overwrite or parts.exists())  # a run that broke off may have come this far
-    job = _Job.of(volume, rules, neurons)
+    job = _Job.of(volume, settings)
     task = Task(settings=job.settings, block=division.block or BLOCK)
     with Journal(parts, task, anew=overwrite) as measured:
         grid = BlockGrid(volume.box, measured.block, CHUNK_VOX, job.labelling.reads)
         found = job.measure(parts, grid, measured, division)
-        table = tabulate(found, volume, rules.score)
-        settings: dict[str, JsonValue] = {**job.settings, "block": list(grid.step)}
+        table = tabulate(found, volume, settings.score)
+        begun: dict[str, JsonValue] = {**job.settings, "block": list(grid.step)}
         array = NewArray(LABELS[0], np.uint64)
-        with unfinished(outputs.labels, [array], volume, Task(settings=settings, block=grid.step), overwrite) as output:
+        with unfinished(outputs.labels, [array], volume, Task(settings=begun, block=grid.step), overwrite) as output:
             work = Painting(job.labelling, parts.absolute(), output.arrays[array.name])
             map_blocks(work, grid, output.journal, division, what="painting")
             if job.around is not None:
@@ -151,32 +150,33 @@ class _Job:
     settings: dict[str, JsonValue]
 
     @classmethod
-    def of(cls, volume: Volume, rules: Rules, neurons: Neurons | None) -> _Job:
+    def of(cls, volume: Volume, settings: SynapseSettings) -> _Job:
         size_nm = volume.voxel_size_nm
-        meant = kind_of(volume, rules.kind)
-        threshold = choose_threshold(volume, meant, rules.threshold)
-        seed = rules.seed_threshold or 0.0
+        meant = kind_of(volume, settings.kind)
+        threshold = choose_threshold(volume, meant, settings.threshold)
+        seed = settings.seed_threshold or 0.0
         if seed and threshold is None:
             raise InputError(f"{volume.address} is a {meant.value} volume, which takes no seed threshold; leave it out")
         if threshold is not None:
-            Rules(threshold, rules.seed_threshold)  # the stored threshold may lie above the seeds'
-        settings: dict[str, JsonValue] = {
+            check_seeds(threshold, settings.seed_threshold)  # the stored threshold may lie above that of the seeds
+        task: dict[str, JsonValue] = {
             "prediction": volume.identity(),
             "shape": list(volume.shape),
             "voxel size": list(size_nm),
-            **asdict(rules),
+            **settings.model_dump(mode="json"),
             "kind": meant.value,
             "threshold": threshold,
         }
-        around = None if neurons is None else Surroundings.of(neurons, volume)
-        if around is not None:
-            settings |= {"segmentation": around.segmentation.identity(), "reach nm": around.reach_nm}
+        around = None
+        if settings.segmentation is not None:
+            around = Surroundings.of(as_volume(settings.segmentation), settings.reach_nm, volume)
+            task |= {"segmentation": around.segmentation.identity(), "reach nm": around.reach_nm}
         min_voxels = (
-            rules.min_size_nm3 / float(np.prod(size_nm)) * (1 - 1e-9)
+            settings.min_size_nm3 / float(np.prod(size_nm)) * (1 - 1e-9)
         )  # whole voxels times nm³ round either way
         seed = as_stored(seed, volume.dtype)
-        segmenter = Segmenter.of(rules, meant, threshold, size_nm)
-        return cls(Labelling(volume, segmenter), threshold, min_voxels, seed, around, settings)
+        segmenter = Segmenter.of(settings, meant, threshold, size_nm)
+        return cls(Labelling(volume, segmenter), threshold, min_voxels, seed, around, task)
 
     def measure(self, folder: Path, grid: BlockGrid, journal: Journal, division: Division) -> SynapseSums:
         """Measure every block and join what they found."""

@@ -16,9 +16,9 @@ from cleftnet.metrics.clefts import Instances, ScoreCurve, components
 from cleftnet.metrics.distances import cremi_score
 from cleftnet.metrics.matching import MatchedPairs, shared_voxels
 from cleftnet.metrics.predictions import PredictionKind
-from cleftnet.metrics.voxels import VoxelCounts
-from cleftnet.synapses.scoring import SynapseScore, fit_score
-from cleftnet.synapses.segmentation import Mask, Rules, Segmenter, as_stored
+from cleftnet.metrics.voxels import Mask, VoxelCounts
+from cleftnet.synapses.rules import SynapseScore, SynapseSettings, fit_score
+from cleftnet.synapses.segmentation import Segmenter, as_stored
 from cleftnet.volumes import Array, Volume, is_cleft, is_labelled, place
 
 MAX_VOXELS = 2**28  # the labels are held in one piece, in about 4 GB
@@ -114,10 +114,10 @@ class Level:
     shared: coo_array
 
     @classmethod
-    def of(cls, held: Held, rules: Rules, threshold: float) -> Level:
-        """Find the components at a threshold by rules, whose own threshold is not used."""
+    def of(cls, held: Held, settings: SynapseSettings, threshold: float) -> Level:
+        """Find the components at a threshold by settings, whose own threshold is not used."""
         labels, number = components(
-            Segmenter.of(rules, PredictionKind.PROBABILITY, threshold, held.voxel_size_nm).mask(held.values)
+            Segmenter.of(settings, PredictionKind.PROBABILITY, threshold, held.voxel_size_nm).mask(held.values)
         )
         inside = np.flatnonzero(labels)
         ids = labels.ravel()[inside]
@@ -129,7 +129,7 @@ class Level:
         scored = held.valid.ravel()[inside]
         shape = (number, len(held.clefts))
         rows = ids[scored].astype(np.int64) - 1
-        seed = as_stored(rules.seed_threshold or 0.0, held.values.dtype)
+        seed = as_stored(settings.seed_threshold or 0.0, held.values.dtype)
         shared = shared_voxels(inside[scored], rows, held.clefts.index, held.clefts.rows, shape)
         return cls(held, threshold, labels, voxels, mean, highest[1:] >= seed, shared)
 

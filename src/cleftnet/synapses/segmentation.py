@@ -5,7 +5,6 @@ Every step looks only so far, so that a block that reads a halo around itself ge
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,62 +12,16 @@ import cc3d
 import numpy as np
 import numpy.typing as npt
 
-from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX, IntZYX
 from cleftnet.metrics.predictions import PredictionKind, predicted_mask
-from cleftnet.synapses.scoring import SynapseScore
+from cleftnet.metrics.voxels import Mask
+from cleftnet.synapses.rules import SynapseSettings
 from cleftnet.volumes import Array
-
-Mask = npt.NDArray[np.bool_]
-
-MAX_GAP = 8  # sections; what lies further apart is two synapses
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What counts as a synapse.
-
-    Attributes:
-        threshold: Voxels of at least this probability are cleft; None takes the one stored with the prediction, else 0.5.
-        seed_threshold: Hysteresis: a synapse needs one voxel of at least this probability.
-        gap: Runs of at most so many sections without cleft, between two voxels of one column that are cleft, become cleft.
-        hole_nm: Holes of a section, background that cleft encloses, are filled up to this width along y and x.
-        min_size_nm3: Smaller ones are left out.
-        score: How far each is trusted, as fitted on labels; None takes the mean probability.
-        kind: What the prediction holds ("probability", "mask", "labels"), where its type does not tell.
-
-    Raises:
-        InputError: when a value is out of range, or the seeds' threshold lies below the other one.
-    """
-
-    threshold: float | None = None
-    seed_threshold: float | None = None
-    gap: int = 0
-    hole_nm: float = 100.0
-    min_size_nm3: float = 0.0
-    score: SynapseScore | None = None
-    kind: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (("threshold", self.threshold), ("seed threshold", self.seed_threshold)):
-            if value is not None and not 0 <= value <= 1:
-                raise InputError(f"{name} {value:g} is no probability; expected 0 to 1")
-        if self.threshold is not None and self.seed_threshold is not None and self.seed_threshold < self.threshold:
-            raise InputError(
-                f"seed threshold {self.seed_threshold:g} is below the threshold {self.threshold:g}: every synapse would pass; "
-                f"choose a higher one, or leave it out"
-            )
-        if not 0 <= self.gap <= MAX_GAP:
-            raise InputError(f"gap {self.gap} must be 0 to {MAX_GAP} sections")
-        if not (self.hole_nm >= 0 and math.isfinite(self.hole_nm)):
-            raise InputError(f"hole width {self.hole_nm:g} nm must be 0 (fill none) or more, such as 100")
-        if not (self.min_size_nm3 >= 0 and math.isfinite(self.min_size_nm3)):
-            raise InputError(f"smallest size {self.min_size_nm3:g} nm³ must be 0 or more, such as 100000")
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """The rules, made ready for voxels of one size and values of one kind.
+    """The settings, made ready for voxels of one size and values of one kind.
 
     Attributes:
         kind: What the values are.
@@ -83,10 +36,12 @@ class Segmenter:
     hole_vox: tuple[int, int]
 
     @classmethod
-    def of(cls, rules: Rules, kind: PredictionKind, threshold: float | None, voxel_size_nm: FloatZYX) -> Segmenter:
+    def of(
+        cls, settings: SynapseSettings, kind: PredictionKind, threshold: float | None, voxel_size_nm: FloatZYX
+    ) -> Segmenter:
         """Turn nm into voxels."""
-        y, x = (int(rules.hole_nm / side) for side in voxel_size_nm[1:])
-        return cls(kind, threshold, rules.gap, (y, x))
+        y, x = (int(settings.hole_nm / side) for side in voxel_size_nm[1:])
+        return cls(kind, threshold, settings.gap, (y, x))
 
     @property
     def halo(self) -> IntZYX:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cleftnet.geometry import Box
 from cleftnet.synapses.merging import SynapseSums
 from cleftnet.synapses.parts import Floats, directions
-from cleftnet.synapses.scoring import SynapseScore
+from cleftnet.synapses.rules import SynapseScore
 from cleftnet.volumes import Volume
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,7 +12,7 @@ from cleftnet.files import replacing
 from cleftnet.metrics.predictions import PredictionKind, choose_threshold, kind_of
 from cleftnet.progress import track
 from cleftnet.synapses.levels import Held, Level, Point
-from cleftnet.synapses.segmentation import Rules
+from cleftnet.synapses.rules import SynapseSettings
 from cleftnet.volumes import LABELS, PREDICTION, Address, Volume, open_volume
 
 THRESHOLDS = tuple(step / 10 for step in range(1, 10))
@@ -24,7 +23,7 @@ class Tuning(BaseModel):
     """What a sweep found; a file of it is what `cleftnet synapses --tuned` takes.
 
     Attributes:
-        rules: With the threshold, size and score that were chosen.
+        settings: With the threshold, size and score that were chosen.
         chosen: Their scores: the highest object F1, of equals the highest voxel F1, then the smallest size.
         prediction: What was swept, see `Volume.identity`.
         truth: Against what.
@@ -33,16 +32,18 @@ class Tuning(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rules: Rules
+    settings: SynapseSettings
     chosen: Point
     prediction: str
     truth: str
     grid: list[Point]
 
-    def is_of(self, prediction: Volume, truth: Volume, rules: Rules) -> bool:
-        """Tell whether these volumes were swept with these rules, whatever was chosen."""
-        own = self.rules
-        given = replace(rules, threshold=own.threshold, min_size_nm3=own.min_size_nm3, score=own.score)
+    def is_of(self, prediction: Volume, truth: Volume, settings: SynapseSettings) -> bool:
+        """Tell whether these volumes were swept with these settings, whatever was chosen."""
+        own = self.settings
+        given = settings.changed(
+            threshold=own.threshold, min_size_nm3=own.min_size_nm3, score=own.score, segmentation=None
+        )
         return (self.prediction, self.truth, own) == (prediction.identity(), truth.identity(), given)
 
     def save(self, path: Path, overwrite: bool = False) -> None:
@@ -72,8 +73,8 @@ class Tuning(BaseModel):
 def tune(
     prediction: Volume | Address,
     truth: Volume | Address,
-    rules: Rules = Rules(),  # noqa: B008 - it is frozen
     *,
+    settings: SynapseSettings = SynapseSettings(),  # noqa: B008 - it is frozen
     thresholds: Sequence[float] = THRESHOLDS,
     sizes_nm3: Sequence[float] = SIZES_NM3,
 ) -> Tuning:
@@ -82,7 +83,7 @@ def tune(
     Args:
         prediction: A probability, or its address.
         truth: Cleft ids or a mask, or their address; unlabelled voxels are left out.
-        rules: Everything else; its threshold and size are not used.
+        settings: Everything else; its threshold and size are not used.
         thresholds: To try, besides the one stored with the prediction.
         sizes_nm3: To try.
 
@@ -96,19 +97,19 @@ def tune(
         >>> labels[0, 1:3, 1:6] = 7
         >>> probability[0, 1:3, 1:6], probability[1, 8, 8] = 200, 200     # the second is a false one of one voxel
         >>> found = tune(Volume(probability, (40, 4, 4)), Volume(labels, (40, 4, 4)), sizes_nm3=(0, 1280))
-        >>> found.rules.min_size_nm3, found.chosen.object_f1
+        >>> found.settings.min_size_nm3, found.chosen.object_f1
         (1280.0, 1.0)
     """
     volume = prediction if isinstance(prediction, Volume) else open_volume(prediction, default=PREDICTION)
     labels = truth if isinstance(truth, Volume) else open_volume(truth, default=LABELS)
-    if kind_of(volume, rules.kind) is not PredictionKind.PROBABILITY:
+    if kind_of(volume, settings.kind) is not PredictionKind.PROBABILITY:
         raise InputError(f"{volume.address} holds {volume.dtype}; only a probability has a threshold to tune")
     tried = {*thresholds, choose_threshold(volume, PredictionKind.PROBABILITY) or 0.0}
-    tried = {threshold for threshold in tried if threshold <= (rules.seed_threshold or 1.0)}
+    tried = {threshold for threshold in tried if threshold <= (settings.seed_threshold or 1.0)}
     held = Held.of(volume, labels)
     points, best = [], None
     for threshold in track(sorted(tried), "tuning", len(tried)):
-        level = Level.of(held, replace(rules, threshold=threshold), threshold)
+        level = Level.of(held, settings.changed(threshold=threshold), threshold)
         for point in level.points(sorted(sizes_nm3)):
             points.append(point)
             if best is None or _order(point) < _order(best[0]):
@@ -117,12 +118,19 @@ def tune(
         raise InputError("no threshold and size to try; give at least one of each")
     chosen, level = best
     score = level.fit()
-    chosen_rules = replace(rules, threshold=chosen.threshold, min_size_nm3=chosen.min_size_nm3, score=score)
-    return Tuning(rules=chosen_rules, chosen=chosen, prediction=volume.identity(), truth=labels.identity(), grid=points)
+    chosen_settings = settings.changed(threshold=chosen.threshold, min_size_nm3=chosen.min_size_nm3, score=score)
+    return Tuning(
+        settings=chosen_settings, chosen=chosen, prediction=volume.identity(), truth=labels.identity(), grid=points
+    )
 
 
 def tune_once(
-    path: Path, prediction: Volume | Address, truth: Volume | Address, rules: Rules, *, overwrite: bool = False
+    path: Path,
+    prediction: Volume | Address,
+    truth: Volume | Address,
+    settings: SynapseSettings,
+    *,
+    overwrite: bool = False,
 ) -> Tuning:
     """Tune and keep it in a file; what an earlier run of the same command left there is taken as it is.
 
@@ -130,7 +138,7 @@ def tune_once(
         path: Of the file.
         prediction: See `tune`.
         truth: The same.
-        rules: The same.
+        settings: The same.
         overwrite: Whether to tune anew, whatever is there.
 
     Raises:
@@ -140,10 +148,12 @@ def tune_once(
     labels = truth if isinstance(truth, Volume) else open_volume(truth, default=LABELS)
     if path.exists() and not overwrite:
         kept = Tuning.load(path)
-        if not kept.is_of(volume, labels, rules):
-            raise InputError(f"{path} was tuned on other volumes or rules; add --overwrite or choose another folder")
+        if not kept.is_of(volume, labels, settings):
+            raise InputError(
+                f"{path} was tuned on other volumes or with other settings; give overwrite=True or choose another name"
+            )
         return kept
-    tuning = tune(volume, labels, rules)
+    tuning = tune(volume, labels, settings=settings)
     tuning.save(path, overwrite)
     return tuning
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ Array = npt.NDArray[Any]
 Index = Box | SupportsIndex | slice | EllipsisType | tuple[SupportsIndex | slice | EllipsisType, ...]
 
 
+@runtime_checkable  # pydantic asks for it where settings hold a volume
 class Store(Protocol):
     """What can back a volume: a NumPy array, an HDF5 dataset, a stack of TIFFs, anything that slices along z y x."""
 

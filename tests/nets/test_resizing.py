@@ -93,5 +93,5 @@ def test_mode_and_type_are_kept():
 
 
 def test_a_patch_without_voxels_is_refused():
-    with pytest.raises(InputError, match=r"network setting 'patch': .*three positive sides"):
+    with pytest.raises(InputError, match=r"patch\.0: .*greater than 0 \(given: 0\)"):
         resize_network(seeded("cleftnet"), (0, 16, 16))

@@ -183,10 +183,10 @@ def test_an_unknown_network_names_the_closest_one():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"patch": (0, 8, 8)}, "network setting 'patch': .*three positive sides"),
-        ({"widths": (8,)}, "network setting 'widths': .*at least two"),
-        ({"max_keys": 0}, "network setting 'max_keys': .*greater than or equal to 1"),
-        ({"max_key": 4}, "network setting 'max_key': .*[Ee]xtra"),
+        ({"patch": (0, 8, 8)}, r"patch\.0: .*greater than 0 \(given: 0\)"),
+        ({"widths": (8,)}, "widths: .*at least 2"),
+        ({"max_keys": 0}, "max_keys: .*greater than 0"),
+        ({"max_key": 4}, "unknown key 'max_key'; did you mean 'max_keys'"),
     ],
     ids=["patch", "widths", "max_keys", "unknown"],
 )

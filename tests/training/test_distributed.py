@@ -15,7 +15,7 @@ import cleftnet
 from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import LAST
 from cleftnet.training.distributed import HardwareSettings, launch, make_fabric, noticing_sigterm, number_of_processes
-from cleftnet.training.losses import Counts, LossSettings, cleft_loss
+from cleftnet.training.losses import ClassCounts, LossSettings, cleft_loss
 
 CPU = {"accelerator": "cpu"}
 
@@ -66,7 +66,7 @@ def test_the_mean_loss_of_the_parts_is_the_loss_of_the_batch():
     logits, classes = torch.randn(4, 2, 2, 8, 8), torch.randint(0, 3, (4, 2, 8, 8), dtype=torch.uint8)
     classes[:2] %= 2
     distance = torch.where(classes == 1, 0.8, 0.0)
-    whole = Counts.of(classes, distance)._replace(parts=2)
+    whole = ClassCounts.of(classes, distance)._replace(parts=2)
     parts = [cleft_loss(logits[s], classes[s], distance[s], LossSettings(), whole) for s in (slice(2), slice(2, 4))]
     for name, value in cleft_loss(logits, classes, distance, LossSettings())._asdict().items():
         assert sum(getattr(part, name) for part in parts) / 2 == pytest.approx(float(value), rel=1e-5)

@@ -12,12 +12,13 @@ import math
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import IntZYX
 from cleftnet.nets.parts import BLOCKS, BOTTOMS, DOWNS, SKIPS, UPS, Site
+from cleftnet.settings import Settings
 
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
     from jaxtyping import Float
@@ -25,8 +26,8 @@ if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.
 HEADS = ("segmentation", "boundary")
 
 
-class NetSpec(BaseModel):
-    """Everything that decides a network's parameters: six part names, then widths, patch and the bound on keys.
+class NetSpec(Settings):
+    """Everything that decides a network's parameters: the names of its parts, then its sizes.
 
     Attributes:
         block: A name in `parts.BLOCKS`.
@@ -35,12 +36,10 @@ class NetSpec(BaseModel):
         up: A name in `parts.UPS`.
         skip: A name in `parts.SKIPS`.
         heads: `("segmentation",)`, or with `"boundary"` where the label augmentor trains a second output.
-        widths: Output channels of the encoder levels, the last one the bottom's.
+        widths: Output channels of the encoder levels; the last is that of the bottom.
         patch: Input size z y x in voxels.
-        max_keys: Bound on the keys of every attention; None is exact.
+        max_keys: Largest number of keys in an attention; None keeps all.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     block: str = "conv-residual"
     down: str = "max-pool"
@@ -48,56 +47,38 @@ class NetSpec(BaseModel):
     up: str = "transposed-conv"
     skip: str = "concat"
     heads: tuple[str, ...] = ("segmentation",)
-    widths: tuple[int, ...] = (32, 64, 96, 128, 160)
-    patch: IntZYX = (8, 256, 256)
-    max_keys: int | None = Field(default=None, ge=1)
+    widths: tuple[PositiveInt, ...] = Field(default=(32, 64, 96, 128, 160), min_length=2)
+    patch: tuple[PositiveInt, PositiveInt, PositiveInt] = (8, 256, 256)
+    max_keys: PositiveInt | None = None
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Self:
+    def _parts_exist_and_fit(self) -> Self:
         for field, table in (("block", BLOCKS), ("down", DOWNS), ("bottom", BOTTOMS), ("up", UPS), ("skip", SKIPS)):
             name = getattr(self, field)
             if name not in table:
                 raise ValueError(f"unknown {field} '{name}'; {nearest(name, list(table))}")
         if (self.down == "max-pool-indices") != (self.up == "max-unpool"):
-            raise ValueError("max-unpool needs max-pool-indices on the way down, and only it does")
+            raise ValueError("down='max-pool-indices' and up='max-unpool' work only together")
+        if self.heads not in (HEADS[:1], HEADS):
+            raise ValueError(f"heads {self.heads} must be {HEADS[:1]} or {HEADS}")
         return self
 
-    @field_validator("heads")
     @classmethod
-    def _heads_are_known(cls, heads: tuple[str, ...]) -> tuple[str, ...]:
-        if heads not in (HEADS[:1], HEADS):
-            raise ValueError(f"heads {heads} must be {HEADS[:1]} or {HEADS}")
-        return heads
-
-    @field_validator("widths")
-    @classmethod
-    def _widths_are_positive(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if len(widths) < 2 or min(widths) < 1:
-            raise ValueError(f"widths {widths} need at least two positive numbers, one per level, the bottom last")
-        return widths
-
-    @field_validator("patch")
-    @classmethod
-    def _patch_is_positive(cls, patch: IntZYX) -> IntZYX:
-        if min(patch) < 1:
-            raise ValueError(f"patch {patch} needs three positive sides z y x")
-        return patch
+    def keys(cls) -> list[str]:
+        """Return the keys of a network in a recipe: the fields, and the `name` of the zoo's row that they change."""
+        return ["name", *super().keys()]
 
     def changed(self, **changes: Any) -> NetSpec:
         """Return this spec with some of its fields changed.
 
         Raises:
-            InputError: for an unknown field or a value that the spec refuses.
+            InputError: when a field is unknown or a value is refused.
 
         Example:
             >>> NetSpec().changed(patch=(8, 96, 96)).shapes[-1]
             (1, 6, 6)
         """
-        try:
-            return NetSpec.model_validate(self.model_dump() | changes)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(f"network setting '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+        return NetSpec(**(self.model_dump() | changes))
 
     @property
     def shapes(self) -> tuple[IntZYX, ...]:

@@ -10,15 +10,16 @@ from collections.abc import Callable
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.patches.artefacts import blurred, missing, noisy, uneven
 from cleftnet.patches.deformation import UNFOLDED, Deformation, Shifts, elastic, rotation
 from cleftnet.patches.patch import Patch
+from cleftnet.settings import Settings
 
 
-class AugmentSettings(BaseModel):
+class AugmentSettings(Settings):
     """How often each change happens to a patch, and how large it may be; the defaults are the paper's.
 
     Attributes:
@@ -42,8 +43,6 @@ class AugmentSettings(BaseModel):
         noise_sigma: Its largest standard deviation, of raw's range 0-1.
         missing: Probability that one section is lost: black, or half the time as gray as the patch is on average.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rotate: float = Field(0.5, ge=0, le=1)
     rotation: Literal["any", "quarter"] = "any"

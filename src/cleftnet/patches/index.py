@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.volumes import Array, Volume
 
-Counts = npt.NDArray[np.int32]
+Int32 = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class CleftIndex:
         z, y, x = (n - p + 1 for n, p in zip(target.shape, patch, strict=True))
         bits = np.empty((z, y, -(-x // 8)), np.uint8)
         inside, voxels = np.zeros((y, x), np.int32), 0
-        planes: deque[Counts] = deque()  # the sections that the box spans
+        planes: deque[Int32] = deque()  # the sections that the box spans
         for last, cleft in enumerate(_sections(target)):
             plane = _counts(cleft, patch[1], patch[2])
             voxels += int(np.count_nonzero(cleft))
@@ -81,7 +81,7 @@ def _sections(target: Volume) -> Iterator[Array]:
         yield target[Box((z, 0, 0), (z + 1, height, width))][0] > 0
 
 
-def _counts(cleft: Array, height: int, width: int) -> Counts:
+def _counts(cleft: Array, height: int, width: int) -> Int32:
     """Return the number of cleft voxels in every rectangle of one section: four corners of its summed-area table."""
     table = np.zeros((cleft.shape[0] + 1, cleft.shape[1] + 1), np.int32)
     np.cumsum(cleft, axis=1, dtype=np.int32, out=table[1:, 1:])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch.utils.data import Dataset
 
 from cleftnet.errors import InputError
@@ -18,9 +18,10 @@ from cleftnet.geometry import Box, IntZYX
 from cleftnet.patches.augment import AugmentSettings, augment
 from cleftnet.patches.index import CleftIndex
 from cleftnet.patches.labelled import LabelledVolume
+from cleftnet.settings import Settings
 
 
-class SamplingSettings(BaseModel):
+class SamplingSettings(Settings):
     """Which random patches are kept, and where they are read from; the defaults of the rule are the paper's.
 
     Attributes:
@@ -30,8 +31,6 @@ class SamplingSettings(BaseModel):
         raw_in_memory_gib: Raw volumes are held in memory, in their order, while they fit into this; the others are read
             patch by patch.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_cleft_voxels: int = Field(200, ge=0)
     reject_probability: float = Field(0.95, ge=0, lt=1)

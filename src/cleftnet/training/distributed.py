@@ -2,7 +2,7 @@
 
 Lightning Fabric starts the processes and averages their gradients (DDP). Two things of a batch would still differ from one
 process and are mended: batch norm takes its statistics over all processes (here), and the shares in the losses are counted
-over all of them (`losses.Counts`). A SIGTERM, which is how clusters preempt a job, is noticed and agreed upon here too.
+over all of them (`losses.ClassCounts`). A SIGTERM, which is how clusters preempt a job, is noticed and agreed upon here too.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from cleftnet.models.checkpoint import BEST, LAST, Model, ModelCard, save_model
 from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.training.distributed import noticing_sigterm
 from cleftnet.training.log import RunLog
-from cleftnet.training.losses import Counts, Losses, LossSettings, cleft_loss
+from cleftnet.training.losses import ClassCounts, Losses, LossSettings, cleft_loss
 from cleftnet.training.settings import TrainingSettings
 from cleftnet.training.state import STATES, TrainingState
 from cleftnet.training.validation import Region, Scores, Validation, validate
@@ -238,11 +238,11 @@ def _ignore_sigterm(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def count(parts: Sequence[Batch], fabric: Fabric) -> Counts:
+def count(parts: Sequence[Batch], fabric: Fabric) -> ClassCounts:
     """Count the voxels of a whole batch, over its parts and over all processes."""
-    own = [torch.stack(Counts.of(classes, distance)[:3]) for _, classes, distance in parts]
+    own = [torch.stack(ClassCounts.of(classes, distance)[:3]) for _, classes, distance in parts]
     labelled, cleft, inside = fabric.all_reduce(torch.stack(own).sum(0), reduce_op="sum")
-    return Counts(labelled, cleft, inside, parts=len(parts) * fabric.world_size)
+    return ClassCounts(labelled, cleft, inside, parts=len(parts) * fabric.world_size)
 
 
 def _diverged(step: int, losses: Tensor, out: Path) -> str:

@@ -5,7 +5,7 @@ Two of the printed formulas contradict the paper's own text (SPEC §3). `consist
 number of labelled voxels. Everything is computed in float32 from logits, so that no logarithm of zero arises.
 
 Shares and divisors belong to the whole batch. Where a batch is cut into parts (several processes, or gradients accumulated),
-each part is given the `Counts` of all of them, and the mean of the parts' losses is the loss of the batch.
+each part is given the `ClassCounts` of all of them, and the mean of the parts' losses is the loss of the batch.
 """
 
 # ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from cleftnet.settings import Settings
 from cleftnet.volumes import CLEFT, UNLABELLED
 
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
@@ -29,7 +30,7 @@ Form = Literal[Reading, "signed_distance"]
 SMALLEST = 1e-6  # the printed Eq. 9 takes log of a boundary value that may be 0: clamped here
 
 
-class LossSettings(BaseModel):
+class LossSettings(Settings):
     """The weights of Eq. 10 and the reading of the two misprinted formulas, or another loss in its place.
 
     Attributes:
@@ -38,8 +39,6 @@ class LossSettings(BaseModel):
         boundary_weight: α₁.
         coherence_weight: α₂.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     form: Form = "consistent"
     boundary_weight: float = Field(0.5, ge=0)
@@ -60,7 +59,7 @@ class Losses(NamedTuple):
     coherence: Tensor
 
 
-class Counts(NamedTuple):
+class ClassCounts(NamedTuple):
     """How many voxels of a batch are of which kind: what the shares of Eqs. 7-8 and the divisors of all losses are made of.
 
     Attributes:
@@ -76,11 +75,11 @@ class Counts(NamedTuple):
     parts: int = 1
 
     @classmethod
-    def of(cls, classes: Tensor, distance: Tensor) -> Counts:
+    def of(cls, classes: Tensor, distance: Tensor) -> ClassCounts:
         """Count one batch, `b z y x`.
 
         Example:
-            >>> counts = Counts.of(torch.tensor([[[[0, 1, 1, 2]]]]), torch.tensor([[[[0, 0.8, 0.8, 0]]]]))
+            >>> counts = ClassCounts.of(torch.tensor([[[[0, 1, 1, 2]]]]), torch.tensor([[[[0, 0.8, 0.8, 0]]]]))
             >>> [int(n) for n in counts]
             [3, 2, 2, 1]
         """
@@ -97,7 +96,7 @@ class Counts(NamedTuple):
 
 
 def segmentation_loss(
-    logit: Float[Tensor, "b z y x"], classes: UInt8[Tensor, "b z y x"], counts: Counts | None = None
+    logit: Float[Tensor, "b z y x"], classes: UInt8[Tensor, "b z y x"], counts: ClassCounts | None = None
 ) -> Float[Tensor, ""]:
     """Weighted cross-entropy, Eq. 7: `−β Σ_cleft log P − (1−β) Σ_rest log(1−P)`, β the share of non-cleft voxels.
 
@@ -114,7 +113,7 @@ def segmentation_loss(
         0.2599301...
     """
     logit, cleft, valid = logit.float(), classes == CLEFT, classes != UNLABELLED
-    counts = counts or Counts.of(classes, torch.zeros_like(logit))
+    counts = counts or ClassCounts.of(classes, torch.zeros_like(logit))
     beta = 1 - counts.share(counts.cleft)
     return counts.mean(torch.where(cleft, -beta * F.logsigmoid(logit), -(1 - beta) * F.logsigmoid(-logit)), valid)
 
@@ -124,7 +123,7 @@ def boundary_loss(
     distance: Float[Tensor, "b z y x"],
     classes: UInt8[Tensor, "b z y x"],
     form: Reading = "consistent",
-    counts: Counts | None = None,
+    counts: ClassCounts | None = None,
 ) -> Float[Tensor, ""]:
     """Weighted squared error, Eq. 8: `β Σ_{y>0} (y − ŷ)² + (1−β) Σ_{y=0} (y − ŷ)²` with `ŷ = tanh(logit)`.
 
@@ -140,7 +139,7 @@ def boundary_loss(
         A scalar, ≥ 0.
     """
     valid, inside = classes != UNLABELLED, distance > 0
-    counts = counts or Counts.of(classes, distance)
+    counts = counts or ClassCounts.of(classes, distance)
     positive = counts.share(counts.inside)
     beta = positive if form == "as_printed" else 1 - positive
     return counts.mean(torch.where(inside, beta, 1 - beta) * (distance - logit.float().tanh()) ** 2, valid)
@@ -151,7 +150,7 @@ def coherence_loss(
     boundary_logit: Float[Tensor, "b z y x"],
     classes: UInt8[Tensor, "b z y x"],
     form: Reading = "consistent",
-    counts: Counts | None = None,
+    counts: ClassCounts | None = None,
 ) -> Float[Tensor, ""]:
     """Penalty on heads that contradict each other, Eq. 9, with `P = sigmoid(segmentation)`, `ŷ = tanh(boundary)`.
 
@@ -178,7 +177,7 @@ def coherence_loss(
         # 1 − tanh(u) = 2 / (1 + e^{2u}), whose logarithm is finite for every u.
         above = -torch.sigmoid(-s) * (math.log(2) - F.softplus(2 * u))
         below = -(1 - y) * F.logsigmoid(-s)
-    counts = counts or Counts.of(classes, y)
+    counts = counts or ClassCounts.of(classes, y)
     return counts.mean(torch.where(inside, above, below), classes != UNLABELLED)
 
 
@@ -186,7 +185,7 @@ def signed_distance_loss(
     logit: Float[Tensor, "b z y x"],
     distance: Float[Tensor, "b z y x"],
     classes: UInt8[Tensor, "b z y x"],
-    counts: Counts | None = None,
+    counts: ClassCounts | None = None,
 ) -> Float[Tensor, ""]:
     """Mean squared error of the signed tanh distance, `Σ (y − tanh(logit))²` (Heinrich et al. 2018), no voxel weighted.
 
@@ -205,7 +204,7 @@ def signed_distance_loss(
         >>> float(signed_distance_loss(torch.zeros(1, 1, 1, 2), torch.tensor([[[[0.5, -0.5]]]]), torch.ones(1, 1, 1, 2)))
         0.25
     """
-    counts = counts or Counts.of(classes, distance)
+    counts = counts or ClassCounts.of(classes, distance)
     return counts.mean((distance - logit.float().tanh()) ** 2, classes != UNLABELLED)
 
 
@@ -214,7 +213,7 @@ def cleft_loss(
     classes: UInt8[Tensor, "b z y x"],
     distance: Float[Tensor, "b z y x"],
     settings: LossSettings,
-    counts: Counts | None = None,
+    counts: ClassCounts | None = None,
 ) -> Losses:
     """The loss of Eq. 10, `L_s + α₁ L_b + α₂ L_c`; a network without boundary head has `L_s` alone, or the signed distance.
 
@@ -228,7 +227,7 @@ def cleft_loss(
     Returns:
         The total and its parts, scalars.
     """
-    counts = counts or Counts.of(classes, distance)
+    counts = counts or ClassCounts.of(classes, distance)
     if settings.form == "signed_distance":
         error = signed_distance_loss(logits[:, 0], distance, classes, counts)
         zero = torch.zeros_like(error)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from cleftnet.volumes import open_volume as open_volume
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # the caller decides what becomes of log messages
-
-__version__ = version("cleftnet")
 
 _WHERE = {
     "Box": "geometry",
@@ -49,6 +46,10 @@ __all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # which takes longer to import than everything else here
+
+        return version("cleftnet")
     if name not in _WHERE:
         raise AttributeError(f"module 'cleftnet' has no attribute '{name}'")
     return getattr(importlib.import_module(f"cleftnet.{_WHERE[name]}"), name)

@@ -1,75 +1,115 @@
-"""The command line: verbs only, each calls one library function and prints what it returned.
+"""The command line: each verb calls one library function and prints what it returns.
 
-stdout carries results, stderr progress and news. Exit 0: done; 2: the input is wrong, one line says what; 1: our fault.
+Results go to stdout; progress, log messages and errors go to stderr. Exit codes: 0 success; 2 wrong input, explained in one
+line; 1 another failure; 130 interrupted; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from typing import Any, cast
 
 import typer
+from typer.core import TyperGroup
 
-from cleftnet.cli.comparisons import compare
-from cleftnet.cli.networks import models, predict, train
-from cleftnet.cli.reports import report
-from cleftnet.cli.scores import evaluate, submit
-from cleftnet.cli.start import demo, doctor
-from cleftnet.cli.synapses import synapses
-from cleftnet.cli.volumes import check, convert, download, info
+from cleftnet.cli import data, judge, learn, predict, start
+from cleftnet.cli.translation import to_options
 from cleftnet.errors import InputError
-from cleftnet.progress import log_to_stderr
+
+GROUPS = {
+    "Start": (start.demo, start.doctor),
+    "Data": (data.info, data.check, data.convert, data.download),
+    "Learn": (learn.train, learn.models, learn.compare),
+    "Predict": (predict.predict, predict.synapses),
+    "Judge": (judge.evaluate, judge.submit, judge.report),
+}
+
+
+class GroupedCommands(TyperGroup):
+    """Prints the verbs under the headings of `GROUPS`, each with the first sentence of its help.
+
+    Plain text: typer's own panels need rich, whose import takes longer than the rest of `cleftnet --help`.
+    """
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of verbs."""
+        width = max(map(len, self.commands))
+        for heading, verbs in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(verb.__name__.ljust(width), _summary(verb)) for verb in verbs])
+
+
+def _summary(verb: Any) -> str:
+    return str(verb.__doc__).split("\n", 1)[0].rstrip(".")
+
 
 app = typer.Typer(
     name="cleftnet",
-    help="Find synaptic clefts in volume electron microscopy.",
+    cls=GroupedCommands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (
-    demo,
-    info,
-    models,
-    train,
-    predict,
-    synapses,
-    evaluate,
-    submit,
-    compare,
-    report,
-    check,
-    convert,
-    download,
-    doctor,
-):  # as --help lists them
-    app.command()(verb)
 
-# click.ClickException, of whichever click this typer carries
+
+@app.callback()
+def prepare() -> None:
+    """Find synaptic clefts in volume electron microscopy. Help on a verb: cleftnet VERB --help."""
+    from cleftnet.progress import log_to_stderr
+
+    log_to_stderr()
+    for handler in logging.getLogger("cleftnet").handlers:
+        handler.addFilter(_translate)
+
+
+def _translate(record: logging.LogRecord) -> bool:
+    """Put options into a log message; every message passes."""
+    record.msg, record.args = to_options(record.getMessage()), None
+    return True
+
+
+for _verbs in GROUPS.values():
+    for _verb in _verbs:
+        app.command()(_verb)
+
+# click.ClickException, of the click that this typer uses
 _ClickError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[2])
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; the entry point of the `cleftnet` program."""
+    """Run the command line; the entry point of the `cleftnet` program.
+
+    Args:
+        arguments: Words after the program's name; default: those of this process.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     warnings.showwarning = _warn
-    log_to_stderr()
     try:
         code = app([a for a in arguments if a != "--debug"], standalone_mode=False)
     except (InputError, _ClickError) as error:
         if debug:
             raise
-        text = str(error) if isinstance(error, InputError) else error.format_message()
-        print(f"error: {text}", file=sys.stderr)
-        raise SystemExit(2) from None
+        code = _fail(to_options(str(error)) if isinstance(error, InputError) else error.format_message(), 2)
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; what was finished is kept", file=sys.stderr)
-        raise SystemExit(130) from None
+        print("interrupted; finished work is kept", file=sys.stderr)
+        code = 130
+    except RuntimeError as error:
+        from cleftnet.blockwise import UnfinishedError
+
+        if debug or not isinstance(error, UnfinishedError):
+            raise
+        code = _fail(to_options(str(error)), 1)
     raise SystemExit(code or 0)
 
 
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {to_options(str(message))}", file=sys.stderr)

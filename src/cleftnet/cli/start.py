@@ -1,4 +1,4 @@
-"""The verbs that need nothing of the user's: a demonstration, and a look at the machine."""
+"""Verbs to start with: a demonstration, and a check of the installation."""
 
 from __future__ import annotations
 
@@ -8,40 +8,46 @@ from typing import Annotated
 import typer
 
 from cleftnet.cli.options import Overwrite
-from cleftnet.cli.printing import print_table, stdout
+from cleftnet.cli.printing import print_table
 
 
 def demo(
-    out: Annotated[Path, typer.Argument(help="Folder to fill.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Of volume, weights and patches.")] = 0,
+    out: Annotated[Path, typer.Argument(help="Output folder.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the volume, the weights and the patches.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Synthetic volume, training, prediction of a held-out part, synapses, scores and a page: a few minutes on two cores."""
+    """Train and test a small network on a synthetic volume, in minutes.
+
+    A held-out part of the volume is predicted and scored, its synapses are listed, and a page shows the results.
+    """
     from cleftnet.cli.demo import run_demo
 
     done = run_demo(out, seed=seed, overwrite=overwrite)
-    stdout.print(f"held-out part {done.held_out} of {out / 'volume.hdf'}, synthetic, seed {seed}:")
+    print(f"held-out part {done.held_out} of {out / 'volume.hdf'}, synthetic, seed {seed}:")
     print_table(done.evaluation.rows())
-    stdout.print(f"""
-to look at: {done.page}
+    print(f"""
+results to look at: {done.page}
 {len(done.synapses.table)} synapses: {done.synapses.table_path}, masks in {done.synapses.labels_path}
-The same on your own data:
-  cleftnet info VOLUME                                     what is in it
-  cleftnet train RECIPE --out RUN                          {out / "run" / "recipe.yaml"} is one to start from
-  cleftnet predict RUN VOLUME OUT.hdf                      any volume with voxels of about the same size
-  cleftnet synapses OUT.hdf FOLDER                         a table, and a mask of ids
-  cleftnet evaluate OUT.hdf TRUTH                          CREMI score, F1, AUC, whole clefts
-  cleftnet report RUN                                      a page like this one
-Synthetic tissue teaches nothing about yours: {out / "run"} is for trying things out, not for real volumes.""")
+Do the same with your own data:
+  cleftnet info VOLUME                 print shape, voxel size and data type
+  cleftnet train RECIPE --out RUN      {out / "run" / "recipe.yaml"} is a recipe to start from
+  cleftnet predict RUN VOLUME OUT.hdf  any volume with voxels of about the same size
+  cleftnet synapses OUT.hdf FOLDER     a table of synapses, and a mask of ids
+  cleftnet evaluate OUT.hdf TRUTH      CREMI score, F1, AUC, scores of whole clefts
+  cleftnet report RUN                  a page like the one above
+The network in {out / "run"} has seen synthetic tissue only: it is for trying things out, not for real volumes.""")
 
 
 def doctor() -> None:
-    """Tell versions and devices, and test the main path in seconds."""
+    """Check the installation: versions, devices and a tiny run.
+
+    Exit code 1: a check failed.
+    """
     from cleftnet.cli.doctor import examine
 
     report = examine()
     print_table(report.facts)
     for check, problem in report.checks:
-        stdout.print(f"{'failed' if problem else 'ok':<7} {check}{': ' + problem if problem else ''}")
+        print(f"{'failed' if problem else 'ok':<7} {check}{': ' + problem if problem else ''}")
     if not report.healthy:
         raise SystemExit(1)

@@ -1,0 +1,150 @@
+"""Verbs for networks: train one, list their costs, compare several."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cleftnet.cli.options import Json, Overwrite, patch_size, whole_numbers
+from cleftnet.cli.printing import print_json, print_table, text
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, such as recipes/vnc-l3-quick.yaml.")],
+    out: Annotated[Path | None, typer.Option(help="Run directory; default: runs/ and the recipe's name.")] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Continue from the newest state in the run directory; start where there is none."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Open the data, run one step, print memory and time; write nothing.")
+    ] = False,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe; repeatable.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a network from a recipe.
+
+    The run directory keeps the best checkpoint. SIGTERM saves the state before the program ends with exit code 143.
+    """
+    from cleftnet.training.dry_run import estimate_training
+    from cleftnet.training.runs import train as train_network
+
+    if dry_run:
+        print_table(estimate_training(recipe, changes=changes or ()).rows())
+        return
+    run = train_network(recipe, out, changes=changes or (), overwrite=overwrite, resume=resume)
+    print(f"best checkpoint: {run.best}")
+    print_table([(name, text(value)) for name, value in vars(run.scores).items()])
+
+
+def models(
+    name: Annotated[
+        str | None, typer.Argument(help="A network, or a released model, whose card is printed; default: all networks.")
+    ] = None,
+    patch: Annotated[str, typer.Option(metavar="Z,Y,X", help="Patch size in voxels.")] = "8,256,256",
+    max_keys: Annotated[
+        int | None, typer.Option(help="Upper bound on the keys of every attention; default: no bound.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the networks with their costs, and the released models.
+
+    Costs: parameters, floating-point operations of a forward pass, and memory of a training step, for one patch.
+    """
+    from cleftnet.errors import InputError, nearest
+    from cleftnet.models.released import released_models
+    from cleftnet.nets.costs import cost
+    from cleftnet.nets.zoo import ZOO, spec
+
+    if name in released_models():
+        _print_released(name, as_json)
+        return
+    if name is not None and name not in ZOO:
+        raise InputError(f"unknown network '{name}'; {nearest(name, [*ZOO, *released_models()])}")
+    names = list(ZOO) if name is None else [name]
+    size = patch_size(patch)
+    costs = {n: cost(spec(n, patch=size, max_keys=max_keys)) for n in names}
+    if as_json:
+        print_json({n: vars(c) for n, c in costs.items()})
+        return
+    rows = [
+        (
+            n,
+            f"{c.parameters:,}",
+            f"{c.query_parameters:,}",
+            f"{c.flops / 1e12:.3f}",
+            f"{c.attention_flops / 1e12:.3f}",
+            f"{c.training_bytes / 2**30:.2f}",
+        )
+        for n, c in costs.items()
+    ]
+    keys = "all keys" if max_keys is None else f"at most {max_keys} keys"
+    print(f"one patch of {text(size)} voxels, widths as in the paper, {keys}:")
+    print_table(rows, ("network", "parameters", "in queries", "TFLOP", "in attention", "GiB to train"))
+    if name is None:
+        _list_released()
+
+
+def _list_released() -> None:
+    """Print the released models."""
+    from cleftnet.models.checkpoint import load_card
+    from cleftnet.models.released import released_models
+
+    cards = {name: load_card(name) for name in released_models()}
+    rows = [
+        (name, text(card.spec.patch), text(card.voxel_size_nm), text(card.scores.get("f1")))
+        for name, card in cards.items()
+    ]
+    print("\nreleased models, for cleftnet predict MODEL; cleftnet models MODEL prints the card of one:")
+    print_table(rows, ("model", "patch", "voxel size nm", "voxel F1 on validation"))
+
+
+def _print_released(name: str, as_json: bool) -> None:
+    """Print the card of a released model, as text or as JSON."""
+    from cleftnet.models.checkpoint import load_card
+    from cleftnet.models.released import released_page
+
+    if as_json:
+        print_json(load_card(name).model_dump(mode="json"))
+    else:
+        print("\n".join(line for line in released_page(name).splitlines() if not line.startswith("<!--")))
+
+
+def compare(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, such as recipes/tables-vnc-l3-cpu.yaml.")],
+    out: Annotated[Path | None, typer.Option(help="Output folder; default: runs/ and the recipe's name.")] = None,
+    rows: Annotated[str | None, typer.Option(metavar="A,B", help="Only these rows.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="0,1", help="Only these seeds.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, list the trainings; write nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train and score several networks, and write the tables.
+
+    Every row of the recipe is trained with every seed. OUT/tables.md has the tables, OUT/results.json all results. The
+    same command continues after an interruption; several processes share the work. Exit code 1: a training failed.
+    """
+    from cleftnet.comparison import TABLES, Plan, carry_out
+
+    plan = Plan.of(recipe, out, rows=None if rows is None else rows.split(","), seeds=whole_numbers(seeds, "seeds"))
+    if dry_run:
+        cells = [(cell.row, str(cell.seed), text(cell.parameters), cell.state) for cell in plan.cells()]
+        print_table(cells, ("row", "seed", "parameters", "state"))
+        return
+    results = carry_out(plan)
+    if as_json:
+        print_json(results.model_dump(mode="json"))
+    else:
+        print((plan.out / TABLES).read_text())
+    for failure in results.failed:
+        print(f"error: {failure.row}, seed {failure.seed}: {failure.error}", file=sys.stderr)
+    if results.failed:
+        raise SystemExit(1)

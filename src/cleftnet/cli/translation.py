@@ -1,0 +1,75 @@
+"""Translates messages of the library, which name Python parameters, into the options of the command line."""
+
+from __future__ import annotations
+
+import re
+
+OPTIONS = {
+    "block": "block",
+    "changes": "set",
+    "chunk": "chunk",
+    "dest": "dest",
+    "dtype": "dtype",
+    "formats": "format",
+    "gap": "gap",
+    "hole_nm": "holes",
+    "kind": "kind",
+    "labels": "labels",
+    "mask": "mask",
+    "match_nm": "match-nm",
+    "max_keys": "max-keys",
+    "min_size_nm3": "min-size",
+    "mirrors": "mirror",
+    "one_id": "one-id",
+    "out": "out",
+    "overlap": "overlap",
+    "overwrite": "overwrite",
+    "patch": "patch",
+    "precision": "precision",
+    "pyramid": "pyramid",
+    "raw": "raw",
+    "reach_nm": "reach",
+    "resume": "resume",
+    "roi": "roi",
+    "rows": "rows",
+    "samples": "sample",
+    "scheduler": "scheduler",
+    "seed": "seed",
+    "seed_threshold": "seed-threshold",
+    "seeds": "seeds",
+    "segmentation": "segmentation",
+    "skip_empty": "skip-empty",
+    "submission": "submission",
+    "sweep": "sweep",
+    "threshold": "threshold",
+    "tta": "tta",
+    "voxel_size_nm": "voxel-size",
+    "workers": "workers",
+    "zarr": "zarr",
+}
+
+_VALUE = r"""\([^()]*\)|\[[^\[\]]*\]|'[^']*'|"[^"]*"|[^\s;)]*[^\s;,.:)]|\.\.\."""
+_PARAMETER = re.compile(rf"(?<![\w.])({'|'.join(OPTIONS)})=({_VALUE})")
+
+
+def to_options(message: str) -> str:
+    """Replace every `parameter=value` of a message by the option of the command line.
+
+    Example:
+        >>> to_options("a.hdf exists already; use overwrite=True or another name")
+        'a.hdf exists already; use --overwrite or another name'
+        >>> to_options("give it, as in voxel_size_nm=(50, 4.6, 4.6), or correct the file")
+        'give it, as in --voxel-size 50,4.6,4.6, or correct the file'
+        >>> to_options("try changes=['training.steps=100']")
+        'try --set training.steps=100'
+    """
+    return _PARAMETER.sub(_option, message)
+
+
+def _option(match: re.Match[str]) -> str:
+    option, value = f"--{OPTIONS[match[1]]}", match[2]
+    if value == "True":
+        return option
+    if value[0] in "([":
+        value = ",".join(part.strip().strip("'\"") for part in value[1:-1].split(",") if part.strip())
+    return f"{option} {value.strip(chr(39) + chr(34))}"

@@ -51,7 +51,7 @@ def test_ids_that_are_given_stay(tmp_path):
 
 
 def test_a_mask_of_zeros_and_ones_is_a_mask_when_we_are_told(tmp_path):
-    with pytest.raises(InputError, match="kind 'mask'"):
+    with pytest.raises(InputError, match="kind='mask'"):
         write_submission(row(1, 0, 1), tmp_path / "s.hdf")
     write_submission(row(1, 0, 1), tmp_path / "s.hdf", kind="mask")
     assert clefts(tmp_path / "s.hdf") == [1, BG, 2]

@@ -12,7 +12,8 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import Box, slabs
 from cleftnet.metrics.evaluation import SWEEP_GRID, ScoringSettings, evaluate
 from cleftnet.metrics.halo import HaloSettings
-from cleftnet.metrics.scores import OBJECT_SCORES, mean_evaluation
+from cleftnet.metrics.pooling import mean_evaluation
+from cleftnet.metrics.scores import OBJECT_SCORES
 from cleftnet.volumes import INVALID, LABELS, Volume, open_volume
 
 SIZE_NM = (40.0, 4.0, 4.0)
@@ -115,7 +116,7 @@ def test_a_perfect_prediction_of_labels_scores_perfectly():
             labels(0, 0, 0),
             dict.fromkeys(
                 ["cremi_score", "adgt", "adf", "recall", "auc", "objects.recall", "objects.average_precision"],
-                "the truth holds no cleft voxel here",
+                "the truth holds no cleft voxel in the region",
             ),
             id="nothing true",
         ),
@@ -124,7 +125,7 @@ def test_a_perfect_prediction_of_labels_scores_perfectly():
             labels(INVALID, INVALID, INVALID),
             dict.fromkeys(
                 [*KEYS[:7], *(f"objects.{name}" for name in OBJECT_SCORES)],
-                "no voxel of the region is labelled",
+                "no voxel of the region is labeled",
             ),
             id="all invalid",
         ),
@@ -161,7 +162,7 @@ def test_neither_truth_nor_prediction_leaves_f1_undefined():
     result = evaluate(probability(0, 0), labels(0, 0))
     assert (result.f1, result.undefined["f1"]) == (
         None,
-        "the truth holds no cleft voxel here, and none is predicted (threshold 0.5)",
+        "the truth holds no cleft voxel in the region, and none is predicted (threshold 0.5)",
     )
 
 
@@ -198,7 +199,7 @@ def test_sections_are_named_by_their_z_in_the_truth_and_their_distances_run_thro
 
 
 def test_a_truth_that_is_all_cleft_is_refused():
-    with pytest.raises(InputError, match=r"every labelled voxel .* is cleft: its background was probably written as 0"):
+    with pytest.raises(InputError, match=r"every labeled voxel .* is cleft: its background was probably written as 0"):
         evaluate(probability(200, 0), labels(7, 7))
 
 
@@ -233,7 +234,7 @@ def test_a_truth_of_floats_is_refused():
 
 def test_a_sweep_scores_the_grid_and_names_the_best():
     """Truth at 0 and 1. Up to 0.2 the 60 (0.235) is a false alarm; from 0.25 on it is gone; from 0.4 on the 100 is missed."""
-    result = evaluate(probability(200, 100, 60, 0), labels(7, 7, 0, 0), sweep=True)
+    result = evaluate(probability(200, 100, 60, 0), labels(7, 7, 0, 0), settings=ScoringSettings(sweep=True))
     assert list(result.sweep.at) == list(SWEEP_GRID)
     assert result.sweep.best_f1 == (100 / 255, 1)
     assert result.sweep.best_cremi_score == (0.25, 0)
@@ -244,7 +245,7 @@ def test_a_sweep_scores_the_grid_and_names_the_best():
 
 def test_masks_cannot_be_swept():
     with pytest.raises(InputError, match="only probabilities"):
-        evaluate(volume([True], bool), labels(7), sweep=True)
+        evaluate(volume([True], bool), labels(7), settings=ScoringSettings(sweep=True))
 
 
 def test_slabs_that_are_parts_of_slices_are_put_together_again(monkeypatch):
@@ -253,7 +254,7 @@ def test_slabs_that_are_parts_of_slices_are_put_together_again(monkeypatch):
     true = rng.choice(np.array([0, 0, 7, 8, INVALID], np.uint64), (9, 300, 5))
     prediction, truth = Volume(predicted, SIZE_NM), Volume(true, SIZE_NM)
     at_once = evaluate(prediction, truth).to_json()
-    monkeypatch.setattr("cleftnet.metrics.evaluation.slabs", lambda box: slabs(box, max_voxels=8 * 128 * 5))
+    monkeypatch.setattr("cleftnet.metrics.predictions.slabs", lambda box: slabs(box, max_voxels=8 * 128 * 5))
     assert evaluate(prediction, truth).to_json() == at_once
 
 
@@ -297,9 +298,9 @@ def test_blocks_with_a_halo_that_covers_give_the_same_scores_as_the_whole(seed, 
     prediction, truth = Volume(predicted, SIZE_NM), Volume(true, SIZE_NM)
     if as_float:
         prediction = Volume((predicted / 255).astype(np.float32), SIZE_NM)
-    whole = evaluate(prediction, truth, sweep=True).to_json()
+    whole = evaluate(prediction, truth, settings=ScoringSettings(sweep=True)).to_json()
     parts = evaluate(
-        prediction, truth, sweep=True, settings=ScoringSettings(blocks=HaloSettings(shape=(3, 6, 4), halo_nm=400))
+        prediction, truth, settings=ScoringSettings(sweep=True, blocks=HaloSettings(shape=(3, 6, 4), halo_nm=400))
     ).to_json()
     assert parts.pop("objects") is None
     assert parts["undefined"].pop("objects").startswith("scored block by block")
@@ -383,7 +384,10 @@ def test_rows_show_every_score_with_its_unit_or_why_it_is_missing():
     assert rows["objects precision"] == ["-", "no voxel is predicted as cleft (threshold 0.5)"]
     assert "objects recall" not in rows
     nothing = {name: rest for name, *rest in evaluate(probability(0, 9, 0), labels(0, 0, 0)).rows()}
-    assert nothing["objects f1"] == ["-", "0 matched of 0 true, 0 predicted: the truth holds no cleft voxel here"]
+    assert nothing["objects f1"] == [
+        "-",
+        "0 matched of 0 true, 0 predicted: the truth holds no cleft voxel in the region",
+    ]
 
 
 def test_the_mean_over_volumes_weighs_each_volume_alike():
@@ -456,3 +460,30 @@ def test_the_real_volume_scores_perfectly_against_itself_and_one_section_off_by_
     shifted = evaluate(Volume(moved, truth.voxel_size), truth)
     assert shifted.scores.distances.of_predicted.max == 50
     assert 0 < shifted.scores.distances.adgt < 50
+
+
+def test_arrays_score_as_the_volumes_of_them_do():
+    labels_, values = np.zeros((2, 4, 4), np.uint64), np.zeros((2, 4, 4), np.uint8)
+    labels_[0, 1:3, 1:3], values[0, 1:3, 1:4] = 7, 200
+    of_volumes = evaluate(Volume(values, SIZE_NM), Volume(labels_, SIZE_NM)).to_json()
+    assert evaluate(values, labels_, voxel_size_nm=SIZE_NM).to_json() == of_volumes
+    with pytest.raises(InputError, match="carries no voxel size"):
+        evaluate(values, labels_)
+
+
+def test_the_sums_over_volumes_are_those_of_each():
+    settings_ = ScoringSettings(sweep=True)
+    one = evaluate(probability(200, 100, 0), labels(7, 7, 0), settings=settings_)
+    two = evaluate(probability(0, 200, 200), labels(7, 7, 0), settings=settings_)
+    mean = mean_evaluation([one, two])
+    assert mean.counts == one.scores.counts + two.scores.counts
+    assert mean.histogram.auc == (one.histogram + two.histogram).auc
+    assert (mean.clefts.true, mean.clefts.matched) == (2, 2)
+    assert mean.cremi_at[0.5] == (one.sweep.at[0.5].distances.score + two.sweep.at[0.5].distances.score) / 2
+
+
+def test_sums_over_volumes_are_undefined_where_one_volume_lacks_them():
+    mask = evaluate(volume([True, False], bool), labels(7, 0))
+    mean = mean_evaluation([evaluate(probability(200, 0), labels(7, 0)), mask])
+    assert mean.histogram is None
+    assert mean.cremi_at == {}

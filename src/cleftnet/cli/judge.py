@@ -49,15 +49,13 @@ def evaluate(
     from cleftnet.geometry import Box
     from cleftnet.metrics.evaluation import ScoringSettings
     from cleftnet.metrics.evaluation import evaluate as evaluate_pair
-    from cleftnet.metrics.scores import mean_evaluation
+    from cleftnet.metrics.pooling import mean_evaluation
 
     names = list(zip(pairs[::2], pairs[1::2], strict=False))
     if len(pairs) % 2:
         raise InputError(f"{len(pairs)} addresses are no pairs; give each prediction its truth: PREDICTION TRUTH...")
-    box, settings = None if roi is None else Box.parse(roi), ScoringSettings(match_nm=match_nm)
-    found = [
-        evaluate_pair(p, t, threshold=threshold, roi=box, kind=kind, sweep=sweep, settings=settings) for p, t in names
-    ]
+    box, settings = None if roi is None else Box.parse(roi), ScoringSettings(match_nm=match_nm, sweep=sweep)
+    found = [evaluate_pair(p, t, threshold=threshold, roi=box, kind=kind, settings=settings) for p, t in names]
     if as_json:
         values = found[0].to_json() if len(found) == 1 else mean_evaluation(found).to_json()
         for entry, (prediction, truth) in zip(values.get("volumes", []), names, strict=False):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +9,10 @@ from pathlib import Path
 from cleftnet.comparison.cells import SynapseScores, VoxelScores
 from cleftnet.comparison.recipe import TuningSettings
 from cleftnet.metrics.clefts import ObjectScores
-from cleftnet.metrics.evaluation import SWEEP_GRID, evaluate
+from cleftnet.metrics.evaluation import ScoringSettings, evaluate
 from cleftnet.metrics.intervals import Territory, territories
-from cleftnet.metrics.pooling import mean_defined, pool
-from cleftnet.metrics.predictions import DEFAULT_THRESHOLD, predicted_mask
-from cleftnet.metrics.scores import Evaluation
-from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
+from cleftnet.metrics.pooling import mean_defined, mean_evaluation, pool_at_best_f1
+from cleftnet.metrics.predictions import predicted_mask
 from cleftnet.synapses import SynapseSettings, find_synapses, tune
 from cleftnet.synapses.levels import Point
 from cleftnet.training.validation import Region
@@ -55,11 +51,15 @@ def score_regions(
         InputError: when a region has no cleft, or a prediction does not fit it.
     """
     pairs = list(zip(predictions, regions, strict=True))
-    swept = [evaluate(prediction, region.labels, sweep=True) for prediction, region in pairs]
-    histogram = functools.reduce(operator.add, [e.histogram for e in swept if e.histogram is not None])
-    best = histogram.best_f1()
-    threshold = best[0] if best else DEFAULT_THRESHOLD
-    found = [evaluate(prediction, region.labels, threshold=threshold) for prediction, region in pairs]
+    sweep = ScoringSettings(sweep=True)
+    swept = mean_evaluation([evaluate(prediction, region.labels, settings=sweep) for prediction, region in pairs])
+    histogram = swept.histogram
+    assert histogram is not None  # only probabilities can be swept
+    threshold, pooled = pool_at_best_f1(
+        histogram, lambda t: [evaluate(p, region.labels, threshold=t).scores.distances for p, region in pairs]
+    )
+    at_lowest = min(((s, t) for t, s in swept.cremi_at.items() if s is not None), default=(None, None))
+    scores = VoxelScores(**pooled.model_dump(), best_cremi_score=at_lowest[0], best_cremi_threshold=at_lowest[1])
     objects, chosen = _tuned(predictions, regions, settings)
     around = []
     for (prediction, region), folder in zip(pairs, folders, strict=True):
@@ -68,21 +68,7 @@ def score_regions(
         mask, ids = predicted_mask(values, threshold), synapses.labels.read()
         ranks = histogram.ranks(values[is_cleft(labels)])
         around.append(tuple(territories(mask, ids, labels, ranks, region.labels.voxel_size_nm)))
-    return RegionScores(threshold, _voxel_scores(found, swept, histogram), objects, tuple(around))
-
-
-def _voxel_scores(found: Sequence[Evaluation], swept: Sequence[Evaluation], histogram: ScoreHistogram) -> VoxelScores:
-    counts = sum((e.scores.counts for e in found), start=VoxelCounts())
-    sweeps = [e.sweep.at for e in swept if e.sweep is not None]
-    over_grid = {threshold: mean_defined([at[threshold].distances.score for at in sweeps]) for threshold in SWEEP_GRID}
-    lowest = min(
-        ((score, threshold) for threshold, score in over_grid.items() if score is not None), default=(None, None)
-    )
-    return VoxelScores(
-        **pool(counts, histogram, [e.scores.distances for e in found]).model_dump(),
-        best_cremi_score=lowest[0],
-        best_cremi_threshold=lowest[1],
-    )
+    return RegionScores(threshold, scores, objects, tuple(around))
 
 
 def _tuned(

@@ -16,11 +16,11 @@ from cleftnet.geometry import slabs
 from cleftnet.metrics.clefts import CONNECTIVITY
 from cleftnet.metrics.predictions import (
     PredictionKind,
+    check_labelled,
+    check_probability,
     choose_threshold,
     kind_of,
     predicted_mask,
-    require_labelled,
-    require_probability,
 )
 from cleftnet.metrics.voxels import ScoreHistogram
 from cleftnet.progress import bar
@@ -116,7 +116,7 @@ def _require_probabilities(prediction: Volume, said: bool) -> None:
     extremes = np.array([extreme for part in parts for extreme in (part.min(), part.max())], prediction.dtype)
     histogram = ScoreHistogram.of(extremes, np.zeros(extremes.shape, np.bool_))
     if not said:
-        require_probability(prediction, histogram)
+        check_probability(prediction, histogram)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class _Predicted:
     def __getitem__(self, index: tuple[slice, slice, slice]) -> npt.NDArray[np.uint8]:
         values = np.asarray(self.prediction.store[index])
         if self.kind is PredictionKind.LABELS:
-            require_labelled(self.prediction, values, np.ones(values.shape, np.bool_))
+            check_labelled(self.prediction, values, np.ones(values.shape, np.bool_))
         mask = values != 0 if self.kind is PredictionKind.MASK else predicted_mask(values, self.threshold)
         return mask.view(np.uint8)
 

@@ -1,26 +1,45 @@
-"""Scores of several regions as one: voxels counted together, distances averaged over regions, as the challenge does."""
+"""Scores of several volumes or regions: voxels counted together, distances averaged, as the CREMI challenge does."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from cleftnet.errors import InputError
+from cleftnet.metrics.clefts import ObjectScores
 from cleftnet.metrics.distances import CremiScore
+from cleftnet.metrics.predictions import DEFAULT_THRESHOLD
+from cleftnet.metrics.scores import OBJECT_SCORES, SCORES, Evaluation, objects_json, score_rows
 from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
 
 
+def mean_defined(values: Sequence[float | None]) -> float | None:
+    """Return the mean of all values; None where one of them is undefined, or there is none.
+
+    Example:
+        >>> mean_defined([1.0, 2.0]), mean_defined([1.0, None])
+        (1.5, None)
+    """
+    known = [value for value in values if value is not None]
+    return float(sum(known) / len(known)) if known and len(known) == len(values) else None
+
+
 class PooledScores(BaseModel):
-    """Scores over all regions at one threshold, None where undefined, lengths in nm.
+    """Scores of several regions at one threshold; None where undefined, lengths in nm.
 
     Attributes:
-        f1: Of Eq. 11, all voxels together.
-        precision: The same.
-        recall: The same.
-        auc: At all thresholds.
-        cremi_score: Mean over the regions; lower is better.
-        adgt: Its half from the prediction to the truth.
-        adf: Its half from the truth to the prediction.
+        f1: Voxel F1 (Eq. 11), all voxels counted together.
+        precision: Share of the predicted voxels that are cleft, all voxels counted together.
+        recall: Share of the cleft voxels that are predicted, all voxels counted together.
+        auc: Area under the ROC curve, all voxels counted together.
+        cremi_score: Mean CREMI score of the regions; lower is better.
+        adgt: Mean over the regions of the distance from predicted voxels to the truth.
+        adf: Mean over the regions of the distance from true voxels to the prediction.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,12 +54,12 @@ class PooledScores(BaseModel):
 
 
 def pool(counts: VoxelCounts, histogram: ScoreHistogram, distances: Sequence[CremiScore]) -> PooledScores:
-    """Put the scores of regions together.
+    """Return the scores of several regions together.
 
     Args:
-        counts: Of all regions, at the threshold.
-        histogram: Of all regions.
-        distances: Of each region, at the threshold.
+        counts: Voxels of all regions, at the threshold.
+        histogram: Voxels of all regions, by probability.
+        distances: Distances of each region, at the threshold.
     """
     return PooledScores(
         f1=counts.f1,
@@ -53,12 +72,125 @@ def pool(counts: VoxelCounts, histogram: ScoreHistogram, distances: Sequence[Cre
     )
 
 
-def mean_defined(values: Sequence[float | None]) -> float | None:
-    """Return the mean of all values; None where one of them is undefined, or there is none.
+def pool_at_best_f1(
+    histogram: ScoreHistogram, distances_at: Callable[[float], Sequence[CremiScore]]
+) -> tuple[float, PooledScores]:
+    """Return the threshold with the best voxel F1 over several regions (0.5 without cleft voxels), and the scores there.
+
+    Args:
+        histogram: Voxels of all regions, by probability.
+        distances_at: Function from a threshold to the distances of each region.
+    """
+    best = histogram.best_f1()
+    threshold = best[0] if best else DEFAULT_THRESHOLD
+    return threshold, pool(histogram.counts(threshold), histogram, distances_at(threshold))
+
+
+@dataclass(frozen=True)
+class MeanEvaluation:
+    """Scores of several volumes: the plain mean of each score, as in the CREMI challenge, and sums over all volumes.
+
+    Attributes:
+        volumes: The evaluation of each volume.
+        scores: Mean of each score; None where it is undefined in one of the volumes.
+        objects: Mean of each of `OBJECT_SCORES`, and the clefts of all volumes counted together; None where they were not
+            matched in one of the volumes.
+        undefined: For each mean that is None, the first volume without the score, and why.
+    """
+
+    volumes: tuple[Evaluation, ...]
+    scores: dict[str, float | None]
+    objects: dict[str, Any] | None
+    undefined: dict[str, str]
+
+    @property
+    def counts(self) -> VoxelCounts:
+        """Voxels of all volumes, at their thresholds."""
+        return sum((evaluation.scores.counts for evaluation in self.volumes), start=VoxelCounts())
+
+    @property
+    def histogram(self) -> ScoreHistogram | None:
+        """Voxels of all volumes by probability; None where one of them is a mask or labels."""
+        known = [evaluation.histogram for evaluation in self.volumes if evaluation.histogram is not None]
+        return functools.reduce(operator.add, known) if len(known) == len(self.volumes) else None
+
+    @property
+    def clefts(self) -> ObjectScores | None:
+        """Whole clefts of all volumes; None where they were not matched in one of the volumes."""
+        known = [evaluation.objects for evaluation in self.volumes if evaluation.objects is not None]
+        return ObjectScores.total(known) if len(known) == len(self.volumes) else None
+
+    @property
+    def cremi_at(self) -> dict[float, float | None]:
+        """Mean CREMI score in nm at each threshold of the sweep, None where undefined; empty without a sweep."""
+        sweeps = [evaluation.sweep.at for evaluation in self.volumes if evaluation.sweep is not None]
+        if len(sweeps) < len(self.volumes):
+            return {}
+        return {threshold: mean_defined([at[threshold].distances.score for at in sweeps]) for threshold in sweeps[0]}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values under the names of `cleftnet evaluate --json`, and each volume's own under `volumes`."""
+        thresholds = {evaluation.threshold for evaluation in self.volumes}
+        return {
+            **self.scores,
+            "threshold": thresholds.pop() if len(thresholds) == 1 else None,
+            "voxels_scored": self.counts.voxels,
+            "objects": self.objects,
+            "undefined": self.undefined,
+            "volumes": [evaluation.to_json() for evaluation in self.volumes],
+        }
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return a table for people: name, mean, and its unit or why there is no mean."""
+        rows = score_rows(self.scores, SCORES, self.undefined)
+        if self.objects is None:
+            return [*rows, ("objects", "-", self.undefined["objects"])]
+        values = {f"objects {name}": self.objects[name] for name in OBJECT_SCORES}
+        return [
+            *rows,
+            *score_rows(values, list(values), {name.replace(".", " "): why for name, why in self.undefined.items()}),
+        ]
+
+
+def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:
+    """Average scores over volumes; a score that one of them lacks has no mean, and the reason is kept.
+
+    Args:
+        evaluations: One for each volume.
+
+    Raises:
+        InputError: when there is nothing to average.
 
     Example:
-        >>> mean_defined([1.0, 2.0]), mean_defined([1.0, None])
-        (1.5, None)
+        >>> from cleftnet.metrics.scores import MaskScores
+        >>> perfect = MaskScores(VoxelCounts(1, 0, 0, 1), CremiScore.total([]))
+        >>> half = MaskScores(VoxelCounts(1, 1, 1, 1), CremiScore.total([]))
+        >>> mean = mean_evaluation([Evaluation(s, 0.5, None, None, {}, "0:1,0:1,0:4", (40, 4, 4)) for s in (perfect, half)])
+        >>> mean.scores["f1"], mean.scores["auc"], mean.undefined["auc"]
+        (0.75, None, 'volume 1 of 2: undefined')
     """
-    known = [value for value in values if value is not None]
-    return float(sum(known) / len(known)) if known and len(known) == len(values) else None
+    if not evaluations:
+        raise InputError("no evaluation to average; expected at least one")
+    every = [evaluation.to_json() for evaluation in evaluations]
+    undefined: dict[str, str] = {}
+
+    def mean(name: str, values: list[float | None]) -> float | None:
+        found = mean_defined(values)
+        if found is None:
+            undefined[name] = _first_gap(name, values, evaluations)
+        return found
+
+    scores = {name: mean(name, [values[name] for values in every]) for name in SCORES}
+    objects: dict[str, Any] | None = None
+    matched = [evaluation.objects for evaluation in evaluations if evaluation.objects is not None]
+    if len(matched) < len(evaluations):
+        undefined["objects"] = _first_gap("objects", [evaluation.objects for evaluation in evaluations], evaluations)
+    else:
+        objects = objects_json(ObjectScores.total(matched))
+        objects |= {name: mean(f"objects.{name}", [getattr(one, name) for one in matched]) for name in OBJECT_SCORES}
+    return MeanEvaluation(tuple(evaluations), scores, objects, undefined)
+
+
+def _first_gap(name: str, values: Sequence[Any], evaluations: Sequence[Evaluation]) -> str:
+    first = values.index(None)
+    return f"volume {first + 1} of {len(values)}: {evaluations[first].undefined.get(name, 'undefined')}"

@@ -1,4 +1,4 @@
-"""What an evaluation found, for people and for machines: every number, and a reason wherever there is none."""
+"""The scores of an evaluation, as JSON and as a table: every number, or the reason why it is undefined."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.clefts import ObjectScores
 from cleftnet.metrics.distances import CremiScore
-from cleftnet.metrics.pooling import mean_defined
 from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
 
 SCORES = (
@@ -141,7 +139,7 @@ class Evaluation:
             "auc": self.auc,
             "threshold": self.threshold,
             "voxels_scored": counts.voxels,
-            "objects": None if self.objects is None else _objects_json(self.objects),
+            "objects": None if self.objects is None else objects_json(self.objects),
             "voxels_true": counts.true,
             "voxels_predicted": counts.predicted,
             **{
@@ -160,7 +158,7 @@ class Evaluation:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return a table for people: name, value, and its unit or why there is no value."""
-        rows = _rows(self.to_json(), [*SCORES, "threshold", "voxels_scored"], self.undefined)
+        rows = score_rows(self.to_json(), [*SCORES, "threshold", "voxels_scored"], self.undefined)
         if self.objects is None:
             return [*rows, ("objects", "-", self.undefined.get("objects", ""))]
         return [
@@ -169,96 +167,15 @@ class Evaluation:
         ]
 
 
-@dataclass(frozen=True)
-class MeanEvaluation:
-    """Scores averaged over volumes as the CREMI challenge does: the plain mean of each volume's score, large or small.
-
-    Args:
-        volumes: What was averaged.
-        scores: The mean of each score, None where one of the volumes has none.
-        objects: Means of `OBJECT_SCORES` over whole clefts, and the clefts of all volumes counted together; None where they
-            were not matched in one of the volumes.
-        undefined: For each mean that is None, which volume lacks the score, and why.
-    """
-
-    volumes: tuple[Evaluation, ...]
-    scores: dict[str, float | None]
-    objects: dict[str, Any] | None
-    undefined: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values under the names of `cleftnet evaluate --json`, and each volume's own under `volumes`."""
-        thresholds = {evaluation.threshold for evaluation in self.volumes}
-        return {
-            **self.scores,
-            "threshold": thresholds.pop() if len(thresholds) == 1 else None,
-            "voxels_scored": sum(evaluation.scores.counts.voxels for evaluation in self.volumes),
-            "objects": self.objects,
-            "undefined": self.undefined,
-            "volumes": [evaluation.to_json() for evaluation in self.volumes],
-        }
-
-    def rows(self) -> list[tuple[str, str, str]]:
-        """Return a table for people: name, mean, and its unit or why there is no mean."""
-        rows = _rows(self.scores, SCORES, self.undefined)
-        if self.objects is None:
-            return [*rows, ("objects", "-", self.undefined["objects"])]
-        values = {f"objects {name}": self.objects[name] for name in OBJECT_SCORES}
-        return [
-            *rows,
-            *_rows(values, list(values), {name.replace(".", " "): why for name, why in self.undefined.items()}),
-        ]
-
-
-def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:
-    """Average scores over volumes; a score that one of them lacks has no mean, and the reason is kept.
-
-    Args:
-        evaluations: One for each volume.
-
-    Raises:
-        InputError: when there is nothing to average.
-
-    Example:
-        >>> perfect = MaskScores(VoxelCounts(1, 0, 0, 1), CremiScore.total([]))
-        >>> half = MaskScores(VoxelCounts(1, 1, 1, 1), CremiScore.total([]))
-        >>> mean = mean_evaluation([Evaluation(s, 0.5, None, None, {}, "0:1,0:1,0:4", (40, 4, 4)) for s in (perfect, half)])
-        >>> mean.scores["f1"], mean.scores["auc"], mean.undefined["auc"]
-        (0.75, None, 'volume 1 of 2: undefined')
-    """
-    if not evaluations:
-        raise InputError("no evaluation to average; expected at least one")
-    every = [evaluation.to_json() for evaluation in evaluations]
-    undefined: dict[str, str] = {}
-
-    def mean(name: str, values: list[float | None]) -> float | None:
-        found = mean_defined(values)
-        if found is None:
-            undefined[name] = _first_gap(name, values, evaluations)
-        return found
-
-    scores = {name: mean(name, [values[name] for values in every]) for name in SCORES}
-    objects: dict[str, Any] | None = None
-    found = [evaluation.objects for evaluation in evaluations]
-    matched = [clefts for clefts in found if clefts is not None]
-    if len(matched) < len(found):
-        undefined["objects"] = _first_gap("objects", found, evaluations)
-    else:
-        objects = _objects_json(ObjectScores.total(matched))
-        objects |= {name: mean(f"objects.{name}", [getattr(one, name) for one in matched]) for name in OBJECT_SCORES}
-    return MeanEvaluation(tuple(evaluations), scores, objects, undefined)
-
-
-def _first_gap(name: str, values: Sequence[Any], evaluations: Sequence[Evaluation]) -> str:
-    first = values.index(None)
-    return f"volume {first + 1} of {len(values)}: {evaluations[first].undefined.get(name, 'undefined')}"
-
-
-def _rows(values: Mapping[str, Any], names: Sequence[str], undefined: Mapping[str, str]) -> list[tuple[str, str, str]]:
+def score_rows(
+    values: Mapping[str, Any], names: Sequence[str], undefined: Mapping[str, str]
+) -> list[tuple[str, str, str]]:
+    """Return rows of a table: name, value, and its unit or why there is no value."""
     return [(name, _text(values[name], name), undefined.get(name, _UNITS.get(name, ""))) for name in names]
 
 
-def _objects_json(objects: ObjectScores) -> dict[str, Any]:
+def objects_json(objects: ObjectScores) -> dict[str, Any]:
+    """Return plain values under the names of `evaluate --json`."""
     return {
         **{name: getattr(objects, name) for name in (*OBJECT_SCORES, *OBJECT_COUNTS)},
         "by_size": [

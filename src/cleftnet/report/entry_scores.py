@@ -5,15 +5,13 @@ Voxels are counted together over the scenes; the CREMI score is the mean over th
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cleftnet.metrics.clefts import ObjectScores
-from cleftnet.metrics.evaluation import evaluate
-from cleftnet.metrics.pooling import mean_defined
-from cleftnet.metrics.scores import Evaluation, MeanEvaluation, mean_evaluation
+from cleftnet.metrics.evaluation import ScoringSettings, evaluate
+from cleftnet.metrics.pooling import MeanEvaluation, mean_evaluation
+from cleftnet.metrics.scores import Evaluation
 from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
 from cleftnet.report.contents import Entry, Scene
 
@@ -49,25 +47,20 @@ def score_entry(entry: Entry, scenes: Sequence[Scene]) -> EntryScores:
     Raises:
         InputError: when a prediction does not fit its scene.
     """
-    found = [
-        evaluate(prediction.probability, scene.truth, threshold=entry.threshold, sweep=True)
-        for prediction, scene in zip(entry.predictions, scenes, strict=True)
-    ]
-    return EntryScores(
-        counts=functools.reduce(operator.add, (e.scores.counts for e in found)),
-        histogram=functools.reduce(operator.add, (e.histogram for e in found if e.histogram is not None)),
-        objects=_together([e.objects for e in found]),
-        scenes=tuple(found),
-        mean=mean_evaluation(found),
-        cremi_at=_swept(found),
+    mean = mean_evaluation(
+        [
+            evaluate(
+                prediction.probability, scene.truth, threshold=entry.threshold, settings=ScoringSettings(sweep=True)
+            )
+            for prediction, scene in zip(entry.predictions, scenes, strict=True)
+        ]
     )
-
-
-def _together(parts: Sequence[ObjectScores | None]) -> ObjectScores | None:
-    known = [part for part in parts if part is not None]
-    return ObjectScores.total(known) if len(known) == len(parts) else None
-
-
-def _swept(found: Sequence[Evaluation]) -> dict[float, float | None]:
-    sweeps = [e.sweep.at for e in found if e.sweep is not None]
-    return {threshold: mean_defined([at[threshold].distances.score for at in sweeps]) for threshold in sweeps[0]}
+    assert mean.histogram is not None  # only probabilities can be swept
+    return EntryScores(
+        counts=mean.counts,
+        histogram=mean.histogram,
+        objects=mean.clefts,
+        scenes=mean.volumes,
+        mean=mean,
+        cremi_at=mean.cremi_at,
+    )

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from cleftnet.geometry import OVERLAP, Box
 from cleftnet.metrics.calibration import Calibration, fit_calibration, reliability
-from cleftnet.metrics.distances import cremi_score
-from cleftnet.metrics.pooling import PooledScores, pool
-from cleftnet.metrics.predictions import DEFAULT_THRESHOLD, predicted_mask
+from cleftnet.metrics.distances import CremiScore, cremi_score
+from cleftnet.metrics.pooling import PooledScores, pool_at_best_f1
+from cleftnet.metrics.predictions import predicted_mask
 from cleftnet.metrics.voxels import Mask, ScoreHistogram
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction import to_uint8, whole_logits
@@ -99,14 +99,15 @@ def assess(logits: Sequence[Array], regions: Sequence[Region]) -> Validation:
     uncorrected = _histogram([to_uint8(Calibration().probability(part)) for part in logits], true, valid)
     predictions = [to_uint8(calibration.probability(part)) for part in logits]
     histogram = _histogram(predictions, true, valid)
-    best = histogram.best_f1()
-    threshold = best[0] if best else DEFAULT_THRESHOLD
-    distances = [
-        cremi_score(predicted_mask(prediction, threshold), cleft, region.raw.voxel_size_nm, labelled)
-        for prediction, cleft, labelled, region in zip(predictions, true, valid, regions, strict=True)
-    ]
+
+    def distances_at(threshold: float) -> list[CremiScore]:
+        masks = [predicted_mask(prediction, threshold) for prediction in predictions]
+        sizes = [region.raw.voxel_size_nm for region in regions]
+        return [cremi_score(*given) for given in zip(masks, true, sizes, valid, strict=True)]
+
+    threshold, pooled = pool_at_best_f1(histogram, distances_at)
     scores = Scores(
-        **pool(histogram.counts(threshold), histogram, distances).model_dump(),
+        **pooled.model_dump(),
         threshold=threshold,
         calibration_error=reliability(histogram).error,
         uncalibrated_error=reliability(uncorrected).error,

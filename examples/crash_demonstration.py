@@ -1,8 +1,8 @@
-"""A prediction is killed again and again, and finished all the same: `python examples/crash_demonstration.py`.
+"""Kills a prediction again and again, lets it finish, and compares the result: `python examples/crash_demonstration.py`.
 
 A synthetic volume is predicted once without disturbance. Then the same command is started, killed with SIGKILL at a random
-moment after some blocks, started again, and so on until it is done; two workers at a time, so that the killed process takes
-its workers with it. In the end the two outputs are compared byte for byte. A few minutes on two cores.
+moment after some blocks, started again, and so on until it is done. Two workers run at a time, and the killed process takes
+its workers with it. At the end the two outputs are compared byte for byte. This takes a few minutes on two cores.
 """
 
 from __future__ import annotations
@@ -24,29 +24,28 @@ from cleftnet.volumes import write_cremi
 
 
 def predict(out: str, folder: Path, workers: int) -> subprocess.Popen[bytes]:
-    """Start the command, which is the same every time."""
+    """Start the prediction; the command is the same every time."""
     options = ["--block", "16,128,128", "--workers", str(workers)]
-    code = "from cleftnet.cli import main; main()"
-    command = [sys.executable, "-c", code, "predict", "model.safetensors", "volume.hdf", out, *options]
+    command = [sys.executable, "-m", "cleftnet", "predict", "model.safetensors", "volume.hdf", out, *options]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file of a Zarr."""
+    """Return the bytes of every file of a Zarr."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def finished(folder: Path) -> int:
-    """Return how many blocks the journal of an unfinished output has."""
+    """Return the number of blocks in the journal of an unfinished output."""
     journal = folder / "killed.zarr.unfinished" / "blocks.txt"
     return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
 
 def main() -> int:
-    """Run the demonstration; the exit code is 0 when not a byte differs."""
+    """Run the demonstration; return 0 when the outputs are equal, else 1."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, default=2, help="0 is the process itself (default: 2)")
-    parser.add_argument("--seed", type=int, default=0, help="of the times at which it is killed")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes; 0: the process itself (default: 2)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments at which it is killed (default: 0)")
     given = parser.parse_args()
     moments = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as name:

@@ -18,14 +18,13 @@ import numpy as np
 import torch
 
 from benchmarks.measure import GIB, Measurement, machine, measure
-from cleftnet.blockwise import Division
+from cleftnet.blockwise import ExecutionSettings
 from cleftnet.geometry import Box, IntZYX, slabs
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.models.checkpoint import Model, ModelCard, load_model, save_model
 from cleftnet.nets.folding import fold
 from cleftnet.nets.zoo import build
-from cleftnet.prediction import Inference, predict, to_uint8
-from cleftnet.prediction.inference import best_device
+from cleftnet.prediction import PredictionSettings, best_device, predict, to_uint8
 from cleftnet.volumes import create_volumes, intensity, open_volume
 
 GOAL_SPEED, GOAL_MEMORY = 1.5, 0.25  # of MONAI's
@@ -53,9 +52,9 @@ def prepared(threads: int, *arguments: Any) -> tuple[Any, ...]:
     return arguments
 
 
-def ours(model: Path, raw: Path, out: Path, how: Inference, division: Division) -> tuple[int, int]:
+def ours(model: Path, raw: Path, out: Path, how: PredictionSettings, execution: ExecutionSettings) -> tuple[int, int]:
     """Predict; return the largest worker's peak memory in bytes, and a checksum."""
-    probability = predict(model, raw, out, inference=how, division=division, overwrite=True)
+    probability = predict(model, raw, out, settings=how, execution=execution, overwrite=True)
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return workers, sum(int(probability[slab].sum(dtype=np.int64)) for slab in slabs(probability.box))
 
@@ -105,7 +104,7 @@ def against_monai(model: Path, raw: Path, folder: Path, given: argparse.Namespac
     if importlib.util.find_spec("monai") is None:
         print("MONAI is not installed, so there is nothing to compare with: pip install -c constraints.txt monai")
         return
-    how, voxels = Inference(overlap=given.overlap), open_volume(raw).box.voxels
+    how, voxels = PredictionSettings(overlap=given.overlap), open_volume(raw).box.voxels
     print(
         f"\noverlap {given.overlap}, {given.threads} threads, windows of {given.batch} for MONAI; peak memory of the process"
     )
@@ -113,7 +112,7 @@ def against_monai(model: Path, raw: Path, folder: Path, given: argparse.Namespac
     monai_rows = {"MONAI": False, "MONAI, our folded network": True}
     ways = {
         "cleftnet": how,
-        "cleftnet, bf16 (MONAI: float32)": Inference(overlap=given.overlap, precision="bf16"),
+        "cleftnet, bf16 (MONAI: float32)": PredictionSettings(overlap=given.overlap, precision="bf16"),
     }
     rows = 1 if given.plain else 2
     for name, folded in itertools.islice(monai_rows.items(), rows):
@@ -123,7 +122,7 @@ def against_monai(model: Path, raw: Path, folder: Path, given: argparse.Namespac
         row(name, voxels, found, first)
         first = first or found
     for name, inference in itertools.islice(ways.items(), rows):
-        found = measure(prepared, ours, given.threads, model, raw, folder / "o.zarr", inference, Division())
+        found = measure(prepared, ours, given.threads, model, raw, folder / "o.zarr", inference, ExecutionSettings())
         row(name, voxels, found, first)
     assert first is not None
     print(f"goal: {GOAL_SPEED}× speed, {GOAL_MEMORY}× memory of MONAI")
@@ -136,14 +135,14 @@ def prepared_monai(threads: int, *arguments: Any) -> tuple[Any, ...]:
 
 
 def by_workers(model: Path, raw: Path, folder: Path, given: argparse.Namespace) -> None:
-    how, voxels = Inference(overlap=given.overlap), open_volume(raw).box.voxels
+    how, voxels = PredictionSettings(overlap=given.overlap), open_volume(raw).box.voxels
     block = None if given.block is None else sides(given.block)
     print(f"\noverlap {given.overlap}; starting the workers, and their import of torch, is part of the time")
     first, sums = None, set()
     for workers in given.workers:
         # in this process all threads; workers share the cores
-        division = Division(block=block, workers=workers)
-        found = measure(prepared, ours, given.threads, model, raw, folder / "o.zarr", how, division)
+        execution = ExecutionSettings(block=block, workers=workers)
+        found = measure(prepared, ours, given.threads, model, raw, folder / "o.zarr", how, execution)
         peak, checksum = found.result
         sums.add(checksum)
         name = "this process" if not workers else f"{workers} worker{'s' * (workers > 1)}"
@@ -163,7 +162,11 @@ def by_overlap(model: Path, given: argparse.Namespace) -> None:
         for overlap in given.overlaps:
             start = time.perf_counter()
             found = predict(
-                model, given.volume, Path(folder, f"{overlap}.zarr"), roi=roi, inference=Inference(overlap=overlap)
+                model,
+                given.volume,
+                Path(folder, f"{overlap}.zarr"),
+                roi=roi,
+                settings=PredictionSettings(overlap=overlap),
             )
             seconds = time.perf_counter() - start
             e = evaluate(found, given.volume)

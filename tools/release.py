@@ -27,7 +27,7 @@ from cleftnet.files import replacing
 from cleftnet.models.checkpoint import Model, ModelCard, find_model, load_model, save_model
 from cleftnet.models.released import FOLDER, PAGE, WEIGHTS
 from cleftnet.nets.zoo import ZOO
-from cleftnet.prediction import Inference, best_device, predict
+from cleftnet.prediction import PredictionSettings, best_device, predict
 from cleftnet.progress import log_to_stderr
 from cleftnet.training.recipe import Recipe
 from cleftnet.training.validation import Region
@@ -126,9 +126,9 @@ def _recipe(card: ModelCard, source: Path) -> Recipe:
 
 
 def _score(model: Model, recipe: Recipe, regions: Sequence[Region], scratch: Path) -> RegionScores:
-    how = Inference(overlap=recipe.training.validation_overlap)
+    how = PredictionSettings(overlap=recipe.training.validation_overlap)
     predictions = [
-        predict(model, region.raw, scratch / f"prediction-{number}.hdf", inference=how, overwrite=True)
+        predict(model, region.raw, scratch / f"prediction-{number}.hdf", settings=how, overwrite=True)
         for number, region in enumerate(regions)
     ]
     folders = [scratch / f"synapses-{number}" for number in range(len(regions))]

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from cleftnet.errors import InputError, nearest
+
+
+def _check_sides(sides: tuple[int, int, int]) -> tuple[int, int, int]:
+    if min(sides) < 1:
+        raise ValueError("expected three positive sides z y x in voxels, such as (64, 512, 512)")
+    return sides
+
+
+Sides = Annotated[tuple[int, int, int], AfterValidator(_check_sides)]  # of a block or patch, voxels z y x
 
 
 class Settings(BaseModel):

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from cleftnet.blockwise import BlockGrid, Division, Journal, Task, UnfinishedError, map_blocks, work
+from cleftnet.blockwise import BlockGrid, ExecutionSettings, Journal, Task, UnfinishedError, map_blocks, work
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 
@@ -64,14 +64,14 @@ class WindowSums:
         file.flush()
 
 
-def run(one, folder, **division):
+def run(one, folder, **execution):
     out = folder / "out.npy"
     if not out.exists():
         np.save(out, np.full(SHAPE, -1, np.int64))
     grid = BlockGrid(Box.of(SHAPE), BLOCK, reads=lambda write: write.grow(REACH))
     with Journal(folder / "journal", TASK) as journal:
         try:
-            map_blocks(one, grid, journal, Division(**division))
+            map_blocks(one, grid, journal, ExecutionSettings(**execution))
         finally:
             finished = [grid[n].write for n in range(len(grid)) if n in journal]
     return finished
@@ -324,14 +324,14 @@ def test_no_scheduler_is_one_line(tmp_path, monkeypatch, where):
 
 
 @pytest.mark.parametrize(
-    ("division", "message"),
+    ("execution", "message"),
     [
-        ({"workers": -1}, "at least 0"),
-        ({"tries": 0}, "at least 1"),
+        ({"workers": -1}, "workers: .*greater than or equal to 0"),
+        ({"tries": 0}, "tries: .*greater than or equal to 1"),
         ({"workers": 2, "scheduler": "tcp://a:1"}, "choose one"),
-        ({"block": (8, 0, 8)}, "try --block"),
+        ({"block": (8, 0, 8)}, r"block: .* such as \(64, 512, 512\)"),
     ],
 )
-def test_a_division_that_makes_no_sense_is_refused(division, message):
+def test_execution_settings_out_of_range_are_refused(execution, message):
     with pytest.raises(InputError, match=message):
-        Division(**division)
+        ExecutionSettings(**execution)

@@ -12,7 +12,7 @@ from cleftnet.metrics.evaluation import evaluate
 from cleftnet.models.checkpoint import BEST, find_model, load_card, load_model, save_model
 from cleftnet.models.released import FOLDER, released_models, released_page, released_weights
 from cleftnet.nets.zoo import ZOO
-from cleftnet.prediction import Inference, predict
+from cleftnet.prediction import PredictionSettings, predict
 from cleftnet.synapses import SynapseSettings, find_synapses
 from cleftnet.training.recipe import Recipe
 from tools.release import BEGIN, END
@@ -104,8 +104,8 @@ def test_a_released_model_reproduces_the_scores_of_its_card(name, real_data, tmp
     monkeypatch.setenv("CLEFTNET_DATA", os.path.abspath(real_data))  # noqa: PTH100 - the recipe joins it as text
     scores, recipe = load_card(name).scores, Recipe.model_validate(load_card(name).provenance["recipe"])
     (region,) = (volume.open() for volume in recipe.data.validate_on)
-    how = Inference(overlap=recipe.training.validation_overlap)
-    probability = predict(name, region.raw, tmp_path / "out.hdf", inference=how)
+    how = PredictionSettings(overlap=recipe.training.validation_overlap)
+    probability = predict(name, region.raw, tmp_path / "out.hdf", settings=how)
     found = evaluate(probability, region.labels)
     assert found.f1 == pytest.approx(scores["f1"], abs=0.002)
     assert found.auc == pytest.approx(scores["auc"], abs=0.0005)

@@ -13,18 +13,18 @@ from cleftnet.blockwise.work import in_silence
 from cleftnet.geometry import Block, Box, TileGrid
 from cleftnet.models.checkpoint import Model, ModelCard
 from cleftnet.nets.zoo import build
-from cleftnet.prediction import DISTANCE, PROBABILITY, Inference
+from cleftnet.prediction import PredictionSettings
 from cleftnet.prediction.blocks import BlockPrediction, block_sides
 from cleftnet.prediction.inference import overlap_in_voxels
-from cleftnet.volumes import Volume
+from cleftnet.volumes import DISTANCE_NAME, PROBABILITY_NAME, Volume
 
 SHAPE, PATCH = (9, 26, 21), (4, 12, 10)
 WAYS = {
-    "half overlap": Inference(),
-    "float32": Inference(overlap=0.4, dtype="float32"),
-    "float32, empty tiles left out": Inference(dtype="float32", skip_empty=True),
-    "empty tiles left out": Inference(overlap=0.25, skip_empty=True),
-    "turned": Inference(tta=True, overlap=0.0, dtype="float32"),
+    "half overlap": PredictionSettings(),
+    "float32": PredictionSettings(overlap=0.4, dtype="float32"),
+    "float32, empty tiles left out": PredictionSettings(dtype="float32", skip_empty=True),
+    "empty tiles left out": PredictionSettings(overlap=0.25, skip_empty=True),
+    "turned": PredictionSettings(tta=True, overlap=0.0, dtype="float32"),
 }
 
 
@@ -42,7 +42,7 @@ def prediction(way, mask=None):
     raw, how = Volume(voxels(), (40, 4, 4)), WAYS[way]
     tiles = TileGrid(raw.box, PATCH, overlap_in_voxels(PATCH, how.overlap))
     return BlockPrediction(
-        Model(net, ModelCard(spec=net.spec)), raw, tiles, how, dict.fromkeys((PROBABILITY, DISTANCE))
+        Model(net, ModelCard(spec=net.spec)), raw, tiles, how, dict.fromkeys((PROBABILITY_NAME, DISTANCE_NAME))
     )
 
 
@@ -90,8 +90,10 @@ def test_a_prediction_is_the_weighted_mean_of_all_tiles_logits():
         total[(slice(None), *tile.read.slices)] += weight * logits
         weights[tile.read.slices] += weight
     logits = total / weights
-    assert whole("half overlap")[PROBABILITY] / 255 == pytest.approx(1 / (1 + np.exp(-logits[0])), abs=0.5 / 255 + 1e-4)
-    assert whole("half overlap")[DISTANCE] / 255 == pytest.approx(np.tanh(logits[1]).clip(0), abs=0.5 / 255 + 1e-4)
+    assert whole("half overlap")[PROBABILITY_NAME] / 255 == pytest.approx(
+        1 / (1 + np.exp(-logits[0])), abs=0.5 / 255 + 1e-4
+    )
+    assert whole("half overlap")[DISTANCE_NAME] / 255 == pytest.approx(np.tanh(logits[1]).clip(0), abs=0.5 / 255 + 1e-4)
 
 
 def test_a_tile_of_zeros_is_left_out_on_request_and_predicted_zero():
@@ -102,8 +104,8 @@ def test_a_tile_of_zeros_is_left_out_on_request_and_predicted_zero():
     for tile in all_tiles:
         seen[tile.read.slices] |= tile not in empty
     assert not seen.all()
-    assert (found[PROBABILITY][~seen] == 0).all()
-    assert found[PROBABILITY][seen].any()
+    assert (found[PROBABILITY_NAME][~seen] == 0).all()
+    assert found[PROBABILITY_NAME][seen].any()
 
 
 def test_outside_the_mask_all_is_zero_and_inside_nothing_changes():
@@ -111,11 +113,11 @@ def test_outside_the_mask_all_is_zero_and_inside_nothing_changes():
     mask[2:7, 3:20, 5:9] = 1
     for way in ("half overlap", "float32"):
         work = prediction(way)
-        how = Inference(**{**vars(work.how), "mask": Volume(mask)})
+        how = PredictionSettings(**{**vars(work.how), "mask": Volume(mask)})
         masked = BlockPrediction(work.model, work.raw, work.tiles, how, work.targets)
         for box in (Box.of(SHAPE), Box((0, 9, 4), (8, 26, 21))):
             found = compute(masked, box)
-            for name in (PROBABILITY, DISTANCE):
+            for name in (PROBABILITY_NAME, DISTANCE_NAME):
                 expected = np.where(mask == 1, whole(way)[name], 0)[box.slices]
                 assert np.array_equal(found[name], expected)
 
@@ -123,7 +125,7 @@ def test_outside_the_mask_all_is_zero_and_inside_nothing_changes():
 def test_a_block_without_work_gives_nothing_to_write():
     mask = Volume(np.zeros(SHAPE, np.uint8))
     work = prediction("half overlap")
-    masked = BlockPrediction(work.model, work.raw, work.tiles, Inference(mask=mask), work.targets)
+    masked = BlockPrediction(work.model, work.raw, work.tiles, PredictionSettings(mask=mask), work.targets)
     block = Block(masked.reads(Box.of(SHAPE)), Box.of(SHAPE))
     assert masked.compute(block, masked.read(block), in_silence) is None
 

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from cleftnet.blockwise import Division, UnfinishedError
+from cleftnet.blockwise import ExecutionSettings, UnfinishedError
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.models.checkpoint import Model, ModelCard, save_model
 from cleftnet.nets.zoo import build
-from cleftnet.prediction import Inference, predict
+from cleftnet.prediction import PredictionSettings, predict
 from cleftnet.prediction.blocks import BlockPrediction
 from cleftnet.volumes import Volume, open_volume, write_volume
 
 SHAPE = (40, 40, 200)  # in chunks of 16×40×128: blocks of 16×40×128 are six
-SMALL = Division(block=(16, 40, 128), tries=1)
-HOW = Inference(overlap=0.0)
+SMALL = ExecutionSettings(block=(16, 40, 128), tries=1)
+HOW = PredictionSettings(overlap=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def volume():
 def undisturbed(tiny, volume, tmp_path_factory):
     """The files of a prediction in one block, by name, as bytes."""
     out = tmp_path_factory.mktemp("undisturbed") / "p.zarr"
-    predict(tiny, volume, out, inference=HOW)
+    predict(tiny, volume, out, settings=HOW)
     return contents(out)
 
 
@@ -72,19 +72,21 @@ def finish(tiny, volume, tmp_path, monkeypatch, **options):
     """Predict again, undisturbed; return the blocks that were still done."""
     monkeypatch.undo()
     counter = Stop(monkeypatch, None, after=10**9)
-    predict(tiny, volume, tmp_path / "p.zarr", inference=HOW, **({"division": SMALL} | options))
+    predict(tiny, volume, tmp_path / "p.zarr", settings=HOW, **({"execution": SMALL} | options))
     return counter.written
 
 
 @pytest.mark.parametrize("block", [(16, 40, 128), (32, 40, 128), (16, 40, 200)])
 def test_the_block_size_changes_no_byte(tiny, volume, undisturbed, tmp_path, block):
-    predict(tiny, volume, tmp_path / "p.zarr", inference=HOW, division=Division(block=block))
+    predict(tiny, volume, tmp_path / "p.zarr", settings=HOW, execution=ExecutionSettings(block=block))
     assert contents(tmp_path / "p.zarr") == undisturbed
     assert left_over(tmp_path) == ["p.zarr"]
 
 
 def test_two_worker_processes_change_no_byte(tiny, volume, undisturbed, tmp_path):
-    predict(tiny, volume, tmp_path / "p.zarr", inference=HOW, division=Division(block=(16, 40, 128), workers=2))
+    predict(
+        tiny, volume, tmp_path / "p.zarr", settings=HOW, execution=ExecutionSettings(block=(16, 40, 128), workers=2)
+    )
     assert contents(tmp_path / "p.zarr") == undisturbed
 
 
@@ -93,7 +95,7 @@ def test_an_interrupt_or_a_full_disk_loses_no_block(tiny, volume, undisturbed, t
     stop = Stop(monkeypatch, error, after=2)
     expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else InputError
     with pytest.raises(expected):
-        predict(tiny, volume, tmp_path / "p.zarr", inference=HOW, division=SMALL)
+        predict(tiny, volume, tmp_path / "p.zarr", settings=HOW, execution=SMALL)
     assert left_over(tmp_path) == ["p.zarr.unfinished"]
     done = finish(tiny, volume, tmp_path, monkeypatch)
     assert len(done) == 4
@@ -105,15 +107,15 @@ def test_an_interrupt_or_a_full_disk_loses_no_block(tiny, volume, undisturbed, t
 def test_a_run_that_finished_no_block_leaves_nothing(tiny, volume, tmp_path, monkeypatch):
     Stop(monkeypatch, KeyboardInterrupt(), after=0)
     with pytest.raises(KeyboardInterrupt):
-        predict(tiny, volume, tmp_path / "p.zarr", inference=HOW, division=SMALL)
+        predict(tiny, volume, tmp_path / "p.zarr", settings=HOW, execution=SMALL)
     assert left_over(tmp_path) == []
 
 
 def test_another_block_size_goes_on_with_the_first_ones_blocks(tiny, volume, undisturbed, tmp_path, monkeypatch):
     Stop(monkeypatch, KeyboardInterrupt(), after=2)
     with pytest.raises(KeyboardInterrupt):
-        predict(tiny, volume, tmp_path / "p.zarr", inference=HOW, division=SMALL)
-    assert len(finish(tiny, volume, tmp_path, monkeypatch, division=Division(block=(32, 40, 200)))) == 4
+        predict(tiny, volume, tmp_path / "p.zarr", settings=HOW, execution=SMALL)
+    assert len(finish(tiny, volume, tmp_path, monkeypatch, execution=ExecutionSettings(block=(32, 40, 200)))) == 4
     assert contents(tmp_path / "p.zarr") == undisturbed
 
 
@@ -126,7 +128,7 @@ def test_an_unreadable_chunk_costs_the_blocks_that_read_it_and_they_are_done_whe
     chunk.write_bytes(good[: len(good) // 2])
     raw = open_volume(tmp_path / "raw.zarr/raw")
     with pytest.raises(InputError, match=r"2 of 6 blocks failed, the first at 0:16,0:40,0:128: .*raw\.zarr"):
-        predict(tiny, raw, tmp_path / "p.zarr", inference=HOW, division=SMALL)
+        predict(tiny, raw, tmp_path / "p.zarr", settings=HOW, execution=SMALL)
     assert "block 0:16,0:40,0:128 failed" in messages.text
     chunk.write_bytes(good)
     done = finish(tiny, raw, tmp_path, monkeypatch)
@@ -137,14 +139,14 @@ def test_an_unreadable_chunk_costs_the_blocks_that_read_it_and_they_are_done_whe
 def test_a_fault_that_is_not_the_inputs_says_so_by_its_type(tiny, volume, tmp_path, monkeypatch):
     Stop(monkeypatch, ValueError("a bug"), after=2)
     with pytest.raises(UnfinishedError, match="4 of 6 blocks failed"):
-        predict(tiny, volume, tmp_path / "p.zarr", inference=HOW, division=SMALL)
+        predict(tiny, volume, tmp_path / "p.zarr", settings=HOW, execution=SMALL)
 
 
 @pytest.mark.parametrize("name", ["p.zarr", "p.hdf"])
 def test_two_models_or_settings_are_not_mixed_in_one_output(tiny, volume, tmp_path, monkeypatch, name):
     Stop(monkeypatch, KeyboardInterrupt(), after=2)
     with pytest.raises(KeyboardInterrupt):
-        predict(tiny, volume, tmp_path / name, inference=HOW, division=SMALL)
+        predict(tiny, volume, tmp_path / name, settings=HOW, execution=SMALL)
     monkeypatch.undo()
     torch.manual_seed(1)
     other = Model(build("cleftnet", widths=(2, 4), patch=(8, 20, 40), max_keys=32).eval(), tiny.card)
@@ -152,22 +154,22 @@ def test_two_models_or_settings_are_not_mixed_in_one_output(tiny, volume, tmp_pa
     for model, raw, how, what in (
         (other, volume, HOW, "model"),
         (tiny, changed, HOW, "volume"),
-        (tiny, volume, Inference(overlap=0.25), "overlap"),
+        (tiny, volume, PredictionSettings(overlap=0.25), "overlap"),
     ):
         with pytest.raises(InputError, match=f"begun with {what} .* add --overwrite to begin anew"):
-            predict(model, raw, tmp_path / name, inference=how, division=SMALL)
+            predict(model, raw, tmp_path / name, settings=how, execution=SMALL)
     assert left_over(tmp_path) == [f"{name}.unfinished"]
-    anew = predict(other, volume, tmp_path / name, inference=HOW, division=SMALL, overwrite=True)
-    assert (anew.read() == predict(other, volume, tmp_path / "other.zarr", inference=HOW).read()).all()
+    anew = predict(other, volume, tmp_path / name, settings=HOW, execution=SMALL, overwrite=True)
+    assert (anew.read() == predict(other, volume, tmp_path / "other.zarr", settings=HOW).read()).all()
 
 
 def test_overwrite_replaces_a_finished_output_only_when_the_new_one_is_whole(tiny, volume, tmp_path, monkeypatch):
     out = tmp_path / "p.zarr"
-    predict(tiny, volume.crop(Box((0, 0, 0), (16, 40, 128))), out, inference=HOW)
+    predict(tiny, volume.crop(Box((0, 0, 0), (16, 40, 128))), out, settings=HOW)
     before = contents(out)
     Stop(monkeypatch, KeyboardInterrupt(), after=2)
     with pytest.raises(KeyboardInterrupt):
-        predict(tiny, volume, out, inference=HOW, division=SMALL, overwrite=True)
+        predict(tiny, volume, out, settings=HOW, execution=SMALL, overwrite=True)
     assert contents(out) == before
     assert len(finish(tiny, volume, tmp_path, monkeypatch, overwrite=True)) == 4
     assert open_volume(out, default=["volumes/probability"]).shape == SHAPE
@@ -215,10 +217,10 @@ def test_a_killed_command_is_finished_by_the_same_command(tiny, volume, undistur
 MEMORY = """
 import resource, sys
 import numpy as np, torch
-from cleftnet.blockwise import Division
+from cleftnet.blockwise import ExecutionSettings
 from cleftnet.models.checkpoint import Model, ModelCard
 from cleftnet.nets.zoo import build
-from cleftnet.prediction import Inference, predict
+from cleftnet.prediction import PredictionSettings, predict
 from cleftnet.volumes import create_volumes, open_volume
 sides = int(sys.argv[1])
 shape = (16 * sides, 128 * sides, 128 * sides)
@@ -227,8 +229,8 @@ with create_volumes("raw.zarr") as new:
     for z in range(0, shape[0], 16):
         raw[z : z + 16, 0 : shape[1], 0 : shape[2]] = np.full((16, *shape[1:]), 100, np.uint8)
 net = build("resunet", widths=(1, 1), patch=(16, 128, 128)).eval()
-how, division = Inference(overlap=0.0), Division(block=(16, 128, 128))
-predict(Model(net, ModelCard(spec=net.spec)), open_volume("raw.zarr/raw"), "p.zarr", inference=how, division=division)
+how, execution = PredictionSettings(overlap=0.0), ExecutionSettings(block=(16, 128, 128))
+predict(Model(net, ModelCard(spec=net.spec)), open_volume("raw.zarr/raw"), "p.zarr", settings=how, execution=execution)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -6,7 +6,7 @@ from cleftnet.geometry import Box
 from cleftnet.models.checkpoint import Model, ModelCard
 from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.zoo import build
-from cleftnet.prediction import Inference, predict, whole_logits
+from cleftnet.prediction import PredictionSettings, predict, whole_logits
 from cleftnet.volumes import Volume, open_volume
 
 
@@ -50,7 +50,7 @@ def test_a_network_without_boundary_head_leaves_no_distance(raw, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:this model was trained on patches")
 def test_another_patch_predicts_what_the_network_with_interpolated_queries_says(model, raw, tmp_path):
-    predict(model, raw, tmp_path / "p.hdf", inference=Inference(overlap=0.25, patch=(4, 24, 20)))
+    predict(model, raw, tmp_path / "p.hdf", settings=PredictionSettings(overlap=0.25, patch=(4, 24, 20)))
     logits = whole_logits(resize_network(model.net, (4, 24, 20)), raw, overlap=0.25)
     probability = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
     assert (
@@ -62,27 +62,39 @@ def test_another_patch_brings_a_warning_and_the_trained_one_none(model, raw, tmp
     with pytest.warns(
         UserWarning, match="trained on patches of 8×32×32, not 8×24×24; its queries are interpolated, and"
     ):
-        predict(model, raw, tmp_path / "p.hdf", inference=Inference(patch=(8, 24, 24)))
-    predict(model, raw, tmp_path / "q.hdf", inference=Inference(patch=(8, 32, 32)))  # a warning would be an error here
+        predict(model, raw, tmp_path / "p.hdf", settings=PredictionSettings(patch=(8, 24, 24)))
+    predict(
+        model, raw, tmp_path / "q.hdf", settings=PredictionSettings(patch=(8, 32, 32))
+    )  # a warning would be an error here
 
 
 def test_a_network_without_queries_is_not_said_to_have_some(raw, tmp_path):
     net = build("resunet", widths=(2, 4), patch=(8, 32, 32))
     with pytest.warns(UserWarning, match="not 8×24×24; its threshold may no longer fit"):
-        predict(Model(net, ModelCard(spec=net.spec)), raw, tmp_path / "p.hdf", inference=Inference(patch=(8, 24, 24)))
+        predict(
+            Model(net, ModelCard(spec=net.spec)),
+            raw,
+            tmp_path / "p.hdf",
+            settings=PredictionSettings(patch=(8, 24, 24)),
+        )
 
 
 def test_a_patch_that_the_learned_kernels_do_not_fit_is_refused_and_nothing_is_left_behind(raw, tmp_path):
     net = build("resunet", widths=(2, 4, 4, 4), patch=(4, 32, 32))  # z: 4 -> 2 -> 1 -> 1, halved twice
     with pytest.raises(InputError, match="z = 8 is halved 3 times"):
-        predict(Model(net, ModelCard(spec=net.spec)), raw, tmp_path / "p.hdf", inference=Inference(patch=(8, 32, 32)))
+        predict(
+            Model(net, ModelCard(spec=net.spec)),
+            raw,
+            tmp_path / "p.hdf",
+            settings=PredictionSettings(patch=(8, 32, 32)),
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("overlap", [-0.1, 0.95])
 def test_an_overlap_outside_0_to_0_9_is_refused_and_nothing_is_left_behind(model, raw, tmp_path, overlap):
-    with pytest.raises(InputError, match="share of the patch between"):
-        predict(model, raw, tmp_path / "p.hdf", inference=Inference(overlap=overlap))
+    with pytest.raises(InputError, match=r"overlap: Input should be (greater|less) than or equal to"):
+        predict(model, raw, tmp_path / "p.hdf", settings=PredictionSettings(overlap=overlap))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,7 +129,7 @@ def test_an_output_of_unknown_ending_is_refused(model, raw, tmp_path):
 
 
 def test_float32_is_what_the_logits_say(model, raw, tmp_path):
-    found = predict(model, raw, tmp_path / "p.hdf", inference=Inference(dtype="float32"))
+    found = predict(model, raw, tmp_path / "p.hdf", settings=PredictionSettings(dtype="float32"))
     probability = 1 / (1 + np.exp(-whole_logits(model.net, raw)[0].astype(np.float64)))
     assert found.dtype == np.float32
     assert found.read() == pytest.approx(probability, abs=1e-6)
@@ -139,12 +151,12 @@ def test_an_output_that_cannot_hold_two_growing_arrays_is_refused(model, raw, tm
 @pytest.mark.parametrize("change", [{"dtype": "uint16"}, {"precision": "fp8"}])
 def test_an_unknown_way_to_predict_is_refused(change):
     with pytest.raises(InputError, match=next(iter(change))):
-        Inference(**change)
+        PredictionSettings(**change)
 
 
 def test_bf16_gives_almost_what_float32_gives(model, raw, tmp_path):
     exact, rough = (
-        predict(model, raw, tmp_path / f"{p}.zarr", inference=Inference(dtype="float32", precision=p)).read()
+        predict(model, raw, tmp_path / f"{p}.zarr", settings=PredictionSettings(dtype="float32", precision=p)).read()
         for p in ("float32", "bf16")
     )
     assert rough == pytest.approx(exact, abs=0.02)

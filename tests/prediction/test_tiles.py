@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cleftnet.geometry import Box
-from cleftnet.prediction import Inference, tiles, whole_logits
+from cleftnet.prediction import PredictionSettings, tiles, whole_logits
 from cleftnet.volumes import Volume
 
 
@@ -54,4 +54,4 @@ def test_no_more_tiles_are_computed_at_once_than_fit_the_memory(model, monkeypat
     """8 maps of 4 channels of 8·32·32 voxels of 4 bytes are 1 MiB."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     monkeypatch.setattr(tiles, "TILES_BYTES", 5 * 2**20)
-    assert tiles.TileNetwork(model.net, Inference()).at_once == 5
+    assert tiles.TileNetwork(model.net, PredictionSettings()).at_once == 5

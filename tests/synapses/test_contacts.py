@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleftnet.blockwise import Division
+from cleftnet.blockwise import ExecutionSettings
 from cleftnet.cli import main
 from cleftnet.errors import InputError
 from cleftnet.synapses import COLUMNS, PARTNERS, SynapseSettings, find_synapses
@@ -142,7 +142,7 @@ def many():
 
 def test_the_table_does_not_depend_on_the_blocks_and_a_run_that_broke_off_goes_on_to_it(many, tmp_path, monkeypatch):
     prediction, ids = many
-    small = Division(block=(16, 128, 128), tries=1)
+    small = ExecutionSettings(block=(16, 128, 128), tries=1)
     find_synapses(prediction, tmp_path / "whole", settings=SynapseSettings(segmentation=ids))
     written, write = [], Touching.write
 
@@ -155,13 +155,13 @@ def test_the_table_does_not_depend_on_the_blocks_and_a_run_that_broke_off_goes_o
     with monkeypatch.context() as patch:
         patch.setattr(Touching, "write", until_the_third)
         with pytest.raises(KeyboardInterrupt):
-            find_synapses(prediction, tmp_path / "small", settings=SynapseSettings(segmentation=ids), division=small)
+            find_synapses(prediction, tmp_path / "small", settings=SynapseSettings(segmentation=ids), execution=small)
     assert not (tmp_path / "small" / "synapses.csv").exists()
     again = []
     monkeypatch.setattr(
         Touching, "write", lambda self, block, found: (again.append(str(block)), write(self, block, found))
     )
-    find_synapses(prediction, tmp_path / "small", settings=SynapseSettings(segmentation=ids), division=small)
+    find_synapses(prediction, tmp_path / "small", settings=SynapseSettings(segmentation=ids), execution=small)
     assert not set(again) & set(written[:2])
     assert (tmp_path / "small" / "synapses.csv").read_bytes() == (tmp_path / "whole" / "synapses.csv").read_bytes()
     assert sorted(path.name for path in (tmp_path / "small").iterdir()) == ["labels.zarr", "synapses.csv"]

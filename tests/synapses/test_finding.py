@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cleftnet.blockwise import Division, UnfinishedError
+from cleftnet.blockwise import ExecutionSettings, UnfinishedError
 from cleftnet.cli import main
 from cleftnet.datasets.submission import write_submission
 from cleftnet.errors import InputError
@@ -24,7 +24,7 @@ from cleftnet.volumes import CLEFT_ZERO, LABELS, Volume, open_volume, write_volu
 
 SIZE_NM = (50.0, 4.0, 4.0)
 SHAPE = (20, 130, 140)  # in blocks of 16×128×128 eight, seven of them slivers
-SMALL = Division(block=(16, 128, 128), tries=1)
+SMALL = ExecutionSettings(block=(16, 128, 128), tries=1)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def contents(folder):
 
 
 def test_labels_and_table_agree_and_nothing_else_is_left(prediction, tmp_path):
-    found = find_synapses(prediction, tmp_path / "out", division=SMALL)
+    found = find_synapses(prediction, tmp_path / "out", execution=SMALL)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["labels.zarr", "synapses.csv"]
     labels = open_volume(tmp_path / "out" / "labels.zarr", default=LABELS)
     assert labels.dtype == np.uint64
@@ -63,21 +63,21 @@ def test_labels_and_table_agree_and_nothing_else_is_left(prediction, tmp_path):
 
 
 def test_the_size_of_the_blocks_changes_no_byte(prediction, tmp_path):
-    find_synapses(prediction, tmp_path / "small", division=SMALL)
+    find_synapses(prediction, tmp_path / "small", execution=SMALL)
     find_synapses(prediction, tmp_path / "whole")
     assert contents(tmp_path / "small") == contents(tmp_path / "whole")
 
 
 def test_worker_processes_find_the_same(prediction, tmp_path):
     write_volume(prediction, tmp_path / "p.hdf", default="volumes/probability")
-    find_synapses(tmp_path / "p.hdf", tmp_path / "here", division=SMALL)
-    find_synapses(tmp_path / "p.hdf", tmp_path / "there", division=Division(block=SMALL.block, workers=1))
+    find_synapses(tmp_path / "p.hdf", tmp_path / "here", execution=SMALL)
+    find_synapses(tmp_path / "p.hdf", tmp_path / "there", execution=ExecutionSettings(block=SMALL.block, workers=1))
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
 
 
 @pytest.mark.parametrize("work", [Measuring, Painting])
 def test_a_run_that_broke_off_goes_on_to_the_same_bytes(prediction, tmp_path, monkeypatch, work):
-    find_synapses(prediction, tmp_path / "whole", division=SMALL)
+    find_synapses(prediction, tmp_path / "whole", execution=SMALL)
     written, write = [], work.write
 
     def until_the_third(self, block, result):
@@ -89,26 +89,26 @@ def test_a_run_that_broke_off_goes_on_to_the_same_bytes(prediction, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(work, "write", until_the_third)
         with pytest.raises(KeyboardInterrupt):
-            find_synapses(prediction, tmp_path / "out", division=SMALL)
+            find_synapses(prediction, tmp_path / "out", execution=SMALL)
     assert not (tmp_path / "out" / "labels.zarr").exists()
     again = []
     monkeypatch.setattr(work, "write", lambda self, block, result: (again.append(block), write(self, block, result)))
-    find_synapses(prediction, tmp_path / "out", division=SMALL)
+    find_synapses(prediction, tmp_path / "out", execution=SMALL)
     assert not {str(block) for block in again} & {str(block) for block in written[:2]}  # the third may not be recorded
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(prediction, tmp_path):
     write_volume(prediction, tmp_path / "p.hdf", default="volumes/probability")
-    find_synapses(tmp_path / "p.hdf", tmp_path / "whole", division=SMALL)
+    find_synapses(tmp_path / "p.hdf", tmp_path / "whole", execution=SMALL)
     slowly = """
         import sys, time
-        from cleftnet.blockwise import Division
+        from cleftnet.blockwise import ExecutionSettings
         from cleftnet.synapses import find_synapses
         from cleftnet.synapses.blocks import Measuring
         write = Measuring.write
         Measuring.write = lambda self, block, parts: (time.sleep(0.3), write(self, block, parts))
-        find_synapses(sys.argv[1], sys.argv[2], division=Division(block=(16, 128, 128)))
+        find_synapses(sys.argv[1], sys.argv[2], execution=ExecutionSettings(block=(16, 128, 128)))
     """
     run = subprocess.Popen([sys.executable, "-c", textwrap.dedent(slowly), tmp_path / "p.hdf", tmp_path / "out"])
     done = tmp_path / "out" / "parts.unfinished" / "blocks.txt"
@@ -117,7 +117,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(prediction, tmp_path):
         time.sleep(0.02)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    find_synapses(tmp_path / "p.hdf", tmp_path / "out", division=SMALL)
+    find_synapses(tmp_path / "p.hdf", tmp_path / "out", execution=SMALL)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
@@ -128,9 +128,9 @@ def test_a_run_that_broke_off_is_not_finished_with_other_rules(prediction, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(Painting, "write", fail)
         with pytest.raises(UnfinishedError):
-            find_synapses(prediction, tmp_path, division=SMALL)
+            find_synapses(prediction, tmp_path, execution=SMALL)
     with pytest.raises(InputError, match=r"begun with min_size_nm3 0\.0, not 9000\.0"):
-        find_synapses(prediction, tmp_path, settings=SynapseSettings(min_size_nm3=9000.0), division=SMALL)
+        find_synapses(prediction, tmp_path, settings=SynapseSettings(min_size_nm3=9000.0), execution=SMALL)
     assert len(find_synapses(prediction, tmp_path, settings=SynapseSettings(min_size_nm3=9000.0), overwrite=True).table)
 
 
@@ -143,7 +143,7 @@ def test_an_empty_prediction_leaves_an_empty_table_with_all_columns(tmp_path):
 
 
 def test_cleft_everywhere_is_one_synapse(tmp_path):
-    found = find_synapses(Volume(np.full(SHAPE, 255, np.uint8), SIZE_NM), tmp_path, division=SMALL)
+    found = find_synapses(Volume(np.full(SHAPE, 255, np.uint8), SIZE_NM), tmp_path, execution=SMALL)
     assert found.table["volume_nm3"].tolist() == [np.prod(SHAPE) * 800]
     assert found.table["touches_border"].tolist() == [True]
     assert (found.labels.read() == 1).all()
@@ -167,7 +167,7 @@ def test_cleft_everywhere_takes_the_memory_of_a_block_however_large_the_volume(t
         tracemalloc.start()
         try:
             values = Volume(Constant(shape, np.uint8(255)), SIZE_NM)
-            found = find_synapses(values, tmp_path / str(shape), settings=settings, division=SMALL)
+            found = find_synapses(values, tmp_path / str(shape), settings=settings, execution=SMALL)
             assert len(found.table) == 1
             return tracemalloc.get_traced_memory()[1]
         finally:

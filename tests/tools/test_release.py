@@ -11,7 +11,7 @@ import cleftnet
 from cleftnet.errors import InputError
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.models.checkpoint import Model, load_model, save_model
-from cleftnet.prediction import Inference, predict
+from cleftnet.prediction import PredictionSettings, predict
 from cleftnet.training.recipe import Recipe
 from tools.release import BEGIN, END, release
 
@@ -49,7 +49,7 @@ def test_a_release_is_rounded_scored_as_shipped_and_described(run, folder, cremi
     assert all(torch.equal(a, b) for a, b in zip(shipped.net.state_dict().values(), rounded, strict=True))
 
     region = Recipe.model_validate(shipped.card.provenance["recipe"]).data.validate_on[0].open()
-    probability = predict(shipped, region.raw, folder / "out.hdf", inference=Inference(overlap=0))
+    probability = predict(shipped, region.raw, folder / "out.hdf", settings=PredictionSettings(overlap=0))
     found = evaluate(probability, region.labels)
     assert probability.threshold == shipped.card.threshold
     assert found.f1 == pytest.approx(shipped.card.scores["f1"], abs=1e-12)

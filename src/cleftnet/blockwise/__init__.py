@@ -8,11 +8,11 @@ from cleftnet.blockwise.grid import BlockGrid
 from cleftnet.blockwise.journal import Journal, Task
 from cleftnet.blockwise.mapping import map_blocks
 from cleftnet.blockwise.output import NewArray, Output, unfinished
-from cleftnet.blockwise.work import Division, Tick, UnfinishedError, Work
+from cleftnet.blockwise.work import ExecutionSettings, Tick, UnfinishedError, Work
 
 __all__ = [
     "BlockGrid",
-    "Division",
+    "ExecutionSettings",
     "Journal",
     "NewArray",
     "Output",

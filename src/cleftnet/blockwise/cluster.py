@@ -22,7 +22,7 @@ import dask.config
 from distributed import Client, Future, Nanny, Scheduler, SpecCluster, Worker, as_completed, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from cleftnet.blockwise.work import Division, Finish, Outcome, Todo, UnfinishedError, Work, attempt, in_silence
+from cleftnet.blockwise.work import ExecutionSettings, Finish, Outcome, Todo, UnfinishedError, Work, attempt, in_silence
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block
 
@@ -33,14 +33,14 @@ Environment = Mapping[str, str]
 
 
 def on_cluster(
-    work: Work, todo: Todo, division: Division, finish: Finish, environments: Sequence[Environment] = ()
+    work: Work, todo: Todo, execution: ExecutionSettings, finish: Finish, environments: Sequence[Environment] = ()
 ) -> None:
     """Do the blocks on Dask workers; one that dies is replaced, and its blocks are done by others.
 
     Args:
         work: What is done with each block.
         todo: The blocks and their numbers.
-        division: Who does them.
+        execution: Who does them.
         finish: Told of every block; what it raises ends everything.
         environments: Variables of the environment for the workers of this machine, taken in turn.
 
@@ -48,11 +48,11 @@ def on_cluster(
         InputError: when no scheduler answers.
         UnfinishedError: when the scheduler is lost.
     """
-    with _client(division, environments) as client:
+    with _client(execution, environments) as client:
         plugin = _Carrier(work, f"cleftnet-{uuid.uuid4().hex[:12]}")
         client.register_plugin(plugin, name=plugin.name)
         try:
-            _hand_out(client, plugin.name, todo, division, finish)
+            _hand_out(client, plugin.name, todo, execution, finish)
         finally:
             if client.status == "running":
                 client.unregister_worker_plugin(plugin.name)
@@ -84,7 +84,7 @@ def _do(name: str, block: Block, tries: int) -> None:
     carrier.do(block, tries)
 
 
-def _hand_out(client: Client, name: str, todo: Todo, division: Division, finish: Finish) -> None:
+def _hand_out(client: Client, name: str, todo: Todo, execution: ExecutionSettings, finish: Finish) -> None:
     waiting = iter(todo)
     out: dict[Future[None], tuple[int, Block]] = {}
     done = as_completed(loop=client.loop)
@@ -92,7 +92,7 @@ def _hand_out(client: Client, name: str, todo: Todo, division: Division, finish:
     def hand_out_more() -> None:
         room = AHEAD * max(1, len(client.nthreads())) - len(out)
         for index, block in (item for _, item in zip(range(room), waiting, strict=False)):
-            future = client.submit(_do, name, block, division.tries, key=f"{name}-{index}", pure=False)
+            future = client.submit(_do, name, block, execution.tries, key=f"{name}-{index}", pure=False)
             out[future] = (index, block)
             done.add(future)
 
@@ -111,13 +111,13 @@ def _hand_out(client: Client, name: str, todo: Todo, division: Division, finish:
 
 
 @contextmanager
-def _client(division: Division, environments: Sequence[Environment]) -> Iterator[Client]:
+def _client(execution: ExecutionSettings, environments: Sequence[Environment]) -> Iterator[Client]:
     with ExitStack() as stack:
-        address: Any = division.scheduler
+        address: Any = execution.scheduler
         if address is None:
             # a block whose worker dies is given to another one as often as a step that fails
-            stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": division.tries - 1}))
-            address = stack.enter_context(_cluster(division.workers, environments))
+            stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": execution.tries - 1}))
+            address = stack.enter_context(_cluster(execution.workers, environments))
         in_file = str(address).endswith(".json")
         where = {"scheduler_file": address} if in_file else {"address": address}
         try:
@@ -126,7 +126,7 @@ def _client(division: Division, environments: Sequence[Environment]) -> Iterator
             client = Client(**where, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"no Dask scheduler answers at {division.scheduler} ({error}); start one with `dask scheduler` and give its "
+                f"no Dask scheduler answers at {execution.scheduler} ({error}); start one with `dask scheduler` and give its "
                 f"address, such as --scheduler tcp://10.0.0.1:8786, or its file"
             ) from None
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from cleftnet.blockwise.here import in_this_process
 from cleftnet.blockwise.journal import Journal
-from cleftnet.blockwise.work import Division, Outcome, UnfinishedError, Work, is_disk_full
+from cleftnet.blockwise.work import ExecutionSettings, Outcome, UnfinishedError, Work, is_disk_full
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block
 from cleftnet.progress import block_bar
@@ -22,7 +22,7 @@ def map_blocks(
     work: Work,
     blocks: Sequence[Block],
     journal: Journal,
-    division: Division,
+    execution: ExecutionSettings,
     *,
     what: str = "blocks",
     environments: Sequence[dict[str, str]] = (),
@@ -35,7 +35,7 @@ def map_blocks(
         work: What is done with a block.
         blocks: All blocks; no two of them write into one chunk.
         journal: Which of them are finished, by their number.
-        division: Who does them.
+        execution: Who does them.
         what: For the progress bar.
         environments: Variables of the environment for the worker processes of this machine, taken in turn.
 
@@ -48,12 +48,12 @@ def map_blocks(
     todo = ((index, blocks[index]) for index in range(len(blocks)) if index not in journal)
     with block_bar(what, len(blocks), len(journal)) as progress:
         tally = _Tally(journal, progress.block)
-        if division.workers or division.scheduler:
+        if execution.workers or execution.scheduler:
             from cleftnet.blockwise.cluster import on_cluster  # Dask takes a second to import
 
-            on_cluster(work, todo, division, tally.count, environments)
+            on_cluster(work, todo, execution, tally.count, environments)
         else:
-            in_this_process(work, todo, division.tries, tally.count, progress.share)
+            in_this_process(work, todo, execution.tries, tally.count, progress.share)
     if tally.failed:
         raise tally.error(f"{len(tally.failed):,} of {len(blocks):,} blocks failed")
 

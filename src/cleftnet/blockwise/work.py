@@ -6,10 +6,12 @@ import errno
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
-from cleftnet.errors import InputError
-from cleftnet.geometry import Block, IntZYX
+from pydantic import Field, model_validator
+
+from cleftnet.geometry import Block
+from cleftnet.settings import Settings, Sides
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,33 +44,33 @@ class Work(Protocol):
         """Write the block's write box and nothing else; when this returns, it is on disk."""
 
 
-@dataclass(frozen=True)
-class Division:
-    """How a volume is cut into blocks and who does them; none of this changes the result.
+class ExecutionSettings(Settings):
+    """How a volume is cut into blocks and which processes compute them; none of this changes the result.
 
     Attributes:
-        block: Sides of a block in voxels, z y x, rounded up to whole chunks; None chooses by the work's memory.
-        workers: Worker processes on this machine; 0 does the blocks in this process.
-        scheduler: A Dask scheduler whose workers do the blocks: its address, such as `tcp://10.0.0.1:8786`, or the JSON file
-            that `dask scheduler --scheduler-file` wrote.
-        tries: How often a step is tried before its block is given up.
+        block: Sides of a block in voxels, z y x, rounded up to whole chunks; None chooses them by the memory of a block.
+        workers: Number of worker processes on this machine; 0 computes the blocks in the calling process.
+        scheduler: Dask scheduler whose workers compute the blocks: its address, such as `tcp://10.0.0.1:8786`, or the JSON
+            file that `dask scheduler --scheduler-file` wrote.
+        tries: How often a step of a block is tried before the block counts as failed.
 
     Raises:
-        InputError: when a number is out of range, or both workers and a scheduler are asked for.
+        InputError: when a number is out of range, or both workers and a scheduler are given.
     """
 
-    block: IntZYX | None = None
-    workers: int = 0
+    block: Sides | None = None
+    workers: int = Field(0, ge=0)
     scheduler: str | None = None
-    tries: int = 3
+    tries: int = Field(3, ge=1)
 
-    def __post_init__(self) -> None:
-        if self.workers < 0 or self.tries < 1:
-            raise InputError(f"workers {self.workers} must be at least 0, and tries {self.tries} at least 1")
+    @model_validator(mode="after")
+    def _check_one_kind_of_workers(self) -> Self:
         if self.workers and self.scheduler:
-            raise InputError("both --workers and --scheduler are given; a scheduler has its own workers: choose one")
-        if self.block is not None and min(self.block) < 1:
-            raise InputError(f"block {self.block} needs three positive sides z,y,x in voxels; try --block 64,512,512")
+            raise ValueError(
+                f"workers={self.workers} and scheduler={self.scheduler} exclude each other, since a scheduler has its own "
+                f"workers; choose one"
+            )
+        return self
 
 
 @dataclass(frozen=True)

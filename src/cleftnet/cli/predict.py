@@ -65,15 +65,15 @@ def predict(
     Models with a distance head also predict the distance. OUT.unfinished keeps finished blocks: after an interruption,
     the same command computes the missing ones. Exit code 1: blocks failed, or the cluster was lost; run it again.
     """
-    from cleftnet.blockwise import Division
+    from cleftnet.blockwise import ExecutionSettings
     from cleftnet.geometry import parse_region
-    from cleftnet.prediction import Inference, rehearse_prediction
+    from cleftnet.prediction import PredictionSettings, estimate_prediction
     from cleftnet.prediction import predict as predict_volume
     from cleftnet.volumes import open_volume
 
     raw = open_volume(volume, voxel_size_nm=voxel_size_nm(voxel_size))
     part = None if roi is None else parse_region(roi, raw.voxel_size, raw.offset_nm)
-    how = Inference(
+    how = PredictionSettings(
         overlap=overlap,
         tta=tta,
         patch=patch_size(patch),
@@ -82,11 +82,11 @@ def predict(
         skip_empty=skip_empty,
         precision=cast(Any, precision),
     )
-    division = Division(block_size(block), workers, scheduler)
+    execution = ExecutionSettings(block=block_size(block), workers=workers, scheduler=scheduler)
     if dry_run:
-        print_table(rehearse_prediction(model, raw, roi=part, inference=how, division=division).rows())
+        print_table(estimate_prediction(model, raw, roi=part, settings=how, execution=execution).rows())
         return
-    predict_volume(model, raw, out, roi=part, inference=how, division=division, overwrite=overwrite)
+    predict_volume(model, raw, out, roi=part, settings=how, execution=execution, overwrite=overwrite)
     print(out)
 
 
@@ -147,7 +147,7 @@ def synapses(
     OUT/labels.zarr holds the synapse ids, OUT/synapses.csv one row for each synapse. After an interruption, the same
     command computes the missing blocks. Exit code 1: blocks failed, or the cluster was lost; run it again.
     """
-    from cleftnet.blockwise import Division
+    from cleftnet.blockwise import ExecutionSettings
     from cleftnet.synapses import SynapseSettings, Tuning, find_synapses, tune_once
     from cleftnet.volumes import PREDICTION, open_volume
 
@@ -169,13 +169,15 @@ def synapses(
     base = SynapseSettings() if tuned is None else Tuning.load(tuned).settings
     settings = base.changed(**{name: value for name, value in given.items() if value is not None})
     volume = open_volume(prediction, default=PREDICTION, voxel_size_nm=size)
-    division = Division(block_size(block), workers, scheduler)
+    execution = ExecutionSettings(block=block_size(block), workers=workers, scheduler=scheduler)
     chosen: dict[str, Any] | None = None
     if truth is not None:
         tuning = tune_once(out / "tuning.json", volume, truth, settings, overwrite=overwrite)
         settings = tuning.settings.changed(segmentation=settings.segmentation, reach_nm=settings.reach_nm)
         chosen = tuning.chosen.model_dump()
-    found = find_synapses(volume, out, settings=settings, formats=formats or (), division=division, overwrite=overwrite)
+    found = find_synapses(
+        volume, out, settings=settings, formats=formats or (), execution=execution, overwrite=overwrite
+    )
     if as_json:
         print_json({**found.summary(), **({} if chosen is None else {"tuning": chosen})})
     else:

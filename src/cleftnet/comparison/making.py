@@ -16,7 +16,7 @@ from cleftnet.comparison.forest import ForestSettings, train_forest
 from cleftnet.comparison.recipe import Comparison
 from cleftnet.comparison.scoring import score_regions
 from cleftnet.models.checkpoint import load_model
-from cleftnet.prediction import Inference, best_device, predict
+from cleftnet.prediction import PredictionSettings, best_device, predict
 from cleftnet.training.log import METRICS
 from cleftnet.training.provenance import fingerprint, provenance
 from cleftnet.training.recipe import Recipe, dump
@@ -91,9 +91,9 @@ def _train_network(recipe: Recipe, regions: list[Region], folder: CellFolder) ->
         shutil.rmtree(folder.run)  # of a process that was killed before it had begun
     run = train(recipe, folder.run, resume=True)
     model = load_model(run.best, best_device())
-    how = Inference(overlap=recipe.training.validation_overlap)
+    how = PredictionSettings(overlap=recipe.training.validation_overlap)
     predictions = [
-        predict(model, region.raw, folder.prediction(i), inference=how, overwrite=True)
+        predict(model, region.raw, folder.prediction(i), settings=how, overwrite=True)
         for i, region in enumerate(regions)
     ]
     parameters = sum(p.numel() for p in model.net.parameters())

@@ -5,16 +5,16 @@ Probabilities leave here calibrated, so that they mean what they say; only then 
 
 from cleftnet.prediction.blending import whole_logits
 from cleftnet.prediction.blocks import to_uint8
-from cleftnet.prediction.inference import Inference, best_device, overlap_in_voxels
+from cleftnet.prediction.dry_run import estimate_prediction
+from cleftnet.prediction.inference import PredictionSettings, best_device, overlap_in_voxels
 from cleftnet.prediction.predicting import predict
-from cleftnet.prediction.rehearsal import rehearse_prediction
 
 __all__ = [
-    "Inference",
+    "PredictionSettings",
     "best_device",
+    "estimate_prediction",
     "overlap_in_voxels",
     "predict",
-    "rehearse_prediction",
     "to_uint8",
     "whole_logits",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 from cleftnet.geometry import OVERLAP, Block, Box, TileGrid
 from cleftnet.models.checkpoint import Float32
 from cleftnet.nets.skeleton import Network
-from cleftnet.prediction.inference import Inference, overlap_in_voxels
+from cleftnet.prediction.inference import PredictionSettings, overlap_in_voxels
 from cleftnet.prediction.tiles import TileNetwork
 from cleftnet.progress import track
 from cleftnet.volumes import Volume
@@ -103,7 +103,7 @@ def whole_logits(net: Network, raw: Volume, *, overlap: float = OVERLAP, tta: bo
         >>> whole_logits(net, Volume(np.zeros((3, 8, 8), np.uint8)), overlap=0).shape
         (1, 3, 8, 8)
     """
-    network = TileNetwork(net, Inference(overlap=overlap, tta=tta))
+    network = TileNetwork(net, PredictionSettings(overlap=overlap, tta=tta))
     tiles = TileGrid(raw.box, net.spec.patch, overlap_in_voxels(net.spec.patch, overlap))
     found: Iterable[tuple[Block, Float32]] = network.logits(tiles, raw.__getitem__)
     blending = Blending(tiles, raw.box, len(net.spec.heads))

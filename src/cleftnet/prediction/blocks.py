@@ -20,8 +20,8 @@ from cleftnet.blockwise import Tick
 from cleftnet.geometry import Block, Box, IntZYX, TileGrid
 from cleftnet.models.checkpoint import Float32, Model
 from cleftnet.prediction.blending import Blending
-from cleftnet.prediction.inference import Inference, best_device
-from cleftnet.prediction.masking import Mask
+from cleftnet.prediction.inference import PredictionSettings, best_device
+from cleftnet.prediction.masking import PredictionMask
 from cleftnet.prediction.tiles import TileNetwork
 from cleftnet.volumes import DISTANCE_NAME, PROBABILITY_NAME, Array, Volume, WritableVolume
 
@@ -52,7 +52,7 @@ class BlockPrediction:
     model: Model
     raw: Volume
     tiles: TileGrid
-    how: Inference
+    how: PredictionSettings
     targets: Mapping[str, WritableVolume]
 
     def start(self, threads: int) -> None:
@@ -66,7 +66,7 @@ class BlockPrediction:
 
     def read(self, block: Block) -> Data:
         """Read raw and mask."""
-        wanted = None if self.how.mask is None else Mask(self.how.mask, self.raw)[block.read]
+        wanted = None if self.how.mask is None else PredictionMask(self.how.mask, self.raw)[block.read]
         return Data(self.raw[block.read], wanted)
 
     def compute(self, block: Block, data: Data, tick: Tick) -> Arrays | None:

@@ -13,7 +13,7 @@ from cleftnet.volumes import Volume
 
 
 @dataclass(frozen=True)
-class Mask:
+class PredictionMask:
     """A mask volume in the coordinates of raw: a voxel takes what the mask has at its centre, and False outside.
 
     Args:
@@ -26,7 +26,7 @@ class Mask:
     Example:
         >>> raw = Volume(np.zeros((2, 4, 4), np.uint8), (40, 4, 4))
         >>> coarse = Volume(np.array([[[0, 1]]], np.uint8), (80, 16, 8))
-        >>> Mask(coarse, raw)[Box((0, 0, 0), (1, 1, 4))].tolist()
+        >>> PredictionMask(coarse, raw)[Box((0, 0, 0), (1, 1, 4))].tolist()
         [[[False, False, True, True]]]
     """
 

@@ -6,22 +6,22 @@ import hashlib
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from pydantic import JsonValue
 
-from cleftnet.blockwise import BlockGrid, Division, NewArray, Task, map_blocks, unfinished
+from cleftnet.blockwise import BlockGrid, ExecutionSettings, NewArray, Task, map_blocks, unfinished
 from cleftnet.geometry import Box, IntZYX, TileGrid
 from cleftnet.models.checkpoint import Model, load_model
 from cleftnet.nets.folding import fold
 from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction.blocks import BlockPrediction, block_sides
-from cleftnet.prediction.inference import Inference, best_device, overlap_in_voxels
-from cleftnet.prediction.masking import Mask
+from cleftnet.prediction.inference import PredictionSettings, best_device, overlap_in_voxels
+from cleftnet.prediction.masking import PredictionMask
 from cleftnet.volumes import CHUNK_VOX, DISTANCE_NAME, PREDICTION, PROBABILITY_NAME, Volume, WritableVolume, open_volume
 
 BLOCK_BYTES = 2**30  # of the blocks that a process has in memory at a time
@@ -36,8 +36,8 @@ def predict(
     out: str | Path,
     *,
     roi: Box | None = None,
-    inference: Inference = Inference(),  # noqa: B008 - it is frozen
-    division: Division = Division(),  # noqa: B008 - so is this
+    settings: PredictionSettings = PredictionSettings(),  # noqa: B008 - it is frozen
+    execution: ExecutionSettings = ExecutionSettings(),  # noqa: B008 - so is this
     overwrite: bool = False,
 ) -> Volume:
     """Predict a volume into `volumes/probability` and, where the model has it, `volumes/distance`, with voxel size and offset.
@@ -50,8 +50,8 @@ def predict(
         volume: Raw, or its address.
         out: What to write, in the format of its ending (`.hdf`, `.zarr`, `.n5`); it appears whole or not at all.
         roi: The part to predict, in voxels of the volume; None is all of it.
-        inference: Everything else that decides the voxels: overlap, test-time augmentation, type, mask and more.
-        division: The size of the blocks, and who does them: this process, others beside it, or a Dask cluster.
+        settings: Everything else that decides the voxels: overlap, test-time augmentation, type, mask and more.
+        execution: The size of the blocks, and who does them: this process, others beside it, or a Dask cluster.
         overwrite: Whether an existing `out` may be replaced, and another prediction begun there forgotten.
 
     Returns:
@@ -73,15 +73,15 @@ def predict(
         ...     probability.shape, probability.dtype, probability.threshold
         ((4, 32, 32), dtype('uint8'), 0.5)
     """
-    job = Job.of(model, volume, roi, inference)
-    arrays = [NewArray(PROBABILITY_NAME, inference.dtype, job.model.card.threshold)]
+    job = Job.of(model, volume, roi, settings)
+    arrays = [NewArray(PROBABILITY_NAME, settings.dtype, job.model.card.threshold)]
     if len(job.model.card.spec.heads) > 1:
-        arrays.append(NewArray(DISTANCE_NAME, inference.dtype))
-    task = Task(settings=job.settings, block=division.block or job.block(division))
+        arrays.append(NewArray(DISTANCE_NAME, settings.dtype))
+    task = Task(settings=job.settings, block=execution.block or job.block(execution))
     with unfinished(out, arrays, job.raw, task, overwrite) as output:
-        work = job.work(output.arrays, moved=bool(division.workers or division.scheduler))
+        work = job.work(output.arrays, moved=bool(execution.workers or execution.scheduler))
         grid = BlockGrid(job.raw.box, output.journal.block, output.chunk, work.reads)
-        map_blocks(work, grid, output.journal, division, what="predicting", environments=gpu_environments())
+        map_blocks(work, grid, output.journal, execution, what="predicting", environments=gpu_environments())
     return open_volume(out, default=PREDICTION)
 
 
@@ -100,11 +100,13 @@ class Job:
     model: Model
     raw: Volume
     tiles: TileGrid
-    how: Inference
+    how: PredictionSettings
     settings: dict[str, JsonValue]
 
     @classmethod
-    def of(cls, model: str | Path | Model, volume: str | Path | Volume, roi: Box | None, how: Inference) -> Job:
+    def of(
+        cls, model: str | Path | Model, volume: str | Path | Volume, roi: Box | None, how: PredictionSettings
+    ) -> Job:
         """Load, crop and check everything.
 
         Raises:
@@ -118,7 +120,7 @@ class Job:
             if mask is not None and mask.voxel_size is None and mask.shape == whole.shape:
                 mask = mask.crop(roi)
         if mask is not None:
-            Mask(mask, raw)
+            PredictionMask(mask, raw)
         _warn_about_voxel_size(loaded, raw)
         net = fold(_at_patch(loaded.net, how.patch)).channels_last()
         patch = net.spec.patch
@@ -132,8 +134,8 @@ class Job:
             "patch": list(patch),
             "mask": None if how.mask is None else how.mask.identity(),
         }
-        plain = {f.name: getattr(how, f.name) for f in fields(how) if f.name not in settings}
-        return cls(Model(net, loaded.card), raw, tiles, replace(how, mask=mask), settings | plain)
+        plain = {name: value for name, value in how if name not in settings}
+        return cls(Model(net, loaded.card), raw, tiles, how.model_copy(update={"mask": mask}), settings | plain)
 
     @property
     def step(self) -> IntZYX:
@@ -148,10 +150,10 @@ class Job:
         blended = 4 * heads + 1
         return 2 * (self.raw.dtype.itemsize + (self.how.mask is not None) + heads * stored) + blended
 
-    def block(self, division: Division) -> IntZYX:
+    def block(self, execution: ExecutionSettings) -> IntZYX:
         """Return sides of a block that fit the memory and leave every worker something to do."""
         voxels = BLOCK_BYTES / self.bytes_per_voxel
-        workers = UNKNOWN_WORKERS if division.scheduler else division.workers
+        workers = UNKNOWN_WORKERS if execution.scheduler else execution.workers
         if workers:
             voxels = min(voxels, self.raw.box.voxels / (workers * BLOCKS_PER_WORKER))
         smallest = float(np.prod(self.step)) * MIN_STEPS**3

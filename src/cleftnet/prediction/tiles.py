@@ -19,7 +19,7 @@ from cleftnet.geometry import Block, Box, IntZYX
 from cleftnet.models.checkpoint import Float32
 from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.nets.skeleton import Network
-from cleftnet.prediction.inference import Inference
+from cleftnet.prediction.inference import PredictionSettings
 from cleftnet.prediction.onednn import through_onednn
 from cleftnet.volumes import Array, intensity
 
@@ -57,7 +57,7 @@ class TileNetwork:
     """
 
     net: Network
-    how: Inference
+    how: PredictionSettings
 
     @property
     def at_once(self) -> int:

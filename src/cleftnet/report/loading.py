@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from cleftnet.geometry import Box
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD
 from cleftnet.models.checkpoint import find_model, load_model
-from cleftnet.prediction import Inference, predict
+from cleftnet.prediction import PredictionSettings, predict
 from cleftnet.report.contents import Contents, Entry, History, Prediction, Scene
 from cleftnet.training.recipe import Recipe, VolumeSettings, load_recipe
 from cleftnet.training.runs import RECIPE, RUN
@@ -40,8 +40,11 @@ def run_contents(run: Path) -> Iterator[Contents]:
         predictions = []
         for number, scene in enumerate(scenes):
             log.info(f"predicting {scene.name} by {checkpoint}")
-            out, how = Path(folder, f"prediction-{number}.hdf"), Inference(overlap=recipe.training.validation_overlap)
-            predict(checkpoint, scene.raw, out, inference=how)
+            out, how = (
+                Path(folder, f"prediction-{number}.hdf"),
+                PredictionSettings(overlap=recipe.training.validation_overlap),
+            )
+            predict(checkpoint, scene.raw, out, settings=how)
             predictions.append(open_prediction(out))
         entry = Entry("run", run.resolve().name, tuple(predictions), card.threshold, (History.read(run),))
         yield Contents(

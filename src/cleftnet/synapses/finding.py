@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
-from cleftnet.blockwise import BlockGrid, Division, Journal, NewArray, Task, map_blocks, unfinished
+from cleftnet.blockwise import BlockGrid, ExecutionSettings, Journal, NewArray, Task, map_blocks, unfinished
 from cleftnet.errors import InputError, nearest
 from cleftnet.files import refuse_existing
 from cleftnet.geometry import Box, IntZYX
@@ -71,7 +71,7 @@ def find_synapses(
     *,
     settings: SynapseSettings = SynapseSettings(),  # noqa: B008 - it is frozen
     formats: Sequence[str] = (),
-    division: Division = Division(),  # noqa: B008 - so is this
+    execution: ExecutionSettings = ExecutionSettings(),  # noqa: B008 - so is this
     overwrite: bool = False,
 ) -> Synapses:
     """Find the synapses of a prediction: connected components of its mask (26 neighbours), whatever the size of the volume.
@@ -87,7 +87,7 @@ def find_synapses(
         settings: What counts as a synapse.
         formats: "zarr" or "hdf" for the labels, "csv" or "parquet" for the table (zarr and csv, where none is named), and
             "annotations" for a folder of that name that neuroglancer shows.
-        division: The size of the blocks, and who does them.
+        execution: The size of the blocks, and who does them.
         overwrite: Whether results already there may be replaced, and others begun there forgotten.
 
     Raises:
@@ -109,18 +109,18 @@ def find_synapses(
     for path in outputs.last:
         refuse_existing(path, overwrite or parts.exists())  # a run that broke off may have come this far
     job = _Job.of(volume, settings)
-    task = Task(settings=job.settings, block=division.block or BLOCK)
+    task = Task(settings=job.settings, block=execution.block or BLOCK)
     with Journal(parts, task, anew=overwrite) as measured:
         grid = BlockGrid(volume.box, measured.block, CHUNK_VOX, job.labelling.reads)
-        found = job.measure(parts, grid, measured, division)
+        found = job.measure(parts, grid, measured, execution)
         table = tabulate(found, volume, settings.score)
         begun: dict[str, JsonValue] = {**job.settings, "block": list(grid.step)}
         array = NewArray(LABELS[0], np.uint64)
         with unfinished(outputs.labels, [array], volume, Task(settings=begun, block=grid.step), overwrite) as output:
             work = Painting(job.labelling, parts.absolute(), output.arrays[array.name])
-            map_blocks(work, grid, output.journal, division, what="painting")
+            map_blocks(work, grid, output.journal, execution, what="painting")
             if job.around is not None:
-                table = job.meet(table, output.arrays[array.name].volume, parts / "contacts", grid.step, division)
+                table = job.meet(table, output.arrays[array.name].volume, parts / "contacts", grid.step, execution)
             write_table(table, outputs.table, overwrite=True)
             if outputs.annotations is not None:
                 write_annotations(table, volume, outputs.annotations, overwrite=True)
@@ -178,15 +178,15 @@ class _Job:
         segmenter = Segmenter.of(settings, meant, threshold, size_nm)
         return cls(Labelling(volume, segmenter), threshold, min_voxels, seed, around, task)
 
-    def measure(self, folder: Path, grid: BlockGrid, journal: Journal, division: Division) -> SynapseSums:
+    def measure(self, folder: Path, grid: BlockGrid, journal: Journal, execution: ExecutionSettings) -> SynapseSums:
         """Measure every block and join what they found."""
         size_nm = self.labelling.prediction.voxel_size_nm
         work = Measuring(self.labelling, size_nm, self.min_voxels, self.seed, folder.absolute())
-        map_blocks(work, grid, journal, division, what="finding synapses")
+        map_blocks(work, grid, journal, execution, what="finding synapses")
         return merge(folder, grid, self.min_voxels, self.seed)
 
     def meet(
-        self, table: SynapseTable, labels: Volume, folder: Path, block: IntZYX, division: Division
+        self, table: SynapseTable, labels: Volume, folder: Path, block: IntZYX, execution: ExecutionSettings
     ) -> SynapseTable:
         """Count the contacts of every block and add the partners to the table."""
         assert self.around is not None
@@ -195,7 +195,7 @@ class _Job:
             grid = BlockGrid(labels.box, journal.block, reads=functools.partial(Box.grow, by=self.around.halo))
             save_planes(table, folder / "planes.npy")
             work = Touching(labels, self.around, (folder / "planes.npy").absolute(), folder.absolute())
-            map_blocks(work, grid, journal, division, what="finding partners")
+            map_blocks(work, grid, journal, execution, what="finding partners")
             return partners(folder, grid, table)
 
 

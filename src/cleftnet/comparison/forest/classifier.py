@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from cleftnet.blockwise import BlockGrid, Division, NewArray, Task, Tick, map_blocks, unfinished
+from cleftnet.blockwise import BlockGrid, ExecutionSettings, NewArray, Task, Tick, map_blocks, unfinished
 from cleftnet.comparison.forest.drawing import draw_voxels
 from cleftnet.comparison.forest.filters import axes_of, features, halo
 from cleftnet.errors import InputError
@@ -128,7 +128,7 @@ class Forest:
         with unfinished(out, [NewArray(PROBABILITY_NAME, "uint8", threshold)], raw, task, overwrite) as output:
             work = _Prediction(self, raw, output.arrays[PROBABILITY_NAME])
             grid = self._blocks(raw, output.journal.block, output.chunk)
-            map_blocks(work, grid, output.journal, Division(), what="predicting")
+            map_blocks(work, grid, output.journal, ExecutionSettings(), what="predicting")
         return open_volume(out, default=PREDICTION)
 
     def of_block(self, raw: Array, block: Block) -> Float32:

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import torch
 
-from cleftnet.blockwise import BlockGrid, Division
+from cleftnet.blockwise import BlockGrid, ExecutionSettings
 from cleftnet.geometry import Block, Box, IntZYX
 from cleftnet.models.checkpoint import Model
-from cleftnet.prediction.inference import Inference
+from cleftnet.prediction.inference import PredictionSettings
 from cleftnet.prediction.predicting import Job
 from cleftnet.prediction.tiles import TileNetwork
 from cleftnet.volumes import CHUNK_VOX, Volume
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class PredictionEstimate:
     """What a prediction would take.
 
     Attributes:
@@ -68,14 +68,14 @@ class Rehearsal:
         ]
 
 
-def rehearse_prediction(
+def estimate_prediction(
     model: str | Path | Model,
     volume: str | Path | Volume,
     *,
     roi: Box | None = None,
-    inference: Inference = Inference(),  # noqa: B008 - it is frozen
-    division: Division = Division(),  # noqa: B008 - so is this
-) -> Rehearsal:
+    settings: PredictionSettings = PredictionSettings(),  # noqa: B008 - it is frozen
+    execution: ExecutionSettings = ExecutionSettings(),  # noqa: B008 - so is this
+) -> PredictionEstimate:
     """Prepare a prediction, compute one tile in the middle, and tell what all would take; nothing is written.
 
     Workers of this machine share the cores that the measured tile had for itself, so that on CPUs the time is that of all of
@@ -85,23 +85,23 @@ def rehearse_prediction(
         model: As `predict` takes it, like everything here.
         volume: Raw, or its address.
         roi: The part to predict.
-        inference: How.
-        division: Into which blocks, and who would do them.
+        settings: As `predict` takes them.
+        execution: Into which blocks, and who would do them.
 
     Raises:
         InputError: for whatever `predict` would refuse to begin with, but the output.
     """
-    job = Job.of(model, volume, roi, inference)
-    grid = BlockGrid(job.raw.box, division.block or job.block(division), CHUNK_VOX)
+    job = Job.of(model, volume, roi, settings)
+    grid = BlockGrid(job.raw.box, execution.block or job.block(execution), CHUNK_VOX)
     tiles = job.tiles
     middle = next(tiles.touching(Box.at([n // 2 for n in job.raw.shape], (1, 1, 1))))
     seconds = _measure(job, middle)
     gpus = torch.cuda.device_count()
-    sharing = max(1, min(division.workers, gpus)) if gpus else 1
+    sharing = max(1, min(execution.workers, gpus)) if gpus else 1
     largest = grid[0].write
     read = tiles.reads(largest)
     blocks = job.bytes_per_voxel * largest.voxels + 2 * (read.voxels - largest.voxels) * job.raw.dtype.itemsize
-    return Rehearsal(
+    return PredictionEstimate(
         shape=job.raw.shape,
         block=largest.shape,
         blocks=len(grid),
@@ -109,7 +109,7 @@ def rehearse_prediction(
         computed_tiles=_computed(job, grid),
         bytes_per_process=_peak_bytes() + blocks,
         seconds_per_tile=seconds / sharing,
-        processes=None if division.scheduler else max(1, division.workers),
+        processes=None if execution.scheduler else max(1, execution.workers),
     )
 
 

@@ -1,6 +1,7 @@
 import ast
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 import yaml
 
 import cleftnet
+from cleftnet.cli import main
 from cleftnet.errors import InputError
-from cleftnet.training.recipe import VolumeSettings, load_recipe
+from cleftnet.training.recipe import VolumeSettings, load_recipe, shipped_recipes
 from cleftnet.training.runs import open_data
 
 SOURCE = Path(cleftnet.__file__).parent
@@ -41,13 +43,41 @@ def write(tmp_path, cremi_file):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
-def test_every_recipe_in_the_repository_is_valid(path):
-    load_recipe(path)
+def test_every_shipped_recipe_is_valid_and_loads_by_its_name(path):
+    assert load_recipe(path.stem) == load_recipe(path)
+
+
+def test_a_path_comes_before_the_name_of_a_shipped_recipe(tmp_path, monkeypatch, cremi_file):
+    monkeypatch.chdir(tmp_path)
+    Path("vnc-l3-quick").write_text(yaml.safe_dump(small(cremi_file)))
+    assert load_recipe("vnc-l3-quick").training.steps == 4
+
+
+def test_a_training_by_the_name_of_a_shipped_recipe_goes_to_runs_with_that_name(tmp_path, monkeypatch, cremi_file):
+    monkeypatch.chdir(tmp_path)
+    changes = [f"{key}={json.dumps(value)}" for key, value in small(cremi_file).items()]
+    assert cleftnet.train("vnc-l3-quick", changes=changes).directory == Path("runs/vnc-l3-quick")
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest_and_all_names():
+    with pytest.raises(InputError, match=r"no recipe 'vnc-l3-quik'; did you mean 'vnc-l3-quick'\?") as caught:
+        load_recipe("vnc-l3-quik")
+    assert all(name in str(caught.value) for name in shipped_recipes())
+
+
+@pytest.mark.parametrize(("verb", "comparisons"), [("train", False), ("compare", True)])
+def test_help_names_all_shipped_recipes(verb, comparisons, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([verb, "--help"])
+    words = re.findall(r"[\w-]+", capsys.readouterr().out)
+    names = {name for name in shipped_recipes() if name.startswith("tables-") == comparisons}
+    assert names
+    assert names <= set(words)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
 def test_every_recipe_begins_with_its_command(path):
-    assert path.read_text().startswith(f"# cleftnet train recipes/{path.name}")
+    assert path.read_text().startswith(f"# cleftnet train {path.stem} --out")
 
 
 def unread_fields(sources: list[str]) -> list[str]:
@@ -80,7 +110,8 @@ def test_a_setting_that_no_line_reads_is_found():
             {"training": {"steps": 1, "lerning_rate": 1}},
             "unknown key 'training.lerning_rate'; did you mean 'learning_rate'",
         ),
-        ({"net": {"name": "cleftnet", "width": [1, 2]}}, "net: .*width"),
+        ({"net": {"name": "cleftnet", "width": [1, 2]}}, "unknown key 'net.width'; did you mean 'widths'"),
+        ({"net": {"nam": "cleftnet"}}, "unknown key 'net.nam'; did you mean 'name'"),
         ({"net": {"name": "clefnet"}}, "unknown network 'clefnet'; did you mean 'cleftnet'"),
         ({"net": {"name": "cleftnet", "patch": [8, 0, 8]}}, "patch"),
         ({"training": {"steps": "many"}}, "training.steps: .*given: 'many'"),
@@ -96,7 +127,7 @@ def test_a_wrong_recipe_is_refused_in_one_line_that_says_what_to_try(write, chan
 
 
 def test_a_recipe_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot read recipe"):
+    with pytest.raises(InputError, match=r"no recipe .*no\.yaml"):
         load_recipe(tmp_path / "no.yaml")
 
 

@@ -13,7 +13,9 @@ from cleftnet.cli.printing import print_json, print_table, text
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A YAML file, such as recipes/vnc-l3-quick.yaml.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or a shipped recipe: cremi, cremi-modern, vnc-l3, vnc-l3-quick.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Run directory; default: runs/ and the recipe's name.")] = None,
     resume: Annotated[
         bool,
@@ -118,7 +120,9 @@ def _print_released(name: str, as_json: bool) -> None:
 
 
 def compare(
-    recipe: Annotated[str, typer.Argument(help="A YAML file, such as recipes/tables-vnc-l3-cpu.yaml.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or a shipped recipe: tables-cremi, tables-vnc-l3, tables-vnc-l3-cpu.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Output folder; default: runs/ and the recipe's name.")] = None,
     rows: Annotated[str | None, typer.Option(metavar="A,B", help="Only these rows.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="0,1", help="Only these seeds.")] = None,

@@ -7,18 +7,19 @@ import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from cleftnet.comparison.forest import ForestSettings
 from cleftnet.errors import InputError, nearest
+from cleftnet.settings import Settings
 from cleftnet.synapses.tuning import SIZES_NM3, THRESHOLDS
-from cleftnet.training.recipe import Recipe, dump, read_yaml, set_key, validated
+from cleftnet.training.recipe import Recipe, dump, find_recipe, read_yaml, set_key
 
 PaperScore = Literal["cremi_score", "auc", "f1"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # rows are folders
 
 
-class Row(BaseModel):
+class Row(Settings):
     """What is compared.
 
     Attributes:
@@ -26,8 +27,6 @@ class Row(BaseModel):
         changes: Dotted keys of the base recipe with the values that they have in this row (`set` in the file).
         classical: Filters and a random forest instead of a network; the base recipe gives it the data.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     label: str
     changes: dict[str, JsonValue] = Field({}, alias="set")
@@ -42,7 +41,7 @@ class Row(BaseModel):
         return self
 
 
-class TableSettings(BaseModel):
+class TableSettings(Settings):
     """One table to print.
 
     Attributes:
@@ -52,15 +51,13 @@ class TableSettings(BaseModel):
         paper: What the paper reports for a row, shown beside ours.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     title: str
     rows: tuple[str, ...] = Field(min_length=1)
     reference: str | None = None
-    paper: dict[str, dict[PaperScore, float]] = {}
+    paper: dict[str, dict[PaperScore, float]] = Field({})
 
 
-class TuningSettings(BaseModel):
+class TuningSettings(Settings):
     """The grid that threshold and smallest size of whole synapses are chosen on, the same for every cell.
 
     Attributes:
@@ -68,13 +65,11 @@ class TuningSettings(BaseModel):
         sizes_nm3: Smallest sizes in nm³.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     thresholds: tuple[float, ...] = Field(THRESHOLDS, min_length=1)
     sizes_nm3: tuple[float, ...] = Field(SIZES_NM3, min_length=1)
 
 
-class Comparison(BaseModel):
+class Comparison(Settings):
     """All of a comparison.
 
     Attributes:
@@ -85,8 +80,6 @@ class Comparison(BaseModel):
         reference: The row that the others are subtracted from; the first one when None.
         synapses: How whole synapses are made.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: dict[str, JsonValue]
     seeds: tuple[int, ...] = Field((0,), min_length=1)
@@ -142,7 +135,10 @@ class Comparison(BaseModel):
         content: dict[str, Any] = copy.deepcopy(dict(self.base))
         for key, value in self.rows[row].changes.items():
             set_key(content, key, copy.deepcopy(value))
-        return validated(Recipe, content | {"seed": seed}, f"row {row}")
+        try:
+            return Recipe(**content | {"seed": seed})
+        except InputError as error:
+            raise InputError(f"row {row}: {error}") from None
 
     def described(self, row: str, seed: int) -> dict[str, JsonValue]:
         """Return all that decides a cell as plain values: its recipe, or of what is no network its seed, data and settings."""
@@ -171,18 +167,19 @@ def load_comparison(path: str | Path) -> Comparison:
     """Read the file of a comparison, and the base recipe that it may name; every row's recipe is made and checked.
 
     Args:
-        path: A YAML file such as recipes/tables-vnc-l3.yaml.
+        path: A YAML file, or the name of one that ships with the package, such as `tables-vnc-l3`.
 
     Raises:
         InputError: when a file cannot be read, a key is unknown, or a value is of the wrong kind.
     """
-    content = read_yaml(path)
+    file = find_recipe(path)
+    content = read_yaml(file)
     base = content.get("base")
     if isinstance(base, str):
-        content["base"] = read_yaml(Path(path).parent / base)
+        content["base"] = read_yaml(file.parent / base)
         content["base"].pop("seed", None)  # an ordinary recipe's own
-    comparison = validated(Comparison, content, f"recipe {path}")
     try:
+        comparison = Comparison(**content)
         comparison.check()
     except InputError as error:
         raise InputError(f"recipe {path}: {error}") from None

@@ -24,13 +24,14 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from cleftnet.errors import InputError
 from cleftnet.prediction import best_device
 from cleftnet.progress import same_display
+from cleftnet.settings import Settings
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ SIGTERM_EXIT = 143  # 128 + 15, as shells count
 WAIT = timedelta(hours=6)  # how long processes wait for the first one, which validates alone
 
 
-class HardwareSettings(BaseModel):
+class HardwareSettings(Settings):
     """Where a training runs; the batch is cut into equal parts for the processes, so that none of this changes the result.
 
     Attributes:
@@ -47,8 +48,6 @@ class HardwareSettings(BaseModel):
         devices: GPUs, or processes on CPUs, of each machine; `auto` takes all GPUs.
         nodes: Machines.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = 1

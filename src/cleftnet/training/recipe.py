@@ -5,30 +5,32 @@ An unknown key is an error that names the nearest known one; a recipe owns no de
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast, get_args
+from typing import Any, Self, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, JsonValue, field_validator, model_validator
 
-from cleftnet.errors import InputError, nearest
+from cleftnet.errors import InputError
 from cleftnet.geometry import Box, FloatZYX
 from cleftnet.nets.skeleton import NetSpec
 from cleftnet.nets.zoo import spec
 from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.sampling import SamplingSettings
+from cleftnet.settings import Settings
 from cleftnet.training.distributed import HardwareSettings
 from cleftnet.training.losses import LossSettings
 from cleftnet.training.settings import TrainingSettings
 from cleftnet.training.validation import Region
 from cleftnet.volumes import LABELS, open_volume, place
 
-M = TypeVar("M", bound=BaseModel)
+RECIPES = Path(__file__).parents[1] / "recipes"  # in the package
 
 
-class VolumeSettings(BaseModel):
+class VolumeSettings(Settings):
     """One labelled volume, or a part of it.
 
     Attributes:
@@ -38,8 +40,6 @@ class VolumeSettings(BaseModel):
         roi: The part to use, `z0:z1,y0:y1,x0:x1` in voxels of the labels; without one, all.
         voxel_size_nm: Voxel size z y x, for formats that carry none.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     raw: str
     labels: str | None = None
@@ -58,7 +58,7 @@ class VolumeSettings(BaseModel):
         return Region(raw.crop(met.prediction_box), labels.crop(met.truth_box))
 
 
-class DataSettings(BaseModel):
+class DataSettings(Settings):
     """What is learned from, what is validated on, and how boundary distance is measured.
 
     Attributes:
@@ -67,14 +67,12 @@ class DataSettings(BaseModel):
         distance_scale_nm: None measures the distance of Eq. 6 in voxels, as printed; a number in nm divided by it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     train: tuple[VolumeSettings, ...] = Field(min_length=1)
     validate_on: tuple[VolumeSettings, ...] = Field(min_length=1, alias="validate")
     distance_scale_nm: float | None = Field(default=None, gt=0)
 
 
-class Recipe(BaseModel):
+class Recipe(Settings):
     """All of a training.
 
     Attributes:
@@ -88,8 +86,6 @@ class Recipe(BaseModel):
         training: How long and how fast.
         hardware: On what.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(default=0, ge=0)
     net: NetSpec
@@ -118,57 +114,65 @@ class Recipe(BaseModel):
         return self
 
 
-def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file and apply changes such as `training.steps=100`.
+def shipped_recipes() -> list[str]:
+    """Return the names of the recipes that ship with the package; names of comparisons begin with `tables-`."""
+    return sorted(file.stem for file in RECIPES.glob("*.yaml"))
+
+
+def find_recipe(recipe: str | Path) -> Path:
+    """Return the file of a recipe, given by its path or by the name of one that ships with the package.
+
+    Raises:
+        InputError: when there is neither such a file nor such a name.
+
+    Example:
+        >>> find_recipe("vnc-l3-quick").name
+        'vnc-l3-quick.yaml'
+    """
+    path, known = Path(recipe), shipped_recipes()
+    if path.is_file():
+        return path
+    if str(recipe) in known:
+        return RECIPES / f"{recipe}.yaml"
+    close = difflib.get_close_matches(path.stem, known, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise InputError(f"no recipe '{recipe}'; {hint}expected a YAML file or one of {', '.join(known)}")
+
+
+def load_recipe(recipe: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply changes such as `training.steps=100`.
 
     Args:
-        path: A YAML file.
+        recipe: A YAML file, or the name of a recipe that ships with the package, such as `vnc-l3-quick`.
         changes: `KEY=VALUE`, the key dotted, the value YAML.
 
     Raises:
         InputError: when the file cannot be read, a key is unknown, or a value is of the wrong kind.
     """
-    content = read_yaml(path)
+    content = read_yaml(find_recipe(recipe))
     for change in changes:
         _apply(content, change)
-    return validated(Recipe, content, f"recipe {path}")
+    try:
+        return Recipe(**content)
+    except InputError as error:
+        raise InputError(f"recipe {recipe}: {error}") from None
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
     """Return the keys and values of a recipe file, unchecked.
 
     Raises:
         InputError: when the file cannot be read or holds no keys.
     """
-    file = Path(path)
     try:
         content = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read recipe {file}: {error}; expected a YAML file such as recipes/vnc-l3-quick.yaml"
-        ) from None
+        raise InputError(f"cannot read recipe {file}: {error}; expected a YAML file") from None
     except yaml.YAMLError as error:
         raise InputError(f"recipe {file} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
+    if not (isinstance(content, dict) and all(isinstance(key, str) for key in content)):
         raise InputError(f"recipe {file} holds no keys; expected a mapping with net, data and training")
     return content
-
-
-def validated(model: type[M], content: Mapping[str, Any], what: str) -> M:
-    """Return the settings that a mapping holds.
-
-    Args:
-        model: The settings expected.
-        content: Keys and values as read.
-        what: Names them in the message.
-
-    Raises:
-        InputError: when a key is unknown, or a value is of the wrong kind.
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise InputError(f"{what}: {_explain(error, model)}") from None
 
 
 def _apply(content: dict[str, Any], change: str) -> None:
@@ -203,34 +207,9 @@ def set_key(content: dict[str, Any], key: str, value: JsonValue) -> None:
     content[last] = value
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Turn the first finding into one line, with the nearest known key where a key is unknown."""
-    finding = error.errors()[0]
-    where = ".".join(map(str, finding["loc"]))
-    if finding["type"] == "extra_forbidden":
-        return f"unknown key '{where}'; {nearest(str(finding['loc'][-1]), _keys(model, finding['loc'][:-1]))}"
-    given = (
-        "" if finding["type"] == "missing" or isinstance(finding["input"], dict) else f" (given: {finding['input']!r})"
-    )
-    said = f"{finding['msg'].removeprefix('Value error, ')}{given}"
-    return f"{where}: {said}" if where else said  # what is wrong between keys has no place
-
-
-def _keys(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
-    """The keys that settings know at one place."""
-    for name in place:
-        field = next((f for key, f in model.model_fields.items() if name in (key, f.alias)), None)
-        if field is None:  # an index into a list, or a name in a mapping
-            continue
-        kinds = [field.annotation, *get_args(field.annotation)]
-        model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), model)
-    known = [field.alias or key for key, field in model.model_fields.items()]
-    return [*known, "name"] if model is NetSpec else known
-
-
-def dump(recipe: BaseModel) -> dict[str, JsonValue]:
+def dump(settings: BaseModel) -> dict[str, JsonValue]:
     """Return a recipe as it is written to files: plain values under the keys of a recipe file, every default said."""
-    return cast(dict[str, JsonValue], json.loads(recipe.model_dump_json(by_alias=True)))
+    return cast(dict[str, JsonValue], json.loads(settings.model_dump_json(by_alias=True)))
 
 
 def first_difference(one: JsonValue, other: JsonValue, free: Collection[str] = (), key: str = "") -> str | None:

@@ -6,16 +6,17 @@ import math
 from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cleftnet.geometry import OVERLAP
 from cleftnet.nets.skeleton import Network
+from cleftnet.settings import Settings
 from cleftnet.training.distributed import Precision
 from cleftnet.training.state import TrainingState
 from cleftnet.training.validation import Score
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Settings):
     """How long and how fast to learn; the defaults are the paper's (§IV-C) but for the steps, which a recipe must say.
 
     Attributes:
@@ -40,8 +41,6 @@ class TrainingSettings(BaseModel):
         save_every: Steps between the states that a training can be resumed from.
         keep_states: How many of the newest states are kept.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(ge=1)
     minutes: float | None = Field(None, gt=0)

@@ -134,7 +134,7 @@ def test_a_tuning_of_something_else_is_not_taken(prediction, truth, tmp_path, ch
 
 def test_a_file_that_no_tuning_wrote_is_refused(tmp_path):
     (tmp_path / "t.json").write_text("{}")
-    with pytest.raises(InputError, match="not what --tune writes"):
+    with pytest.raises(InputError, match="holds no tuning"):
         Tuning.load(tmp_path / "t.json")
 
 
@@ -160,3 +160,9 @@ def test_a_score_lies_between_0_and_1_and_grows_with_the_sum():
     scores = SynapseScore(-3, 1).of(np.array([0.0, 1e4, 1e6, 1e9]))
     assert (np.diff(scores) > 0).all()
     assert 0 < scores[0] < scores[-1] < 1
+
+
+def test_arrays_are_tuned_as_the_volumes_of_them_are(prediction, truth):
+    unstored = Volume(prediction.read(), SIZE_NM)
+    of_arrays = tune(prediction.read(), truth.read(), voxel_size_nm=SIZE_NM, sizes_nm3=(0, 20000))
+    assert of_arrays == tune(unstored, truth, sizes_nm3=(0, 20000))

@@ -14,7 +14,7 @@ from cleftnet.metrics.intervals import Territory, territories
 from cleftnet.metrics.pooling import mean_defined, mean_evaluation, pool_at_best_f1
 from cleftnet.metrics.predictions import predicted_mask
 from cleftnet.synapses import SynapseSettings, find_synapses, tune
-from cleftnet.synapses.levels import Point
+from cleftnet.synapses.tuning import TuningPoint
 from cleftnet.training.validation import Region
 from cleftnet.volumes import Volume, is_cleft
 
@@ -86,7 +86,7 @@ def _tuned(
     return best, chosen.changed(threshold=best.threshold, min_size_nm3=best.min_size_nm3, score=None)
 
 
-def _together(points: Sequence[Point]) -> SynapseScores:
+def _together(points: Sequence[TuningPoint]) -> SynapseScores:
     """One point of the grid over all regions: synapses counted together, the rest averaged."""
     true, predicted, matched, splits, merges = (
         sum(getattr(point, name) for point in points) for name in ("true", "predicted", "matched", "splits", "merges")

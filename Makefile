@@ -1,4 +1,4 @@
-# One word each; every target sets up what it needs. The plain commands stand in the README.
+# One word each; every target sets up what it needs. The plain commands are in CONTRIBUTING.md.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -25,7 +25,7 @@ from cleftnet.models.checkpoint import Model, ModelCard, load_model, save_model
 from cleftnet.nets.folding import fold
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import PredictionSettings, best_device, predict, to_uint8
-from cleftnet.volumes import create_volumes, intensity, open_volume
+from cleftnet.volumes import ArraySpec, create_volumes, intensity, open_volume
 
 GOAL_SPEED, GOAL_MEMORY = 1.5, 0.25  # of MONAI's
 
@@ -36,7 +36,7 @@ def make_volume(source: str | None, shape: IntZYX, out: Path) -> None:
         open_volume(source).read() if source else np.random.default_rng(0).integers(0, 256, (20, 256, 256), np.uint8)
     )
     with create_volumes(out) as new:
-        raw = new.create("volumes/raw", shape, np.uint8, voxel_size_nm=(50.0, 4.6, 4.6))
+        raw = new.create(ArraySpec("volumes/raw", shape, np.uint8, voxel_size_nm=(50.0, 4.6, 4.6)))
         for slab in slabs(Box.of(shape), chunk=(16, 128, 128)):
             raw[slab.slices] = tissue[np.ix_(*map(mirrored, slab.start, slab.stop, tissue.shape))]
 
@@ -81,7 +81,7 @@ def monais(model: Path, raw: Path, out: Path, overlap: float, folded: bool, batc
         )
     assert isinstance(logits, torch.Tensor)
     with create_volumes(out, overwrite=True) as new:
-        stored = new.create("volumes/probability", volume.shape, np.uint8, voxel_size_nm=volume.voxel_size)
+        stored = new.create(ArraySpec("volumes/probability", volume.shape, np.uint8, voxel_size_nm=volume.voxel_size))
         total = 0
         for slab in slabs(volume.box):
             values = to_uint8(loaded.probability(logits[(0, slice(None), *slab.slices)].numpy()))

@@ -112,7 +112,7 @@ def test_a_region_in_nm_counts_from_the_origin_of_the_world():
 
 
 def test_a_region_in_nm_needs_a_voxel_size():
-    with pytest.raises(InputError, match="--voxel-size"):
+    with pytest.raises(InputError, match="voxel_size_nm="):
         parse_region("0nm:80nm,0:4,0:4", None)
 
 

@@ -67,7 +67,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise `InputError` when `path` exists and may not be replaced; an empty folder counts as not there."""
     empty_folder = path.is_dir() and not any(path.iterdir())
     if path.exists() and not overwrite and not empty_folder:
-        raise InputError(f"{path} exists already; add --overwrite or choose another name")
+        raise InputError(f"{path} exists already; add overwrite=True or choose another name")
 
 
 def _rename(temporary: Path, path: Path) -> None:

@@ -286,7 +286,9 @@ def parse_region(text: str, voxel_size_nm: Sequence[float] | None, offset_nm: Se
     if "nm" not in text:
         return Box.parse(text)
     if voxel_size_nm is None:
-        raise InputError(f"region '{text}' is in nm, but the volume carries no voxel size; add --voxel-size 40,4,4")
+        raise InputError(
+            f"region '{text}' is in nm, but the volume carries no voxel size; add voxel_size_nm=(40, 4, 4)"
+        )
     ranges = []
     try:
         for part, size, offset in zip(text.split(","), voxel_size_nm, offset_nm, strict=True):

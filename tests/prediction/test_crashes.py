@@ -221,11 +221,11 @@ from cleftnet.blockwise import ExecutionSettings
 from cleftnet.models.checkpoint import Model, ModelCard
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import PredictionSettings, predict
-from cleftnet.volumes import create_volumes, open_volume
+from cleftnet.volumes import ArraySpec, create_volumes, open_volume
 sides = int(sys.argv[1])
 shape = (16 * sides, 128 * sides, 128 * sides)
 with create_volumes("raw.zarr") as new:
-    raw = new.create("raw", shape, "uint8", voxel_size_nm=(40, 4, 4))
+    raw = new.create(ArraySpec("raw", shape, "uint8", voxel_size_nm=(40, 4, 4)))
     for z in range(0, shape[0], 16):
         raw[z : z + 16, 0 : shape[1], 0 : shape[2]] = np.full((16, *shape[1:]), 100, np.uint8)
 net = build("resunet", widths=(1, 1), patch=(16, 128, 128)).eval()

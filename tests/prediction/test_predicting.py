@@ -113,7 +113,7 @@ def test_a_volume_smaller_than_the_patch_is_refused_and_nothing_is_left_behind(m
 
 
 def test_raw_without_voxel_size_is_refused(model, tmp_path):
-    with pytest.raises(InputError, match="--voxel-size"):
+    with pytest.raises(InputError, match="voxel_size_nm="):
         predict(model, Volume(np.zeros((8, 32, 32), np.uint8)), tmp_path / "p.hdf")
 
 

@@ -212,7 +212,7 @@ def test_the_kind_of_a_prediction_can_be_said(tmp_path):
 
 
 def test_a_prediction_without_voxel_size_is_refused(tmp_path):
-    with pytest.raises(InputError, match="--voxel-size"):
+    with pytest.raises(InputError, match="voxel_size_nm="):
         find_synapses(Volume(np.zeros((2, 3, 4), np.uint8)), tmp_path)
 
 

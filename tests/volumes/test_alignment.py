@@ -3,8 +3,7 @@ import pytest
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
-from cleftnet.volumes.alignment import place
-from cleftnet.volumes.volume import Volume
+from cleftnet.volumes import Volume, place
 
 SIZE_NM = (40.0, 4.0, 4.0)
 
@@ -45,7 +44,7 @@ def test_offsets_need_not_be_zero_as_long_as_they_are_equal():
 
 
 def test_shapes_that_differ_without_an_offset_are_refused_naming_both():
-    with pytest.raises(InputError, match=r"p\.hdf is 4×5×6 .* t\.hdf 4×5×7 .*offset.*--roi"):
+    with pytest.raises(InputError, match=r"p\.hdf is 4×5×6 .* t\.hdf 4×5×7 .*offset.*roi="):
         place(volume((4, 5, 6), address="p.hdf"), volume((4, 5, 7), address="t.hdf"))
 
 
@@ -65,7 +64,7 @@ def test_shapes_may_differ_where_a_region_says_what_to_score():
         pytest.param(volume((4, 5, 6), (160, 0, 0)), volume((4, 5, 6)), None, "do not overlap", id="apart"),
         pytest.param(volume((4, 5, 6)), volume((4, 5, 6)), Box.of((4, 5, 7)), "0:4,0:5,0:7 is not inside", id="region"),
         pytest.param(
-            volume((4, 5, 6), voxel_size=None), volume((4, 5, 6), voxel_size=None), None, "--voxel-size", id="no size"
+            volume((4, 5, 6), voxel_size=None), volume((4, 5, 6), voxel_size=None), None, "voxel_size_nm=", id="no size"
         ),
     ],
 )

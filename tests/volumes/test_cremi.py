@@ -16,12 +16,13 @@ from cleftnet.volumes import (
     LABELS,
     OUTSIDE,
     Volume,
+    from_cremi,
     is_cleft,
     is_labelled,
     open_volume,
+    to_cremi,
     write_cremi,
 )
-from cleftnet.volumes.cremi import from_cremi, to_cremi
 
 SENTINELS = [2**64 - 1, 2**64 - 2, 2**64 - 3, 2**64 - 4, 2**64 - 5, 0, 1]
 IDS = hnp.arrays(

@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
-from cleftnet.volumes import Layout, Volume, create_volumes, list_arrays, open_volume, write_cremi, write_volume
+from cleftnet.volumes import (
+    ArraySpec,
+    LayoutSettings,
+    Volume,
+    create_volumes,
+    list_arrays,
+    open_volume,
+    write_cremi,
+    write_volume,
+)
 
 ADDRESSES = (
     "out.hdf/volumes/raw",
@@ -29,7 +38,7 @@ ADDRESSES = (
     "out.n5/volumes/raw",
     "precomputed://out",
 )
-LAYOUTS = {"out3.zarr": Layout(zarr=3)}
+LAYOUTS = {"out3.zarr": LayoutSettings(zarr=3)}
 DTYPES = (
     "bool",
     "uint8",
@@ -128,7 +137,7 @@ def test_boxes_can_be_written_in_any_order(tmp_path_factory, address, data):
     path = at(folder, address.removesuffix("/volumes/raw").removesuffix("/main").removesuffix("/raw"))
     order = data.draw(st.permutations([Box.at((z, 3 * y, 3 * x), (3, 3, 4)) for z, y, x in np.ndindex(3, 2, 2)]))
     with create_volumes(path, layout=LAYOUTS.get(address)) as new:
-        target = new.create("volumes/raw", (5, 6, 7), np.uint16, voxel_size_nm=(40, 4, 4))
+        target = new.create(ArraySpec("volumes/raw", (5, 6, 7), np.uint16, voxel_size_nm=(40, 4, 4)))
         for box in order:
             target[box.slices] = values[box.slices]
     np.testing.assert_array_equal(open_volume(path).read(), values)
@@ -180,7 +189,7 @@ def test_threads_may_read_one_volume_at_once(tmp_path, address):
 @every_format
 def test_an_output_that_exists_is_refused_and_stays_as_it_is(tmp_path, address):
     write(Volume(asymmetric()), tmp_path, address)
-    with pytest.raises(InputError, match="add --overwrite or choose another name"):
+    with pytest.raises(InputError, match="add overwrite=True or choose another name"):
         write(Volume(asymmetric() + 1), tmp_path, address)
     np.testing.assert_array_equal(open_volume(at(tmp_path, address)).read(), asymmetric())
 
@@ -238,9 +247,9 @@ def test_a_killed_write_leaves_nothing_under_the_final_name(tmp_path, name):
     """SIGKILL runs no clean-up: the half file may stay, but hidden and never under the name that was asked for."""
     script = (
         "import os, signal, sys\n"
-        "from cleftnet.volumes import create_volumes\n"
+        "from cleftnet.volumes import ArraySpec, create_volumes\n"
         "with create_volumes(sys.argv[1]) as new:\n"
-        "    new.create('volumes/raw', (4, 5, 6), 'uint8', voxel_size_nm=None)[0:1, 0:5, 0:6] = 1\n"
+        "    new.create(ArraySpec('volumes/raw', (4, 5, 6), 'uint8'))[0:1, 0:5, 0:6] = 1\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script, tmp_path / name], check=False)
@@ -255,7 +264,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_and_crashes_nothing(tmp_path
     limit = 1_000_000 if "hdf" in address or "h5" in address or "tif" in address else 10_000
     script = (
         "import resource, sys, numpy as np\n"
-        "from cleftnet.volumes import Volume, write_volume\n"
+        "from cleftnet.volumes import ArraySpec, Volume, write_volume\n"
         "volume = Volume(np.random.default_rng(0).integers(0, 256, (3, 1024, 1024), np.uint8), (40, 4, 4))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))\n"
         "try:\n"

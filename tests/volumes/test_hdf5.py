@@ -9,9 +9,8 @@ import pytest
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
-from cleftnet.volumes import Volume, open_volume, write_volume
-from cleftnet.volumes.hdf5 import open_hdf5
-from cleftnet.volumes.hdf5_writing import new_hdf5
+from cleftnet.volumes import ArraySpec, Volume, open_volume, write_volume
+from cleftnet.volumes.hdf5 import new_hdf5, open_hdf5
 
 
 def read_plane(volume, z):
@@ -100,7 +99,7 @@ def test_big_endian_files_read_in_the_byte_order_of_the_machine(tmp_path):
 
 def test_a_new_dataset_is_chunked_compressed_and_says_where_it_lies(tmp_path):
     with new_hdf5(tmp_path / "out.hdf") as file:
-        file.create("volumes/raw", (20, 300, 90), np.uint8, voxel_size_nm=(40, 4, 4), offset_nm=(0, 8, 0))
+        file.create(ArraySpec("volumes/raw", (20, 300, 90), np.uint8, voxel_size_nm=(40, 4, 4), offset_nm=(0, 8, 0)))
     with h5py.File(tmp_path / "out.hdf") as file:
         dataset = file["volumes/raw"]
         assert (dataset.chunks, dataset.compression) == ((8, 128, 90), "gzip")
@@ -110,7 +109,7 @@ def test_a_new_dataset_is_chunked_compressed_and_says_where_it_lies(tmp_path):
 
 def write_after_the_disk_failed(path):
     with new_hdf5(path) as file:
-        written = file.create("volumes/raw", (2, 3, 4), np.uint8, voxel_size_nm=None)
+        written = file.create(ArraySpec("volumes/raw", (2, 3, 4), np.uint8))
         file.disk.failure = OSError(errno.ENOSPC, "No space left on device")
         written[0:1, 0:3, 0:4] = 1
         pytest.fail("the write went on, and hours later all of it would have been for nothing")
@@ -124,7 +123,7 @@ def test_a_write_fails_as_soon_as_the_disk_does(tmp_path):
 
 def test_an_offset_of_zero_leaves_the_attribute_out(tmp_path):
     with new_hdf5(tmp_path / "out.hdf") as file:
-        file.create("volumes/raw", (1, 2, 3), np.uint8, voxel_size_nm=(40, 4, 4))
+        file.create(ArraySpec("volumes/raw", (1, 2, 3), np.uint8, voxel_size_nm=(40, 4, 4)))
     with h5py.File(tmp_path / "out.hdf") as file:
         assert list(file["volumes/raw"].attrs) == ["resolution"]
     assert open_hdf5(tmp_path / "out.hdf", "volumes/raw").offset_nm == (0, 0, 0)

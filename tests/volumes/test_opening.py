@@ -8,8 +8,18 @@ import pytest
 import tifffile
 
 from cleftnet.errors import InputError
-from cleftnet.volumes import LABELS, PREDICTION, RAW, Volume, create_volumes, list_arrays, open_volume, write_volume
-from cleftnet.volumes.formats import locate
+from cleftnet.volumes import (
+    LABELS,
+    PREDICTION,
+    RAW,
+    ArraySpec,
+    Volume,
+    create_volumes,
+    list_arrays,
+    locate,
+    open_volume,
+    write_volume,
+)
 
 BOX = np.zeros((2, 3, 4), np.uint8)
 
@@ -89,8 +99,8 @@ def test_list_arrays_names_what_has_three_axes_and_each_opens(folder):
     [
         ("A_.hdf", r"A_\.hdf does not exist; its folder holds A\.hdf; check the name"),
         ("nowhere/A.hdf", r"does not exist: there is no folder .*nowhere; check the path"),
-        ("A.hdf/volumes/labels/cleft", r"no dataset 'volumes/labels/cleft'; it has volumes/labels/clefts, volumes/raw"),
-        ("A.hdf/volumes", r"no dataset 'volumes'; it has volumes/labels/clefts, volumes/raw"),
+        ("A.hdf/volumes/labels/cleft", r"no array 'volumes/labels/cleft'; it has volumes/labels/clefts, volumes/raw"),
+        ("A.hdf/volumes", r"no array 'volumes'; it has volumes/labels/clefts, volumes/raw"),
         ("main.h5", r"has no volumes/raw; it has main; name one, as in .*main\.h5/main"),
         ("A.hdf/annotations/ids", r"has shape \(5,\); expected three axes z y x"),
         ("vol.zarr/raw", r"vol\.zarr does not exist; its folder holds"),
@@ -138,7 +148,7 @@ def test_an_address_is_a_format_a_place_and_a_name_inside(address, name, path, i
 
 
 def test_listing_what_is_not_there_fails_as_opening_does(folder):
-    with pytest.raises(InputError, match="no dataset 'volumes/rau'"):
+    with pytest.raises(InputError, match="no array 'volumes/rau'"):
         list_arrays(folder / "A.hdf/volumes/rau")
     with pytest.raises(InputError, match="does not exist"):
         list_arrays(folder / "B.tif")
@@ -164,7 +174,7 @@ def test_a_new_file_needs_an_ending_that_tells_its_format(tmp_path):
 def create_two(address):
     with create_volumes(address) as new:
         for name in ("volumes/probability", "volumes/distance"):
-            new.create(name, (2, 3, 4), np.uint8, voxel_size_nm=(40, 4, 4))
+            new.create(ArraySpec(name, (2, 3, 4), np.uint8, voxel_size_nm=(40, 4, 4)))
 
 
 def test_two_arrays_go_into_one_hdf5_file_and_not_into_one_tiff(tmp_path):

@@ -23,6 +23,7 @@ from cleftnet.geometry import IntZYX
 from cleftnet.progress import bar
 from cleftnet.volumes import (
     Address,
+    ArraySpec,
     NewArrays,
     Volume,
     WritableStore,
@@ -191,11 +192,4 @@ class _Place:
 
 
 def _create(new: NewArrays, array: NewArray, like: Volume) -> WritableStore:
-    return new.create(
-        array.name,
-        like.shape,
-        array.dtype,
-        voxel_size_nm=like.voxel_size,
-        offset_nm=like.offset_nm,
-        threshold=array.threshold,
-    )
+    return new.create(ArraySpec.like(like, array.name, array.dtype, array.threshold))

@@ -105,10 +105,10 @@ def convert(
     Labels get the ids of CREMI in a CREMI file; everywhere else their background is 0.
     """
     from cleftnet.progress import bar
-    from cleftnet.volumes import Layout
+    from cleftnet.volumes import LayoutSettings
     from cleftnet.volumes import convert as convert_volume
 
-    size, layout = voxel_size_nm(voxel_size), Layout(chunk_size(chunk), pyramid, zarr)
+    size, layout = voxel_size_nm(voxel_size), LayoutSettings(chunk=chunk_size(chunk), pyramid=pyramid, zarr=zarr)
     with bar("converting") as progress:
         convert_volume(
             source, target, labels=labels, voxel_size_nm=size, layout=layout, overwrite=overwrite, progress=progress

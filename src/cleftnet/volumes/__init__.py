@@ -1,12 +1,8 @@
 """Volumes in and out: one address names an array, and every format becomes the same lazy `Volume`."""
 
-from cleftnet.volumes.address import Address, expand
+from cleftnet.volumes.address import Address, expand, is_remote, remove_remote
 from cleftnet.volumes.alignment import Placement, place
-from cleftnet.volumes.attributes import read_lengths
-from cleftnet.volumes.chunked.arrays import WritableVolume
-from cleftnet.volumes.chunked.storage import is_remote, remove_remote
-from cleftnet.volumes.chunked.writing import CHUNK_VOX
-from cleftnet.volumes.conversion import convert
+from cleftnet.volumes.chunked import CHUNK_VOX, WritableVolume
 from cleftnet.volumes.cremi import (
     CLEFT_ZERO,
     CREMI_BACKGROUND,
@@ -16,38 +12,43 @@ from cleftnet.volumes.cremi import (
     to_cremi,
     write_cremi,
 )
-from cleftnet.volumes.description import Description, describe
-from cleftnet.volumes.formats import NewArrays, locate
 from cleftnet.volumes.hdf5 import Hdf5Store, open_hdf5_file
-from cleftnet.volumes.layout import CLEFTS_NAME, DISTANCE_NAME, PROBABILITY_NAME, RAW_NAME, Layout
-from cleftnet.volumes.opening import (
-    LABELS,
-    PREDICTION,
-    RAW,
-    as_volume,
-    create_volumes,
-    list_arrays,
-    open_volume,
-    open_writable,
-    write_volume,
-)
-from cleftnet.volumes.slabs import Progress, WritableStore, copy_into
-from cleftnet.volumes.summary import LabelStatistics, label_statistics
-from cleftnet.volumes.volume import (
+from cleftnet.volumes.labels import (
     BACKGROUND,
     CLEFT,
     INVALID,
     NOT_CLEFT,
     OUTSIDE,
     UNLABELLED,
-    Array,
-    Store,
-    Volume,
+    LabelStatistics,
     classes,
-    intensity,
     is_cleft,
     is_labelled,
+    label_statistics,
 )
+from cleftnet.volumes.metadata import (
+    CLEFTS_NAME,
+    DISTANCE_NAME,
+    PROBABILITY_NAME,
+    RAW_NAME,
+    ArraySpec,
+    LayoutSettings,
+    NewArrays,
+    read_lengths,
+)
+from cleftnet.volumes.opening import (
+    LABELS,
+    PREDICTION,
+    RAW,
+    Description,
+    as_volume,
+    describe,
+    list_arrays,
+    locate,
+    open_volume,
+)
+from cleftnet.volumes.volume import Array, Progress, Store, Volume, WritableStore, copy_into, intensity
+from cleftnet.volumes.writing import convert, create_volumes, open_writable, write_volume
 
 __all__ = [
     "BACKGROUND",
@@ -69,11 +70,12 @@ __all__ = [
     "UNLABELLED",
     "Address",
     "Array",
+    "ArraySpec",
     "CremiLabels",
     "Description",
     "Hdf5Store",
     "LabelStatistics",
-    "Layout",
+    "LayoutSettings",
     "NewArrays",
     "Placement",
     "Progress",

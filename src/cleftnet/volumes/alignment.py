@@ -1,4 +1,4 @@
-"""Where two volumes meet: prediction and truth are laid over each other by their position in nm, never by array index alone."""
+"""Finds the region that a prediction and its truth share, by their positions in nm and never by array index alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import Box, FloatZYX, nm_to_voxels
 from cleftnet.volumes.volume import Volume
 
-SAME_SIZE = 1e-4  # relative: what float32 attributes lose, and far less than one voxel over any volume
+_SAME_SIZE = 1e-4  # relative: what float32 attributes lose, and far less than one voxel over any volume
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Placement:
     Args:
         prediction_box: The region in voxels of the prediction.
         truth_box: The same region in voxels of the truth.
-        voxel_size_nm: Of both, z y x.
-        notes: What a reader of the score should know about it.
+        voxel_size_nm: Voxel size of both, z y x.
+        notes: Warnings for a reader of the score, such as a prediction that covers only a part of the truth.
     """
 
     prediction_box: Box
@@ -30,12 +30,12 @@ class Placement:
 
 
 def place(prediction: Volume, truth: Volume, roi: Box | None = None) -> Placement:
-    """Lay a prediction over its truth by their offsets in nm.
+    """Find the region that a prediction and its truth share, by their offsets in nm.
 
     Args:
-        prediction: May be larger than the truth (a padded CREMI file) or cover a part of it, as its offset says.
+        prediction: Any prediction; by its offset it may be larger than the truth (a padded CREMI file) or cover a part of it.
         truth: The labels.
-        roi: What to score, in voxels of the truth; all that both cover, when None.
+        roi: The region to score, in voxels of the truth; the whole shared region, when None.
 
     Raises:
         InputError: when the voxel sizes differ, neither volume has one, the offsets do not lie on one grid, the volumes do not
@@ -53,7 +53,7 @@ def place(prediction: Volume, truth: Volume, roi: Box | None = None) -> Placemen
     if prediction.shape != truth.shape and shift == (0, 0, 0) and roi is None:
         raise InputError(
             f"{prediction.address} is {_sides(prediction.box)} voxels and {truth.address} {_sides(truth.box)} (z×y×x), and no "
-            f"offset says how they meet; set the attribute 'offset' (nm) of one, or give --roi in voxels of the truth"
+            f"offset says how they meet; set the attribute 'offset' (nm) of one, or give roi=... in voxels of the truth"
         )
     shared = prediction.box.shift([-s for s in shift]).intersect(truth.box)
     if shared.empty:
@@ -82,7 +82,7 @@ def _common_voxel_size(prediction: Volume, truth: Volume) -> tuple[FloatZYX, tup
                 f"{other.address} carries no voxel size; taken to be {sides} nm, as {known.address}",
             )
     pairs = zip(prediction.voxel_size_nm, truth.voxel_size_nm, strict=True)
-    if not all(math.isclose(p, t, rel_tol=SAME_SIZE) for p, t in pairs):
+    if not all(math.isclose(p, t, rel_tol=_SAME_SIZE) for p, t in pairs):
         raise InputError(
             f"voxel sizes differ: {prediction.address} has {prediction.voxel_size} nm, {truth.address} "
             f"{truth.voxel_size} nm (z y x); correct the attribute 'resolution' of one, or resample the prediction"

@@ -1,33 +1,157 @@
-"""From an address to a volume, and from an address to a new file, whatever the format: that is in `formats`."""
+"""From an address to a volume: the table of formats, and what opens, lists and describes arrays of any of them."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
-from cleftnet.volumes.address import Address, Location
-from cleftnet.volumes.chunked.arrays import ChunkedStore, WritableVolume
-from cleftnet.volumes.chunked.pyramid import Pyramid
-from cleftnet.volumes.chunked.storage import is_remote
-from cleftnet.volumes.formats import Format, NewArrays, locate
-from cleftnet.volumes.layout import CLEFTS_NAME, PROBABILITY_NAME, RAW_NAME, Layout
-from cleftnet.volumes.slabs import Progress, copy_into
+from cleftnet.volumes import cremi, hdf5, n5, precomputed, tiff, zarr
+from cleftnet.volumes.address import SCHEMES, Address, Location, expand, is_remote, missing
+from cleftnet.volumes.labels import LabelStatistics, holds_labels, label_statistics
+from cleftnet.volumes.metadata import (
+    CLEFTS_NAME,
+    PROBABILITY_NAME,
+    RAW_NAME,
+    LayoutSettings,
+    NewArrays,
+    check_numbers,
+)
 from cleftnet.volumes.volume import Array, Volume
 
+# Arrays to try in turn where an address names only a file, by what a caller wants.
 RAW, LABELS, PREDICTION = (RAW_NAME,), (CLEFTS_NAME,), (PROBABILITY_NAME, CLEFTS_NAME)
 
 
-def open_volume(address: Address, *, default: Sequence[str] = RAW, voxel_size_nm: FloatZYX | None = None) -> Volume:
-    """Open the array that an address names; nothing but its shape is read until a box is asked for.
+@dataclass(frozen=True)
+class Format:
+    """One row of the table of formats.
 
-    Labels of a CREMI file come in house ids (background 0).
+    Args:
+        name: The name of the format.
+        example: An address, for messages.
+        open: Opens the array at a location; where that names only the file, the first of the given names that is there.
+        arrays: Lists the arrays of three axes at a location.
+        create: Begins a new file at a path; the flag says whether a file already there may be replaced.
+        options: The fields of `LayoutSettings` that the format understands.
+        endings: The endings of its files, in lower case.
+        scheme: The beginning of its addresses, where no ending tells the format.
+        folder: Whether its files are folders, which may lie in a bucket or behind HTTP as well.
+    """
+
+    name: str
+    example: str
+    open: Callable[[Location, Sequence[str]], Volume]
+    arrays: Callable[[Location], list[Location]]
+    create: Callable[[str, bool, LayoutSettings], AbstractContextManager[NewArrays]]
+    options: tuple[str, ...]
+    endings: tuple[str, ...] = ()
+    scheme: str = ""
+    folder: bool = True
+
+
+_HDF5 = Format(
+    "HDF5",
+    "A.hdf/volumes/raw",
+    cremi.open_dataset,
+    hdf5.list_hdf5,
+    hdf5.new_hdf5,
+    hdf5.OPTIONS,
+    hdf5.ENDINGS,
+    folder=False,
+)
+_TIFF = Format(
+    "TIFF",
+    "stack.tif or stack/*.tif",
+    tiff.open_tiff,
+    tiff.list_tiff,
+    tiff.new_tiff,
+    tiff.OPTIONS,
+    tiff.ENDINGS,
+    folder=False,
+)
+_ZARR = Format("Zarr", "vol.zarr/raw", zarr.open_zarr, zarr.list_zarr, zarr.new_zarr, zarr.OPTIONS, zarr.ENDINGS)
+_N5 = Format("N5", "vol.n5/raw/s0", n5.open_n5, n5.list_n5, n5.new_n5, n5.OPTIONS, n5.ENDINGS)
+_PRECOMPUTED = Format(
+    "precomputed",
+    f"{precomputed.SCHEME}gs://bucket/vol",
+    precomputed.open_precomputed,
+    precomputed.list_precomputed,
+    precomputed.new_precomputed,
+    precomputed.OPTIONS,
+    scheme=precomputed.SCHEME,
+)
+FORMATS = (_HDF5, _TIFF, _ZARR, _N5, _PRECOMPUTED)
+
+
+def locate(address: Address, new: bool = False) -> tuple[Format, Location]:
+    """Return the format of an address, and the address taken apart; one for a `new` file need not exist.
+
+    Raises:
+        InputError: when no format has such an ending, or the address is a URL and the format is read from local files only.
+
+    Example:
+        >>> row, location = locate("s3://bucket/fly.zarr/volumes/raw")
+        >>> row.name, location.path, location.inside
+        ('Zarr', 's3://bucket/fly.zarr', 'volumes/raw')
+    """
+    text = expand(address).removeprefix("file://")
+    for row in FORMATS:
+        if row.scheme and text.startswith(row.scheme):
+            path = text.removeprefix(row.scheme).removeprefix("file://")
+            return row, Location(path.rstrip("/") or "/", scheme=row.scheme)
+    if url := re.match(r"([a-z][a-z0-9+.-]*)://", text, re.IGNORECASE):
+        return _locate_url(text, url[1])
+    path_parts = Path(text).parts
+    for n, part in enumerate(path_parts, start=1):
+        row_of_part = _by_ending(part)
+        file = Path(*path_parts[:n])
+        if row_of_part and (row_of_part.folder or not file.is_dir()):  # a folder may be called data.h5
+            return row_of_part, Location(str(file), "/".join(path_parts[n:]))
+    whole = Path(text)
+    if whole.is_dir() and not new:
+        return _TIFF, Location(text.rstrip("/"))
+    if not whole.suffix and not whole.exists() and not new:
+        raise missing(whole)
+    raise _unknown(text, whole.suffix)
+
+
+def _locate_url(text: str, scheme: str) -> tuple[Format, Location]:
+    parts = text.rstrip("/").split("/")
+    for n, part in enumerate(parts[3:], start=4):
+        row = _by_ending(part)
+        if row is None or scheme not in SCHEMES:
+            continue
+        if not row.folder:
+            raise InputError(f"{text}: {row.name} is read from local files only; download it first")
+        return row, Location("/".join(parts[:n]), "/".join(parts[n:]))
+    raise _unknown(text, f"{scheme}://" if scheme not in SCHEMES else PurePosixPath(text).suffix)
+
+
+def _by_ending(part: str) -> Format | None:
+    ending = PurePosixPath(part).suffix.lower()
+    return next((row for row in FORMATS if ending in row.endings), None)
+
+
+def _unknown(address: str, ending: str) -> InputError:
+    known = "; ".join(f"{row.name} ({', '.join(row.endings) or row.scheme}), as in {row.example}" for row in FORMATS)
+    what = f"format '{ending}' is unknown" if ending else "there is no ending that tells the format"
+    return InputError(f"{address}: {what}; known are {known}")
+
+
+def open_volume(address: Address, *, default: Sequence[str] = RAW, voxel_size_nm: FloatZYX | None = None) -> Volume:
+    """Open the array that an address names; nothing but its shape is read until a box is indexed.
+
+    Labels of a CREMI file are translated into our ids (background 0).
 
     Args:
         address: Such as `A.hdf`, `A.hdf/volumes/raw`, `vol.zarr`, `vol.n5/raw/s0`, `precomputed://gs://bucket/vol`,
@@ -41,7 +165,7 @@ def open_volume(address: Address, *, default: Sequence[str] = RAW, voxel_size_nm
 
     Example:
         >>> import tempfile
-        >>> import numpy as np
+        >>> from cleftnet.volumes import write_volume
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_volume(Volume(np.ones((4, 5, 6), np.uint8)), f"{folder}/stack.tif")
         ...     volume = open_volume(f"{folder}/stack.tif", voxel_size_nm=(50, 4.6, 4.6))
@@ -67,15 +191,13 @@ def as_volume(
         InputError: when the source is anything else, cannot be opened, or contradicts the voxel size.
 
     Example:
-        >>> import numpy as np
         >>> as_volume(np.zeros((4, 5, 6), np.uint8), voxel_size_nm=(40, 4, 4)).voxel_size_nm
         (40.0, 4.0, 4.0)
     """
     if isinstance(source, str | os.PathLike):
         return open_volume(source, default=default, voxel_size_nm=voxel_size_nm)
     if isinstance(source, np.ndarray):
-        if source.dtype.kind not in "biuf":
-            raise InputError(f"the array holds {source.dtype}, not numbers; expected one gray value or label a voxel")
+        check_numbers(source.dtype, "the array")
         source = Volume(source)
     if not isinstance(source, Volume):
         raise InputError(
@@ -112,129 +234,60 @@ def list_arrays(address: Address) -> list[str]:
         InputError: when there is no such file, format or array.
     """
     row, location = locate(address)
-    return [str(found) for found in row.arrays(location)]
+    return [str(array) for array in row.arrays(location)]
 
 
-@contextmanager
-def create_volumes(address: Address, overwrite: bool = False, layout: Layout | None = None) -> Iterator[NewArrays]:
-    """Begin a new file in the format of its ending; it appears when the body succeeds, and vanishes when it fails.
+@dataclass(frozen=True)
+class Description:
+    """One array: its volume, and the statistics of its labels where it holds some."""
+
+    volume: Volume
+    labels: LabelStatistics | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; lengths in nm, sizes z y x; what is unknown or does not apply is None."""
+        volume, labels = self.volume, self.labels
+        return {
+            "address": volume.address,
+            "shape": list(volume.shape),
+            "dtype": str(volume.dtype),
+            "voxel_size_nm": volume.voxel_size and list(volume.voxel_size),
+            "offset_nm": list(volume.offset_nm),
+            "threshold": volume.threshold,
+            "clefts": labels and labels.clefts,
+            "cleft_voxels": labels and labels.cleft_voxels,
+            "cleft_share": labels and labels.cleft_share,
+            "unlabelled_voxels": labels and labels.unlabelled_voxels,
+            "cleft_size_vox_min_median_max": labels and labels.size_vox and list(labels.size_vox),
+            "cleft_size_nm3_min_median_max": labels and labels.size_nm3 and list(labels.size_nm3),
+        }
+
+
+def describe(address: Address, *, voxel_size_nm: FloatZYX | None = None) -> list[Description]:
+    """Describe every array behind an address.
+
+    Integer arrays of at least four bytes a voxel, and those whose name says labels, are taken for labels and
+    counted slab by slab, except where they are remote.
 
     Args:
-        address: The file, such as `out.hdf`, without an array inside.
-        overwrite: Whether a file already there may be replaced.
-        layout: How its arrays shall lie on disk; each format's own way, when None.
+        address: A file, or an array in it.
+        voxel_size_nm: Voxel size z y x, for formats that carry none.
 
     Raises:
-        InputError: when the format is unknown or cannot lie that way, or the output exists.
+        InputError: when there is no such file, format or array.
 
     Example:
         >>> import tempfile
+        >>> from cleftnet.volumes import write_volume
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with create_volumes(f"{folder}/out.hdf") as new:
-        ...         probability = new.create("volumes/probability", (4, 5, 6), "uint8", voxel_size_nm=(40, 4, 4))
-        ...         probability[0:4, 0:5, 0:6] = 128
-        ...     open_volume(f"{folder}/out.hdf", default=PREDICTION).shape
-        (4, 5, 6)
+        ...     write_volume(Volume(np.ones((4, 5, 6), np.uint8), (40, 4, 4)), f"{folder}/a.hdf")
+        ...     [array.to_json()["shape"] for array in describe(f"{folder}/a.hdf")]
+        [[4, 5, 6]]
     """
-    row, location = locate(address, new=True)
-    if location.inside:
-        raise InputError(f"{location} names an array inside a file; name the output file alone: {location.path}")
-    with row.create(location.path, overwrite, fitting(layout, row)) as new:
-        yield new
-
-
-def open_writable(address: Address, *, default: Sequence[str] = RAW) -> WritableVolume:
-    """Open an array that exists for writing, from any number of processes at once; each opens it for itself.
-
-    Create the array first (`create_volumes`), in one process. Processes may write at the same time as long as no two write
-    into one chunk: cut the volume at multiples of `chunk_shape`. A box is on disk when its assignment returns.
-
-    Args:
-        address: An array of a Zarr, N5 or precomputed volume.
-        default: Arrays to try in turn where the address names a file of several.
-
-    Raises:
-        InputError: when there is no such array, or its format cannot be written by several processes.
-
-    Example:
-        >>> import tempfile
-        >>> from cleftnet.geometry import Box
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with create_volumes(f"{folder}/out.zarr", layout=Layout(chunk=(2, 4, 4))) as new:
-        ...         _ = new.create("volumes/probability", (4, 8, 8), "uint8", voxel_size_nm=(40, 4, 4))
-        ...     target = open_writable(f"{folder}/out.zarr/volumes/probability")
-        ...     target[Box((0, 4, 0), (2, 8, 8))] = 128
-        ...     target.chunk_shape, int(target.volume.read().sum())
-        ((2, 4, 4), 8192)
-    """
-    volume = open_volume(address, default=default)
-    if not isinstance(volume.store, ChunkedStore):
-        raise InputError(f"{volume.address} can be written by one process only; choose an output ending in .zarr")
-    return WritableVolume(volume, volume.store.chunk_shape)
-
-
-def write_volume(
-    volume: Volume,
-    address: Address,
-    *,
-    default: str = RAW_NAME,
-    overwrite: bool = False,
-    layout: Layout | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """Write a volume to a new file of any format, slab by slab: values as they are, and voxel size, offset and threshold.
-
-    A TIFF keeps no threshold. Where a container of several arrays is there already, it is replaced only as a whole.
-
-    Args:
-        volume: What to write.
-        address: Where to, such as `out.hdf/volumes/raw`, `out.zarr`, `precomputed://out`, `out.tif` or `out/*.tif`.
-        default: The dataset's name where the address names only the file.
-        overwrite: Whether a file already there may be replaced.
-        layout: How the array shall lie on disk; the format's own way, when None.
-        progress: Called after every slab with the voxels done and the voxels in all; with a pyramid then the same for that.
-
-    Raises:
-        InputError: when the format is unknown or cannot hold such an array, or the output exists.
-    """
-    row, location = locate(address, new=True)
-    if overwrite and row.folder and location.inside:
-        _refuse_others(row, location)
-    with row.create(location.path, overwrite, fitting(layout, row)) as new:
-        target = new.create(
-            location.inside or default,
-            volume.shape,
-            volume.dtype,
-            voxel_size_nm=volume.voxel_size,
-            offset_nm=volume.offset_nm,
-            threshold=volume.threshold,
-        )
-        copy_into(volume, target, progress=progress)
-        if isinstance(target, Pyramid):
-            target.fill(progress)
-
-
-def fitting(layout: Layout | None, row: Format) -> Layout:
-    """Return the layout where the format can lie that way."""
-    layout = layout or Layout()
-    for name in layout.chosen():
-        if name not in row.layout:
-            fit = f"only {', '.join(row.layout)}" if row.layout else "none of its kind"
-            raise InputError(f"{row.name} has no option '{name}', {fit}; leave it out or choose another format")
-    return layout
-
-
-def _refuse_others(row: Format, location: Location) -> None:
-    """Replacing a container for the sake of one array must not take other arrays with it."""
-    container = Location(location.path)
-    if is_remote(location.path):
-        raise InputError(f"{location} would replace all of {location.path}; name {location.path} alone to do so")
-    try:
-        others = [a.inside for a in row.arrays(container) if not f"{a.inside}/".startswith(f"{location.inside}/")]
-    except InputError:  # nothing there yet
-        return
-    if others:
-        raise InputError(
-            f"{location.path} holds other arrays ({', '.join(others)}), which would go; choose another container, or name "
-            f"{location.path} alone to replace it"
-        )
+    descriptions = []
+    for name in list_arrays(address):
+        volume = open_volume(name, voxel_size_nm=voxel_size_nm)
+        local = not is_remote(locate(name)[1].path)  # counting would fetch all of a remote volume
+        counted = local and holds_labels(volume.dtype, name)
+        descriptions.append(Description(volume, label_statistics(volume) if counted else None))
+    return descriptions

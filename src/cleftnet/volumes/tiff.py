@@ -1,20 +1,19 @@
-"""TIFF: a multi-page file, or a series of files with one slice each, read slice by slice and only where asked.
+"""TIFF, read and written: a multi-page file, or a series of files with one slice each.
 
-Voxel size, and the place of the first voxel, are read where the file gives them with a unit: ImageJ's `spacing`, `unit`,
-`xorigin` and resolution tags, or OME-XML's `PhysicalSize`. A plain TIFF carries neither. Values are taken as stored, also
-where the file has a palette or says that white is zero.
+Voxel size, and the position of the first voxel, are read where the file gives them with a unit: ImageJ's `spacing`, `unit`,
+`xorigin` and resolution tags, or OME-XML's `PhysicalSize`. A plain TIFF carries neither. Values are returned as stored, also
+where the file has a palette or says that white is zero. New files are uncompressed, so that their boxes can be written in any
+order, and carry ImageJ's fields, so that Fiji shows voxel size and offset for the types that it knows (uint8, uint16, float32).
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-import math
 import os
 import re
 import struct
-import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -25,21 +24,23 @@ import numpy as np
 import tifffile
 
 from cleftnet.errors import InputError
+from cleftnet.files import replacing
 from cleftnet.geometry import FloatZYX, IntZYX
-from cleftnet.volumes.address import missing
-from cleftnet.volumes.volume import Array, Store, Volume
+from cleftnet.volumes.address import Location, missing
+from cleftnet.volumes.metadata import NM_PER_UNIT, ArraySpec, LayoutSettings
+from cleftnet.volumes.ome import read_ome_xml
+from cleftnet.volumes.volume import Array, Slices, Store, Volume, WritableStore
 
 ENDINGS = (".tif", ".tiff")
+OPTIONS: tuple[str, ...] = ()
+_CLASSIC_BYTES = 2**32 - 2**25  # above this only BigTIFF holds the stack
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it says of damaged files, our errors say
-
-_NM = {"nm": 1.0, "nanometer": 1.0, "nanometers": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "\\u00b5m": 1e3, "micron": 1e3}
-_NM |= {"microns": 1e3, "micrometer": 1e3, "micrometers": 1e3, "mm": 1e6}
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # our errors say what it logs about damaged files
 
 
 @dataclass(frozen=True)
 class ContiguousStore:
-    """Uncompressed slices one after the other in a file: mapped into memory, so only what is asked for is read."""
+    """Uncompressed slices one after the other in a file, mapped into memory, so that only the indexed voxels are read."""
 
     path: str
     offset: int
@@ -51,7 +52,7 @@ class ContiguousStore:
         """The type of one voxel, in this machine's byte order."""
         return np.dtype(self.stored).newbyteorder("=")
 
-    def __getitem__(self, index: tuple[slice, slice, slice]) -> Array:
+    def __getitem__(self, index: Slices) -> Array:
         """Read one box."""
         with _readable(self.path):
             return np.array(np.memmap(self.path, self.stored, "r", self.offset, self.shape)[index], self.dtype)
@@ -59,7 +60,7 @@ class ContiguousStore:
 
 @dataclass(frozen=True)
 class PagesStore:
-    """One page of a TIFF file for every z; files are opened for each read, so that threads and forks share no handle."""
+    """One page of a TIFF file for every z; a file is opened for each read, so that threads and forks share no handle."""
 
     pages: tuple[tuple[str, int], ...]
     plane: tuple[int, int]
@@ -70,7 +71,7 @@ class PagesStore:
         """Side lengths in voxels, z y x."""
         return len(self.pages), *self.plane
 
-    def __getitem__(self, index: tuple[slice, slice, slice]) -> Array:
+    def __getitem__(self, index: Slices) -> Array:
         """Read one box, opening only the files and pages of its slices."""
         z, y, x = index
         slices = []
@@ -84,15 +85,22 @@ class PagesStore:
         return np.stack(slices) if slices else np.empty((0, rows, columns), self.dtype)
 
 
-def open_tiff(path: Path) -> Volume:
+def open_tiff(location: Location, default: Sequence[str] = ()) -> Volume:
     """Open a multi-page TIFF, a pattern such as `stack/*.tif`, or a folder of TIFFs as a volume.
 
     The slices of a series come in natural order (2 before 10) and must agree in shape and type.
 
+    Args:
+        location: The file, the pattern or the folder.
+        default: Not used, since a TIFF holds one array.
+
     Raises:
-        InputError: when nothing is there, a file is damaged, is RGB or holds more than one stack, or a slice differs.
+        InputError: when there is no such file, one is damaged, is RGB or holds more than one stack, or a slice differs.
     """
-    if path.is_dir() or is_pattern(path):
+    path = Path(location.path)
+    if location.inside:
+        raise InputError(f"{path} is a TIFF and holds one array; leave out /{location.inside}")
+    if path.is_dir() or _is_pattern(path):
         return _open_series(path)
     if not path.exists():
         raise missing(path)
@@ -146,8 +154,8 @@ def _slices_of(pattern: Path) -> list[Path]:
     folder, name = (pattern, "*") if pattern.is_dir() else (pattern.parent, pattern.name.replace("[", "[[]"))
     if not folder.is_dir():
         raise missing(folder)
-    found = [p for p in folder.iterdir() if not p.name.startswith(".") and fnmatchcase(p.name, name)]
-    paths = [path for path in found if path.suffix.lower() in ENDINGS]
+    matching = [p for p in folder.iterdir() if not p.name.startswith(".") and fnmatchcase(p.name, name)]
+    paths = [path for path in matching if path.suffix.lower() in ENDINGS]
     if not paths:
         there = sorted(entry.name for entry in folder.iterdir())[:5]
         raise InputError(f"no TIFF file matches {pattern}; the folder holds {', '.join(there) or 'nothing'}")
@@ -160,8 +168,18 @@ def _slices_of(pattern: Path) -> list[Path]:
     )
 
 
-def is_pattern(path: Path) -> bool:
-    """True when the last part of the path stands for several files, such as `*.tif`."""
+def list_tiff(location: Location) -> list[Location]:
+    """Return the location, whose TIFF holds one array.
+
+    Raises:
+        InputError: when it cannot be opened.
+    """
+    open_tiff(location)
+    return [location]
+
+
+def _is_pattern(path: Path) -> bool:
+    """Return whether the last part of a path stands for several files, such as `*.tif`."""
     return "*" in path.name or "?" in path.name
 
 
@@ -180,7 +198,7 @@ def _readable(path: str) -> Iterator[None]:
 
 
 def _check_pages(file: tifffile.TiffFile, path: Path) -> None:
-    """Refuse a file that ends before its last page does, which tifffile would take for a shorter stack."""
+    """Check that a file does not end before its last page does; tifffile would read it as a shorter stack."""
     for page in file.pages:
         _check_end(path, page.dataoffsets[-1] + page.databytecounts[-1])
     handle, tiff = file.filehandle, file.tiff
@@ -216,9 +234,7 @@ def _gray(page: tifffile.TiffPage, path: Path) -> _Slice:
         )
         raise InputError(f"{path} {what}; expected gray slices: convert it, in Fiji with Image > Type > 8-bit")
     if page.dtype is None or page.dtype.kind not in "biuf":
-        raise InputError(
-            f"{path} holds voxels of {page.bitspersample} bits, of no type we know; save it as 8 or 16 bit"
-        )
+        raise InputError(f"{path} holds voxels of {page.bitspersample} bits, an unknown type; save it as 8 or 16 bit")
     height, width = page.shape
     return _Slice(height, width, page.dtype)
 
@@ -227,9 +243,9 @@ def _geometry(file: tifffile.TiffFile) -> tuple[FloatZYX | None, FloatZYX]:
     """Return voxel size and offset in nm, z y x, where the file gives all three sizes with a unit."""
     zero = (0.0, 0.0, 0.0)
     if file.is_ome:
-        return _ome_voxel_size(file.ome_metadata or ""), zero
+        return read_ome_xml(file.ome_metadata or ""), zero
     metadata = file.imagej_metadata or {}
-    nm = _NM.get(str(metadata.get("unit", "")).strip().lower())
+    nm = NM_PER_UNIT.get(str(metadata.get("unit", "")).strip().lower())
     tags = file.pages.first.tags
     if nm is None or "spacing" not in metadata or "XResolution" not in tags or "YResolution" not in tags:
         return None, zero
@@ -241,20 +257,128 @@ def _geometry(file: tifffile.TiffFile) -> tuple[FloatZYX | None, FloatZYX]:
     return size, (z, y, x)
 
 
-def _ome_voxel_size(xml: str) -> FloatZYX | None:
-    """Return OME's `PhysicalSizeZ`, `Y`, `X` in nm (OME-XML schema 2016-06: µm where no unit is given)."""
-    try:
-        pixels = ET.fromstring(xml).find("{*}Image/{*}Pixels")
-    except ET.ParseError:
-        return None
-    if pixels is None:
-        return None
-    sizes = []
-    for axis in "ZYX":
-        nm = _NM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower())
-        value = float(pixels.get(f"PhysicalSize{axis}", "nan"))
-        if nm is None or not value > 0 or math.isinf(value):
-            return None
-        sizes.append(value * nm)
-    z, y, x = sizes
-    return z, y, x
+@contextmanager
+def new_tiff(path: str, overwrite: bool, layout: LayoutSettings) -> Iterator[NewTiff]:
+    """Yield a TIFF to be filled, which takes its place when the body succeeds and vanishes when it fails.
+
+    Args:
+        path: A file such as `out.tif`, or a series such as `out/*.tif`, whose star becomes the number of the slice.
+        overwrite: Whether the file, or the series with its folder, may be replaced.
+        layout: Not used, since the format leaves no choice.
+
+    Raises:
+        InputError: when the output exists and may not be replaced, or a series has no folder of its own.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with new_tiff(f"{folder}/out.tif", False, LayoutSettings()) as new:
+        ...         raw = new.create(ArraySpec("raw", (4, 5, 6), np.uint8, voxel_size_nm=(40, 4, 4)))
+        ...         raw[0:1, 0:5, 0:6] = 7
+        ...     volume = open_tiff(Location(f"{folder}/out.tif"))
+        ...     volume.voxel_size, int(volume.read().sum())
+        ((40.0, 4.0, 4.0), 210)
+    """
+    name, folder = Path(path).name, Path(path).parent
+    if not _is_pattern(Path(path)):
+        with replacing(Path(path), overwrite) as temporary:
+            yield NewTiff(temporary)
+        return
+    if name.count("*") != 1 or "?" in name:
+        raise InputError(f"{path} does not say where the number of a slice goes; write one star, as in out/*.tif")
+    others = [p.name for p in folder.iterdir() if not fnmatchcase(p.name, name)] if folder.is_dir() else []
+    if others:
+        raise InputError(
+            f"{folder} holds other things ({others[0]}); a series needs a folder of its own: choose another name"
+        )
+    with replacing(folder, overwrite) as temporary:
+        temporary.mkdir()
+        yield NewTiff(temporary / name)
+
+
+@dataclass(frozen=True)
+class NewTiff:
+    """A TIFF file, or a series of them, in which one array can be created."""
+
+    path: Path
+
+    def create(self, spec: ArraySpec) -> WritableStore:
+        """Create the one array that a TIFF holds; bool is stored as uint8.
+
+        Neither a name nor a threshold is kept, and an offset only together with a voxel size.
+
+        Raises:
+            InputError: when there is an array already.
+        """
+        z, y, x = spec.shape
+        width = len(str(max(0, z - 1)))
+        series = _is_pattern(self.path)
+        names = [self.path.name.replace("*", f"{n:0{width}d}") for n in range(z)] if series else [self.path.name]
+        files = [self.path.with_name(name) for name in names]
+        if files[0].exists():
+            raise InputError(
+                f"a TIFF holds one array and cannot take {spec.name} as well; choose an output ending in .hdf"
+            )
+        stored = np.dtype(np.uint8) if np.dtype(spec.dtype) == np.bool_ else np.dtype(spec.dtype)
+        sides = (1 if series else z, y, x)
+        for file in files:
+            offset = _create_file(file, sides, stored, spec.voxel_size_nm, spec.offset_nm)
+        if series:
+            return NewSlices(tuple(map(str, files)), offset, (z, y, x), stored)
+        return np.memmap(files[0], stored, "r+", offset, sides)
+
+
+@dataclass(frozen=True)
+class NewSlices:
+    """The slices of a series being written, one file each, mapped into memory while one box is written."""
+
+    files: tuple[str, ...]
+    offset: int  # where the voxels begin in every file; all have the same header
+    shape: IntZYX
+    dtype: np.dtype[Any]
+
+    def _plane(self, file: str) -> Array:
+        return np.memmap(file, self.dtype, "r+", self.offset, self.shape[1:])
+
+    def __getitem__(self, index: Slices) -> Array:
+        """Read one box of what has been written."""
+        z, y, x = index
+        return np.stack([self._plane(file)[y, x] for file in self.files[z]])
+
+    def __setitem__(self, index: Slices, values: Any) -> None:
+        """Write one box."""
+        z, y, x = index
+        for file, plane in zip(self.files[z], values, strict=True):
+            self._plane(file)[y, x] = plane
+
+
+def _create_file(
+    path: Path, shape: IntZYX, dtype: np.dtype[Any], voxel_size_nm: FloatZYX | None, offset_nm: FloatZYX
+) -> int:
+    """Make one file of zeros, and return where in it the voxels begin."""
+    metadata: dict[str, Any] = {}
+    resolution = None
+    if voxel_size_nm is not None:
+        # ImageJ's origin is the voxel that lies at 0 nm, hence the sign
+        origins = zip("zyx", offset_nm, voxel_size_nm, strict=True)
+        metadata = {f"{axis}origin": -offset / side for axis, offset, side in origins if offset}
+        metadata |= {"spacing": float(voxel_size_nm[0]), "unit": "nm"}
+        resolution = (1 / voxel_size_nm[2], 1 / voxel_size_nm[1])
+    # the description is given and not left to imwrite, which refuses 64-bit types and takes x for a channel where it is 1
+    made = tifffile.imwrite(
+        path,
+        shape=shape,
+        dtype=dtype,
+        photometric="minisblack",
+        bigtiff=int(np.prod(shape)) * dtype.itemsize >= _CLASSIC_BYTES,
+        description=tifffile.imagej_description(shape, axes="ZYX", **metadata),
+        metadata=None,
+        resolution=resolution,
+        resolutionunit="NONE",
+        returnoffset=True,
+    )
+    assert made is not None
+    if hasattr(os, "posix_fallocate"):  # claim the space now: a full disk under a memory map kills the process
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return made[0]

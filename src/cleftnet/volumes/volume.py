@@ -1,15 +1,14 @@
-"""What a volume is: an array on disk or in memory, axes z y x, that reads any Box, and knows its place in nm.
+"""A volume: an array on disk or in memory, axes z y x, read box by box, with its position in nm.
 
-Every format gives the same `Volume`; nothing above this room knows where the voxels come from. Label volumes follow one
-convention inside the house: uint64 ids, `BACKGROUND` is 0, and voxels nobody labelled are `INVALID` or `OUTSIDE`. The
-translation from and to CREMI's own ids is in `cleftnet.volumes.cremi`.
+Every format becomes the same `Volume`, so that no other package knows where the voxels come from. What the ids of a label
+volume mean is in `cleftnet.volumes.labels`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import EllipsisType
@@ -19,21 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import Box, FloatZYX, IntZYX
-
-BACKGROUND = 0
-INVALID = 0xFFFFFFFFFFFFFFFE  # labelled as unknown: left out of every loss and every score
-OUTSIDE = 0xFFFFFFFFFFFFFFFD  # beyond the labelled region: the same treatment
-
-NOT_CLEFT, CLEFT, UNLABELLED = 0, 1, 2  # the classes of a voxel, uint8; losses and scores leave UNLABELLED out
+from cleftnet.geometry import SLAB_CHUNK_VOX, Box, FloatZYX, IntZYX, slabs
 
 Array = npt.NDArray[Any]
+Slices = tuple[slice, slice, slice]
 Index = Box | SupportsIndex | slice | EllipsisType | tuple[SupportsIndex | slice | EllipsisType, ...]
+Progress = Callable[[int, int], None]  # called with the number of voxels done and of all voxels
 
 
 @runtime_checkable  # pydantic asks for it where settings hold a volume
 class Store(Protocol):
-    """What can back a volume: a NumPy array, an HDF5 dataset, a stack of TIFFs, anything that slices along z y x."""
+    """The voxels behind a volume: a NumPy array, an HDF5 dataset, a stack of TIFFs, anything sliced along z y x."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,8 +38,15 @@ class Store(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """The type of one voxel."""
 
-    def __getitem__(self, index: tuple[slice, slice, slice], /) -> Any:
+    def __getitem__(self, index: Slices, /) -> Any:
         """Read one box."""
+
+
+class WritableStore(Store, Protocol):
+    """A store whose boxes can be written, in any order."""
+
+    def __setitem__(self, index: Slices, values: Any, /) -> None:
+        """Write one box."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ class Volume:
     """A lazily read three-dimensional array with its physical geometry.
 
     Args:
-        store: What holds the voxels; only the boxes asked for are read.
+        store: The voxels; only the boxes that are indexed are read.
         voxel_size: Voxel size in nm, z y x, or None where the format carries none.
         offset_nm: Position of the first voxel in nm, z y x.
-        address: Where it was opened, for messages.
-        threshold: Of a probability, the one chosen on validation and stored with it: voxels of at least this count as cleft.
+        address: The address it was opened from, for messages.
+        threshold: The threshold stored with a probability: voxels of at least this value count as cleft.
 
     Example:
         >>> vol = Volume(np.zeros((4, 5, 6), np.uint8), voxel_size=(40, 4, 4))
@@ -92,6 +94,16 @@ class Volume:
         return np.dtype(self.store.dtype)
 
     @property
+    def ndim(self) -> int:
+        """The number of axes, always 3."""
+        return 3
+
+    @property
+    def size(self) -> int:
+        """The number of voxels."""
+        return self.box.voxels
+
+    @property
     def box(self) -> Box:
         """The whole volume as a box in its own voxel coordinates."""
         return Box.of(self.shape)
@@ -104,18 +116,8 @@ class Volume:
             InputError: when the format carries none and none was given.
         """
         if self.voxel_size is None:
-            raise InputError(f"{self.address} carries no voxel size; give it in nm, z,y,x: --voxel-size 40,4,4")
+            raise InputError(f"{self.address} carries no voxel size; give it in nm, z y x: voxel_size_nm=(40, 4, 4)")
         return self.voxel_size
-
-    @property
-    def ndim(self) -> int:
-        """The number of axes, always 3."""
-        return 3
-
-    @property
-    def size(self) -> int:
-        """The number of voxels."""
-        return self.box.voxels
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -126,7 +128,7 @@ class Volume:
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         """Read the whole volume into memory; NumPy calls this in `np.asarray(volume)`."""
         if copy is False and not isinstance(self.store, np.ndarray):
-            raise ValueError(f"{self.address} does not lie in memory, so that an array of it is always a copy")
+            raise ValueError(f"{self.address} does not lie in memory, so an array of it is always a copy")
         values = np.asarray(self.read(), dtype)
         return values.copy() if copy and values.base is not None else values
 
@@ -141,8 +143,7 @@ class Volume:
             InputError: when a box or an integer lies outside the volume, or the index is anything else.
         """
         if isinstance(index, Box):
-            if not self.box.contains(index):
-                raise InputError(f"region {index} reaches outside {self.address}, which is {self.box}")
+            self._check_inside(index)
             return np.asarray(self.store[index.slices])
         ranges = self._ranges(index)
         z, y, x = (slice(start, stop) for start, stop, _ in ranges)
@@ -181,12 +182,16 @@ class Volume:
             raise InputError(f"{self.address}: index {at} along {name} is outside {-side} to {side - 1}")
         return at % side, at % side + 1, True
 
+    def _check_inside(self, box: Box) -> None:
+        if not self.box.contains(box):
+            raise InputError(f"region {box} reaches outside {self.address}, which is {self.box}")
+
     def read(self) -> Array:
         """Read the whole volume into memory."""
         return self[self.box]
 
     def identity(self) -> str:
-        """Return what tells this volume from another: its absolute address, or the SHA-256 of what lies in memory."""
+        """Return what distinguishes this volume from others: its absolute address, or the SHA-256 of an array in memory."""
         if isinstance(self.store, _Window):
             return f"{self.store.parent.identity()}[{self.address}]"
         if isinstance(self.store, np.ndarray):
@@ -197,10 +202,11 @@ class Volume:
         """Return the part inside `box` as a volume of its own, still lazy, its offset moved along.
 
         Raises:
-            InputError: when the box reaches outside the volume.
+            InputError: when the box is empty or reaches outside the volume.
         """
-        if not self.box.contains(box) or box.empty:
-            raise InputError(f"region {box} reaches outside {self.address}, which is {self.box}")
+        self._check_inside(box)
+        if box.empty:
+            raise InputError(f"region {box} of {self.address} is empty; every range must ascend")
         if box == self.box:
             return self
         offset = self.offset_nm
@@ -212,7 +218,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class _Window:
-    """The store of a cropped volume: indices shifted into the parent."""
+    """The store of a cropped volume, which shifts every index into its parent."""
 
     parent: Volume
     box: Box
@@ -225,46 +231,31 @@ class _Window:
     def dtype(self) -> np.dtype[Any]:
         return self.parent.dtype
 
-    def __getitem__(self, index: tuple[slice, slice, slice]) -> Array:
-        starts = [s.start or 0 for s in index]
-        stops = [n if s.stop is None else s.stop for s, n in zip(index, self.shape, strict=True)]
-        return self.parent[Box((starts[0], starts[1], starts[2]), (stops[0], stops[1], stops[2])).shift(self.box.start)]
+    def __getitem__(self, index: Slices) -> Array:
+        (z0, z1, _), (y0, y1, _), (x0, x1, _) = (s.indices(n) for s, n in zip(index, self.shape, strict=True))
+        return self.parent[Box((z0, y0, x0), (z1, y1, x1)).shift(self.box.start)]
 
 
-def is_labelled(labels: Array) -> npt.NDArray[np.bool_]:
-    """Return True where somebody labelled the voxel (cleft or background), False on `INVALID` and `OUTSIDE`."""
-    if labels.dtype == np.bool_:  # a mask; NumPy cannot hold it against ids as large as these
-        return np.ones(labels.shape, np.bool_)
-    return np.asarray((labels != INVALID) & (labels != OUTSIDE))
-
-
-def is_cleft(labels: Array) -> npt.NDArray[np.bool_]:
-    """Return True on voxels of any cleft: labelled, and not `BACKGROUND`."""
-    return np.asarray((labels != BACKGROUND) & is_labelled(labels))
-
-
-def holds_labels(dtype: np.dtype[Any], name: str = "") -> bool:
-    """True where an array holds label ids or a mask, as far as its type and its name tell.
-
-    Example:
-        >>> holds_labels(np.dtype("uint64")), holds_labels(np.dtype("uint8"), "volumes/raw")
-        (True, False)
-    """
-    wide = dtype.kind in "iu" and dtype.itemsize >= 4  # gray values come in one byte or two
-    return wide or dtype.kind == "b" or (dtype.kind in "iu" and "labels" in name)
-
-
-def classes(labels: Array) -> npt.NDArray[np.uint8]:
-    """Return the class of each voxel: `NOT_CLEFT`, `CLEFT`, or `UNLABELLED` for voxels that nobody labelled.
+def copy_into(
+    source: Volume,
+    target: WritableStore,
+    convert: Callable[[Array], Array] = lambda values: values,
+    progress: Progress | None = None,
+) -> None:
+    """Copy a volume into a store of the same shape, holding one slab in memory.
 
     Args:
-        labels: Instance ids z y x in the house's convention.
-
-    Example:
-        >>> classes(np.array([[[0, 7, INVALID]]], np.uint64)).tolist()
-        [[[0, 1, 2]]]
+        source: The volume to read.
+        target: The store to write; slabs end at multiples of its `chunk_shape`, where it has one.
+        convert: Applied to every slab before it is written.
+        progress: Called after every slab with the number of voxels done and of all voxels.
     """
-    return np.where(is_labelled(labels), is_cleft(labels), UNLABELLED).astype(np.uint8)
+    done = 0
+    for slab in slabs(source.box, chunk=getattr(target, "chunk_shape", SLAB_CHUNK_VOX)):
+        target[slab.slices] = convert(source[slab])
+        done += slab.voxels
+        if progress is not None:
+            progress(done, source.box.voxels)
 
 
 def intensity(raw: Array) -> npt.NDArray[np.float32]:

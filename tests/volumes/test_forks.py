@@ -8,8 +8,8 @@ import pytest
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
-from cleftnet.volumes import Layout, Volume, open_volume, open_writable, write_volume
-from cleftnet.volumes.chunked.forks import run
+from cleftnet.volumes import LayoutSettings, Volume, open_volume, open_writable, write_volume
+from cleftnet.volumes.forks import run
 
 VALUES = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 8, 8)
 BOX = Box((2, 0, 4), (4, 8, 8))
@@ -18,7 +18,7 @@ BOX = Box((2, 0, 4), (4, 8, 8))
 @pytest.fixture(params=["vol.zarr", "vol.n5", "precomputed://vol"])
 def address(tmp_path, request, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_volume(Volume(VALUES, (40, 4, 4)), request.param, layout=Layout(chunk=(2, 4, 4)))
+    write_volume(Volume(VALUES, (40, 4, 4)), request.param, layout=LayoutSettings(chunk=(2, 4, 4)))
     return request.param
 
 

@@ -1,28 +1,37 @@
-"""N5: axes x y z on disk, z y x for us, and so are the lengths in its attributes.
+"""N5 containers, read and written: axes and the lengths in attributes are x y z on disk, z y x in a `Volume`.
 
-Understood are `resolution` (with `units`) and n5-viewer's `pixelResolution`, `offset`, `downsamplingFactors` of a level,
-`scales` of a group, and OpenOrganelle's `transform`; attributes of a group hold for the arrays below it.
+Attributes that are understood: `resolution` (with `units`) and n5-viewer's `pixelResolution`, `offset`, `downsamplingFactors`
+of a level, `scales` of a group, and OpenOrganelle's `transform`. Attributes of a group hold for the arrays below it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from cleftnet.errors import InputError, nearest
+from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
-from cleftnet.volumes.address import Location, missing
-from cleftnet.volumes.attributes import number_type, read_place, read_threshold
-from cleftnet.volumes.chunked.arrays import ChunkedStore, digest
-from cleftnet.volumes.chunked.ome import nm_per_unit
-from cleftnet.volumes.chunked.storage import is_remote, join, kvstore, read_json
-from cleftnet.volumes.volume import Volume
+from cleftnet.volumes.address import UNSYNCED, Location, is_remote, join, kvstore, read_json, walk_arrays, write_json
+from cleftnet.volumes.chunked import CHUNK_VOX, ChunkedStore, container, create_array, digest
+from cleftnet.volumes.metadata import (
+    ArraySpec,
+    LayoutSettings,
+    nm_per_unit,
+    number_type,
+    read_place,
+    read_threshold,
+    write_place,
+)
+from cleftnet.volumes.volume import Volume, WritableStore
 
-ATTRIBUTES = "attributes.json"
+ENDINGS = (".n5",)
+OPTIONS = ("chunk",)
+_ATTRIBUTES = "attributes.json"
+_TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
 _PLACES = ("resolution", "pixelResolution")
 
 
@@ -30,7 +39,7 @@ def open_n5(location: Location, default: Sequence[str]) -> Volume:
     """Open the array at a location; where that names a group of resolutions, its `s0`.
 
     Args:
-        location: The container, and what is meant inside.
+        location: The container, and the array or group inside.
         default: Arrays to try in turn where the location names only the container.
 
     Raises:
@@ -52,16 +61,15 @@ def open_n5(location: Location, default: Sequence[str]) -> Volume:
     return Volume(store, size, offset_nm, address, read_threshold(own, address))
 
 
-def n5_arrays(location: Location) -> list[Location]:
+def list_n5(location: Location) -> list[Location]:
     """List the arrays of three axes in a container, or the one at a location.
 
     Raises:
         InputError: when there is none, or the container is remote, where N5 does not say what it holds.
     """
-    own = read_json(join(location.path, location.inside), ATTRIBUTES)
-    if own is not None and _is_array(own):
+    if _shape(join(location.path, location.inside)) is not None:
         return [location]
-    names = sorted(_names(location.path, location.inside))
+    names = _names(location.path, location.inside)
     if not names:
         inside, _ = _find(location, ())
         return [Location(location.path, inside)]
@@ -72,37 +80,26 @@ def _is_array(attributes: dict[str, Any]) -> bool:
     return isinstance(attributes.get("dimensions"), list) and "dataType" in attributes
 
 
-def _names(path: str, inside: str = "") -> Iterator[str]:
-    """Yield the names of the arrays of a volume in a local container."""
-    if is_remote(path):
-        return
-    top = Path(path, inside)
-    for folder, below, files in os.walk(top):
-        below.sort()
-        own = read_json(folder, ATTRIBUTES) if ATTRIBUTES in files else None
-        if own is not None and _is_array(own):
-            below.clear()  # its blocks
-            if len(own["dimensions"]) >= 3 and all(n == 1 for n in own["dimensions"][3:]):
-                yield join(inside, *Path(folder).relative_to(top).parts).strip("/")
+def _shape(path: str) -> Sequence[int] | None:
+    """Return the sides of the array at a path, the slowest axis first, or None where there is no array."""
+    own = read_json(path, _ATTRIBUTES)
+    return own["dimensions"][::-1] if own is not None and _is_array(own) else None
+
+
+def _names(path: str, inside: str = "") -> list[str]:
+    """Return the names of the arrays of a volume in a local container; a remote one does not say what it holds."""
+    return [] if is_remote(path) else sorted(walk_arrays(path, inside, _shape))
 
 
 def _find(location: Location, default: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """Return the name of the array that is meant, and its attributes."""
+    """Return the name of the array that a location means, and its attributes."""
     for name in [location.inside] if location.inside else [*default, ""]:
-        for found in (name, join(name, "s0").strip("/")):
-            own = read_json(join(location.path, found), ATTRIBUTES)
+        for candidate in (name, join(name, "s0").strip("/")):
+            own = read_json(join(location.path, candidate), _ATTRIBUTES)
             if own is not None and _is_array(own):
-                return found, own
-    if not is_remote(location.path) and not Path(location.path).exists():
-        raise missing(Path(location.path))
-    there = sorted(_names(location.path))
-    what = f"array '{location.inside}'" if location.inside else " or ".join(default) or "array of three axes"
-    if not there:
-        raise InputError(
-            f"{location.path} has no {what}: no {ATTRIBUTES} there has 'dimensions'; check the address, and name the array"
-        )
-    hint = nearest(location.inside, there) if location.inside else f"name one, as in {location.path}/{there[0]}"
-    raise InputError(f"{location.path} has no {what}; it has {', '.join(there)}; {hint}")
+                return candidate, own
+    location.check_exists()
+    raise location.no_array(default, _names(location.path))
 
 
 def _place(path: str, inside: str, own: dict[str, Any], address: str) -> tuple[FloatZYX | None, FloatZYX]:
@@ -123,23 +120,22 @@ def _place(path: str, inside: str, own: dict[str, Any], address: str) -> tuple[F
         x, y, z = (float(f) for f in factors or (1, 1, 1))
     except (TypeError, ValueError):
         raise InputError(f"{address}: 'downsamplingFactors' is {factors}; expected three factors x y z") from None
-    shift = [
-        (f - 1) / 2 * v for f, v in zip((x, y, z), size, strict=True)
-    ]  # from centre to centre, as n5-viewer has it
+    # from center to center, as n5-viewer has it
+    shift = [(f - 1) / 2 * v for f, v in zip((x, y, z), size, strict=True)]
     return (size[2] * z, size[1] * y, size[0] * x), _reversed([o + s for o, s in zip(offset, shift, strict=True)])
 
 
 def _above(path: str, inside: str) -> dict[str, Any]:
-    """Return the attributes that the groups above an array hand down, the nearest winning."""
+    """Return the attributes of the groups above an array; the nearest group wins."""
     handed: dict[str, Any] = {}
     parts = inside.split("/") if inside else []
     for depth in range(len(parts)):
-        handed |= read_json(join(path, *parts[:depth]), ATTRIBUTES) or {}
+        handed |= read_json(join(path, *parts[:depth]), _ATTRIBUTES) or {}
     return handed
 
 
 def _level_factors(group: dict[str, Any], inside: str) -> Any:
-    """Return what the group says of the level that an array is by its name."""
+    """Return the factors that a group gives for the level that an array is by its name, such as `s1`."""
     level = re.fullmatch(r"(?:.*/)?s(\d+)", inside)
     listed = group.get("scales", group.get("downsamplingFactors"))
     if level is None or not isinstance(listed, list) or not all(isinstance(factors, list) for factors in listed):
@@ -161,3 +157,44 @@ def _transform(transform: Any, address: str) -> tuple[FloatZYX, FloatZYX]:
 def _reversed(values: Sequence[float]) -> FloatZYX:
     x, y, z = values
     return z, y, x
+
+
+@contextmanager
+def new_n5(path: str, overwrite: bool, layout: LayoutSettings) -> Iterator[NewN5]:
+    """Yield a new N5 container to be filled, see `container`."""
+    with container(path, overwrite, lambda at, address: NewN5(at, address, layout)) as new:
+        write_json(new.path, _ATTRIBUTES, {"n5": "2.0.0"})
+        yield new
+
+
+@dataclass(frozen=True)
+class NewN5:
+    """An N5 container being made; see `NewZarr` for the arguments."""
+
+    path: str
+    address: str
+    layout: LayoutSettings
+
+    def create(self, spec: ArraySpec) -> WritableStore:
+        """Create an array, zero everywhere; bool is stored as uint8.
+
+        Raises:
+            InputError: when N5 has no such type of voxels.
+        """
+        address = join(self.address, spec.name)
+        stored = spec.stored(_TYPES, f"{address}: N5")
+        sides = tuple(int(n) for n in spec.shape)
+        size = None if spec.voxel_size_nm is None else spec.voxel_size_nm[::-1]
+        metadata: dict[str, Any] = {
+            "dimensions": sides[::-1],
+            "blockSize": self.layout.sides(sides, CHUNK_VOX)[::-1],
+            "dataType": stored.name,
+            "compression": {"type": "gzip", "level": 1},  # which every reader of N5 knows
+            "axes": list("xyz"),
+            **write_place(size, spec.offset_nm[::-1], spec.threshold),
+        }
+        if size is not None:
+            metadata["pixelResolution"] = {"dimensions": list(size), "unit": "nm"}
+        tensor = {"driver": "n5", "kvstore": kvstore(join(self.path, spec.name)), **UNSYNCED}
+        create_array({**tensor, "metadata": metadata}, address)
+        return ChunkedStore(json.dumps(tensor), address, sides, stored, (2, 1, 0), digest(metadata))

@@ -9,11 +9,20 @@ import pytest
 from cleftnet.cli import main
 from cleftnet.datasets.validation import check_cremi, overall
 from cleftnet.errors import InputError
-from cleftnet.volumes import LABELS, PREDICTION, Layout, Volume, list_arrays, open_volume, write_cremi, write_volume
-from cleftnet.volumes.conversion import convert
-from cleftnet.volumes.cremi import CREMI_BACKGROUND
-from cleftnet.volumes.description import describe
-from cleftnet.volumes.volume import INVALID
+from cleftnet.volumes import (
+    CREMI_BACKGROUND,
+    INVALID,
+    LABELS,
+    PREDICTION,
+    LayoutSettings,
+    Volume,
+    convert,
+    describe,
+    list_arrays,
+    open_volume,
+    write_cremi,
+    write_volume,
+)
 
 SIZE_NM = (40.0, 4.0, 4.0)
 IDS = np.array([[[0, 7, INVALID]]], np.uint64)
@@ -105,7 +114,7 @@ def test_offsets_travel_with_labels(tmp_path):
 
 def test_what_a_cremi_file_needs_is_asked_for(tmp_path):
     write_volume(Volume(RAW), tmp_path / "raw.tif")
-    with pytest.raises(InputError, match="--voxel-size"):
+    with pytest.raises(InputError, match="voxel_size_nm="):
         convert(tmp_path / "raw.tif", tmp_path / "B.hdf")
     convert(tmp_path / "raw.tif", tmp_path / "B.hdf/plain")  # no CREMI file, no need
     with pytest.raises(InputError, match="exists already"):
@@ -182,15 +191,15 @@ def test_a_probability_keeps_name_threshold_and_place_in_zarr(tmp_path):
 
 
 def test_chunks_and_pyramid_are_made_on_the_way(cremi, tmp_path):
-    convert(cremi, tmp_path / "raw.hdf", layout=Layout(chunk=(1, 1, 2)))
+    convert(cremi, tmp_path / "raw.hdf", layout=LayoutSettings(chunk=(1, 1, 2)))
     with h5py.File(tmp_path / "raw.hdf") as file:
         assert file["volumes/raw"].chunks == (1, 1, 2)
         assert "file_format" in file.attrs
-    convert(cremi, tmp_path / "raw.zarr", layout=Layout(chunk=(1, 1, 1), pyramid=True))
+    convert(cremi, tmp_path / "raw.zarr", layout=LayoutSettings(chunk=(1, 1, 1), pyramid=True))
     assert [a.rsplit("/", 1)[1] for a in list_arrays(tmp_path / "raw.zarr")] == ["s0", "s1", "s2"]
     assert open_volume(tmp_path / "raw.zarr").read().tolist() == RAW.tolist()
     with pytest.raises(InputError, match="HDF5 has no option 'pyramid'"):
-        convert(cremi, tmp_path / "more.hdf", layout=Layout(pyramid=True))
+        convert(cremi, tmp_path / "more.hdf", layout=LayoutSettings(pyramid=True))
 
 
 def test_the_verb_takes_chunks_the_version_of_zarr_and_a_pyramid(cremi, tmp_path, capsys):

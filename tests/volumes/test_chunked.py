@@ -9,7 +9,7 @@ import pytest
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
-from cleftnet.volumes import Layout, Volume, create_volumes, open_volume, open_writable, write_volume
+from cleftnet.volumes import ArraySpec, LayoutSettings, Volume, create_volumes, open_volume, open_writable, write_volume
 
 SHAPE, CHUNK = (6, 20, 24), (2, 8, 8)
 ADDRESSES = pytest.mark.parametrize("address", ["out.zarr", "out3.zarr", "out.n5", "precomputed://out"])
@@ -17,8 +17,8 @@ ADDRESSES = pytest.mark.parametrize("address", ["out.zarr", "out3.zarr", "out.n5
 
 def create(address, dtype="uint16"):
     """An array of zeros that nobody has written into, as a block-wise writer begins."""
-    with create_volumes(address, layout=Layout(chunk=CHUNK, zarr=3 if "3" in str(address) else None)) as new:
-        new.create("volumes/probability", SHAPE, dtype, voxel_size_nm=(40, 4, 4), threshold=0.5)
+    with create_volumes(address, layout=LayoutSettings(chunk=CHUNK, zarr=3 if "3" in str(address) else None)) as new:
+        new.create(ArraySpec("volumes/probability", SHAPE, dtype, voxel_size_nm=(40, 4, 4), threshold=0.5))
 
 
 def blocks():

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleftnet.volumes import LABELS, Layout, Volume, open_volume, write_volume
-from cleftnet.volumes.chunked.pyramid import plan
+from cleftnet.volumes import LABELS, LayoutSettings, Volume, open_volume, write_volume
+from cleftnet.volumes.pyramid import plan
 
 SIDES = st.tuples(st.integers(1, 40), st.integers(1, 300), st.integers(1, 300))
 
@@ -36,7 +36,7 @@ def test_every_level_has_fewer_voxels_and_the_last_fits_into_one_chunk(shape, si
 
 def level(tmp_path, values, name, address="vol.zarr"):
     volume = Volume(values, (40, 4, 4))
-    write_volume(volume, tmp_path / address, default=name, layout=Layout(pyramid=True, chunk=(1, 2, 2)))
+    write_volume(volume, tmp_path / address, default=name, layout=LayoutSettings(pyramid=True, chunk=(1, 2, 2)))
     return open_volume(tmp_path / address / name / "s1").read()
 
 
@@ -44,7 +44,7 @@ def level(tmp_path, values, name, address="vol.zarr"):
 def test_gray_values_are_averaged_also_at_an_odd_edge(tmp_path, zarr):
     """The last column has no neighbour and stays as it is."""
     values = np.array([[[0, 4, 9], [8, 12, 11]]], np.uint8)
-    layout = Layout(pyramid=True, chunk=(1, 1, 1), zarr=zarr)
+    layout = LayoutSettings(pyramid=True, chunk=(1, 1, 1), zarr=zarr)
     write_volume(Volume(values, (40, 4, 4)), tmp_path / "vol.zarr", layout=layout)
     assert open_volume(tmp_path / "vol.zarr/volumes/raw/s1").read().tolist() == [[[6, 10]]]
 
@@ -74,7 +74,7 @@ def test_progress_counts_the_array_and_then_its_levels(tmp_path):
     write_volume(
         Volume(np.zeros((2, 8, 8), np.uint8), (40, 4, 4)),
         tmp_path / "vol.zarr",
-        layout=Layout(pyramid=True, chunk=(2, 4, 4)),
+        layout=LayoutSettings(pyramid=True, chunk=(2, 4, 4)),
         progress=lambda done, total: seen.append((done, total)),
     )
     assert seen[0] == (128, 128)

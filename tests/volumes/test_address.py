@@ -1,4 +1,4 @@
-from cleftnet.volumes.chunked.storage import kvstore
+from cleftnet.volumes.address import kvstore
 
 
 def test_an_s3_server_of_ones_own_is_taken_from_the_variables_that_amazons_tools_read(monkeypatch):

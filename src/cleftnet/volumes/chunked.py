@@ -1,7 +1,7 @@
-"""One array of a chunked format (Zarr, N5, precomputed) as a lazy store: tensorstore reads and writes it box by box.
+"""One array of a chunked format (Zarr, N5, precomputed) as a lazy store, read and written box by box through tensorstore.
 
-A store holds only what tensorstore needs to find the array again, so it travels to other processes; each opens it for itself at
-the first use. Axes are z y x whatever their order on disk.
+A store holds only what tensorstore needs to open the array, so that it travels to other processes; each process opens the array
+for itself at the first use. Axes are z y x whatever their order on disk.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from cleftnet.errors import InputError
+from cleftnet.files import replacing
 from cleftnet.geometry import Box, IntZYX
-from cleftnet.volumes.chunked.forks import run
-from cleftnet.volumes.chunked.storage import context, is_network, one_line
-from cleftnet.volumes.volume import Array, Volume
+from cleftnet.volumes.address import FAILURES, context, is_network, is_remote, one_line, read_json, remove_remote
+from cleftnet.volumes.forks import run
+from cleftnet.volumes.volume import Array, Slices, Volume
 
 if TYPE_CHECKING:
     import tensorstore as ts
 
-Slices = tuple[slice, slice, slice]
-_FAILURES = (ValueError, RuntimeError, OSError)  # tensorstore's errors, by their codes
+T = TypeVar("T")
+
+CHUNK_VOX: IntZYX = (16, 128, 128)  # 256 KB of gray values: small enough for a viewer, large enough for a file system
+_MARKS = ("zarr.json", ".zgroup", ".zarray", "attributes.json", "info")  # one of these files is in every container
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,11 @@ class ChunkedStore:
 
     Args:
         spec: What tensorstore opens, as JSON text.
-        address: For messages.
+        address: The address of the array, for messages.
         shape: Side lengths in voxels, z y x.
         dtype: The type of one voxel, in this machine's byte order.
-        axes: Where z, y and x lie among the array's own axes; the others have length 1.
-        version: A digest of the array's metadata, see `digest`: an array that was replaced is another one.
+        axes: The positions of z, y and x among the array's own axes; the others have length 1.
+        version: A digest of the array's metadata, see `digest`; it tells an array from the one that replaced it.
     """
 
     spec: str
@@ -74,7 +79,7 @@ class ChunkedStore:
 
     @property
     def chunk_shape(self) -> IntZYX:
-        """Sides z y x in voxels of what is written at once: two processes may write two of these at the same time."""
+        """Sides of a chunk in voxels, z y x; different processes may write different chunks at the same time."""
         return run(_chunk_shape, self)
 
 
@@ -110,6 +115,38 @@ class WritableVolume:
         store[box.slices] = values
 
 
+@contextmanager
+def container(path: str, overwrite: bool, make: Callable[[str, str], T]) -> Iterator[T]:
+    """Yield a new container, which takes its place when the body succeeds and vanishes when it fails.
+
+    In a bucket nothing can be renamed: there a container is written in its place, and deleted when the body fails.
+
+    Args:
+        path: Where it shall be, a local path or a URL.
+        overwrite: Whether a container already there may be replaced.
+        make: Called with the path to write to and the path for messages.
+
+    Raises:
+        InputError: when the output exists, or nothing can be written there.
+    """
+    if not is_remote(path):
+        with replacing(Path(path), overwrite) as temporary:
+            temporary.mkdir()
+            yield make(str(temporary), path)
+        return
+    if path.startswith("http"):
+        raise InputError(f"{path}: nothing can be written over HTTP; write to s3://, gs:// or a local file")
+    if any(read_json(path, mark) is not None for mark in _MARKS):
+        if not overwrite:
+            raise InputError(f"{path} exists already; add overwrite=True or choose another name")
+        remove_remote(path)
+    try:
+        yield make(path, path)
+    except BaseException:  # an interrupt too: a half-written array must never be taken for a result
+        remove_remote(path)
+        raise
+
+
 def digest(metadata: Mapping[str, Any]) -> str:
     """Return a short text that differs where the metadata do."""
     return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:16]
@@ -120,7 +157,7 @@ def create_array(spec: dict[str, Any], address: str) -> None:
 
     Args:
         spec: What tensorstore needs, metadata included.
-        address: For messages.
+        address: The address of the array, for messages.
 
     Raises:
         InputError: when the format cannot hold such an array, or nothing can be written there.
@@ -130,14 +167,14 @@ def create_array(spec: dict[str, Any], address: str) -> None:
 
 
 def open_array(store: ChunkedStore, write: bool = False) -> ts.TensorStore:
-    """Return the array with axes z y x, which begins where the format says (precomputed: not at zero); call it within `run`.
+    """Return the array with axes z y x and the format's own origin (precomputed: not at zero); call it within `run`.
 
     Raises:
         InputError: when tensorstore cannot open it.
     """
     try:
         return _open(store, write)
-    except _FAILURES as error:
+    except FAILURES as error:
         raise _unreadable(store, "cannot be opened", error) from error
 
 
@@ -165,12 +202,12 @@ def _read(store: ChunkedStore, index: Slices) -> Array:
     array = _from_zero(store)
     try:
         return np.asarray(array[index].read(order="C").result())
-    except _FAILURES as error:
+    except FAILURES as error:
         raise _unreadable(store, f"cannot be read at {_box(index)}", error) from error
 
 
 def _write(store: ChunkedStore, index: Slices, values: Array) -> None:
-    """Write one box, chunk by chunk, and come back only when nothing more is under way, whatever happened."""
+    """Write one box, chunk by chunk, and return only when no write is under way any more, whatever happened."""
     array = _from_zero(store, write=True)
     chunk = [side or 1 for side in array.chunk_layout.write_chunk.shape or store.shape]
     starts = [[s.start, *range((s.start // c + 1) * c, s.stop, c)] for s, c in zip(index, chunk, strict=True)]
@@ -187,7 +224,7 @@ def _write(store: ChunkedStore, index: Slices, values: Array) -> None:
     except BaseException as error:  # an interrupt too: a late chunk would land in a folder that is being removed
         for writing in under_way:
             writing.exception()
-        if isinstance(error, _FAILURES):
+        if isinstance(error, FAILURES):
             raise unwritable(store.address, error) from error
         raise
 
@@ -197,7 +234,7 @@ def _create(spec: str, address: str) -> None:
 
     try:
         ts.open(json.loads(spec), create=True, open=False, context=context()).result()
-    except _FAILURES as error:
+    except FAILURES as error:
         raise unwritable(address, error) from error
 
 

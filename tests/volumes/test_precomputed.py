@@ -8,8 +8,8 @@ import tensorstore as ts
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
-from cleftnet.volumes import Layout, Volume, list_arrays, open_volume, write_volume
-from cleftnet.volumes.chunked.forks import run
+from cleftnet.volumes import LayoutSettings, Volume, list_arrays, open_volume, write_volume
+from cleftnet.volumes.forks import run
 
 Z, Y, X = np.ogrid[:3, :4, :5]
 SPELLED = (100 * Z + 10 * Y + X).astype(np.uint16)
@@ -115,7 +115,7 @@ def test_levels_of_a_pyramid_lie_on_the_grid_that_begins_at_the_origin(tmp_path,
     values = np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8)
     offset = tuple(n * v for n, v in zip(start, (40, 4, 4), strict=True))
     address = f"precomputed://{tmp_path}/vol"
-    write_volume(Volume(values, (40, 4, 4), offset), address, layout=Layout(pyramid=True, chunk=(2, 4, 4)))
+    write_volume(Volume(values, (40, 4, 4), offset), address, layout=LayoutSettings(pyramid=True, chunk=(2, 4, 4)))
     lower = open_volume(f"{address}/8_8_40")
     corner = [n // 2 * 2 for n in start]
     assert lower.voxel_size == (40, 8, 8)
@@ -131,7 +131,7 @@ def test_levels_of_a_pyramid_lie_on_the_grid_that_begins_at_the_origin(tmp_path,
 @pytest.mark.parametrize(
     ("volume", "line"),
     [
-        (Volume(SPELLED), "the format needs a voxel size; .*--voxel-size"),
+        (Volume(SPELLED), "the format needs a voxel size; .*voxel_size_nm=\\(40, 4, 4\\)"),
         (
             Volume(SPELLED, (40, 4, 4), (20, 0, 0)),
             r"offset \(20, 0, 0\) nm is no whole number of voxels .*\.zarr or \.n5",

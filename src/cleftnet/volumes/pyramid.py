@@ -1,6 +1,7 @@
-"""Lower resolutions of an array, for viewers: halved along y and x until voxels are about cubes, then along all three.
+"""Lower resolutions of an array, for viewers.
 
-Gray values and probabilities are averaged, labels become the id that most voxels have (the smallest of several).
+Voxels are merged along y and x until they are about cubes, then along all three axes. Gray values and probabilities are
+averaged; labels become the id that most voxels have (the smallest where several tie).
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from cleftnet.geometry import Box, FloatZYX, IntZYX, slabs
-from cleftnet.volumes.chunked.arrays import ChunkedStore, Slices, open_array, unwritable
-from cleftnet.volumes.chunked.forks import run
-from cleftnet.volumes.slabs import Progress
-from cleftnet.volumes.volume import Array
+from cleftnet.volumes.address import FAILURES
+from cleftnet.volumes.chunked import ChunkedStore, open_array, unwritable
+from cleftnet.volumes.forks import run
+from cleftnet.volumes.volume import Array, Progress, Slices
 
 _BLOCK_VOX = 2**20  # of the coarser level; eight times as many are read
 _CUBE = math.sqrt(2)  # an axis is halved while its voxels are shorter than this, in units of the shortest side
@@ -27,9 +28,9 @@ def plan(shape: Sequence[int], voxel_size_nm: FloatZYX, smallest: Sequence[int])
     """Return how many full voxels one voxel of each level covers, z y x, the full resolution first.
 
     Args:
-        shape: Of the full resolution, voxels z y x.
-        voxel_size_nm: Of the full resolution, z y x.
-        smallest: Sides in voxels, z y x: a level that has no more voxels than this is the last.
+        shape: Sides of the full resolution in voxels, z y x.
+        voxel_size_nm: Voxel size of the full resolution, z y x.
+        smallest: Sides in voxels, z y x; the first level that has no more voxels than this is the last.
 
     Example:
         >>> plan((64, 1024, 1024), (40, 4, 4), (16, 128, 128))
@@ -49,12 +50,12 @@ def plan(shape: Sequence[int], voxel_size_nm: FloatZYX, smallest: Sequence[int])
 
 
 def level_place(voxel_size_nm: FloatZYX, offset_nm: FloatZYX, factors: IntZYX) -> tuple[FloatZYX, FloatZYX]:
-    """Return voxel size and offset of a level: the centre of its first voxel lies (f − 1)/2 full voxels further.
+    """Return voxel size and offset of a level; the center of its first voxel lies (f − 1)/2 full voxels further.
 
     Args:
-        voxel_size_nm: Of the full resolution, z y x.
-        offset_nm: Where the centre of its first voxel lies, z y x.
-        factors: Full voxels to one of the level, z y x.
+        voxel_size_nm: Voxel size of the full resolution, z y x.
+        offset_nm: Position of the center of its first voxel, z y x.
+        factors: How many full voxels one voxel of the level covers, z y x.
 
     Example:
         >>> level_place((40, 4, 4), (80, 0, 0), (1, 2, 2))
@@ -67,12 +68,12 @@ def level_place(voxel_size_nm: FloatZYX, offset_nm: FloatZYX, factors: IntZYX) -
 
 @dataclass(frozen=True)
 class Pyramid:
-    """A new array with its lower resolutions: write the array, then `fill` makes the others of it.
+    """A new array with its lower resolutions: write the array, then call `fill` to compute the others.
 
     Args:
         levels: The arrays, the full resolution first.
-        factors: Full voxels to one voxel of each, z y x.
-        labels: Whether they hold ids, which cannot be averaged.
+        factors: How many full voxels one voxel of each level covers, z y x.
+        labels: Whether the arrays hold ids, which cannot be averaged.
     """
 
     levels: tuple[ChunkedStore, ...]
@@ -103,10 +104,10 @@ class Pyramid:
         self.levels[0][index] = values
 
     def fill(self, progress: Progress | None = None) -> None:
-        """Compute every level from the one above it, block by block.
+        """Compute every lower resolution from the one above it, block by block.
 
         Args:
-            progress: Called after every block with the voxels done and the voxels in all, of the lower resolutions.
+            progress: Called after every block with the number of voxels done and of all voxels of the lower resolutions.
         """
         done, total = 0, sum(math.prod(level.shape) for level in self.levels[1:])
         pairs = zip(itertools.pairwise(self.levels), itertools.pairwise(self.factors), strict=True)
@@ -120,7 +121,7 @@ class Pyramid:
 
 
 def _downsample(finer: ChunkedStore, coarser: ChunkedStore, step: Sequence[int], labels: bool, box: Box) -> None:
-    """Write one box of a level; the voxels of both lie on the grid of the format, whose origin need not be the first voxel."""
+    """Write one box of a level; both levels count voxels from the origin of the format, not from the first voxel."""
     import tensorstore as ts
 
     target = open_array(coarser, write=True)
@@ -129,5 +130,5 @@ def _downsample(finer: ChunkedStore, coarser: ChunkedStore, step: Sequence[int],
     region = tuple(slice(s.start + o, s.stop + o) for s, o in zip(box.slices, origin, strict=True))
     try:
         target[region].write(view[region].read().result()).result()
-    except (ValueError, RuntimeError, OSError) as error:
+    except FAILURES as error:
         raise unwritable(coarser.address, error) from error

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cleftnet.errors import InputError
-from cleftnet.volumes import Layout, Volume, create_volumes, list_arrays, open_volume, write_volume
+from cleftnet.volumes import ArraySpec, LayoutSettings, Volume, create_volumes, list_arrays, open_volume, write_volume
 
 VALUES = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
 BOTH = pytest.mark.parametrize("zarr", [2, 3])
@@ -25,9 +25,9 @@ def dataset(path, scale=(40, 4, 4), translation=None):
 
 def ome_zarr(folder, zarr=2, **image):
     """An OME-Zarr with arrays `s0` and `s1`, filled with 1 and 2, and this image in its metadata."""
-    with create_volumes(folder, layout=Layout(zarr=zarr)) as new:
+    with create_volumes(folder, layout=LayoutSettings(zarr=zarr)) as new:
         for n in (0, 1):
-            new.create(f"s{n}", (3, 4, 5), np.uint8, voxel_size_nm=None)[0:3, 0:4, 0:5] = n + 1
+            new.create(ArraySpec(f"s{n}", (3, 4, 5), np.uint8))[0:3, 0:4, 0:5] = n + 1
     image = {"version": "0.4", "axes": axes(), "datasets": [dataset("s0"), dataset("s1", (40, 8, 8))]} | image
     if zarr == 2:
         (folder / ".zattrs").write_text(json.dumps({"multiscales": [image]}))
@@ -115,7 +115,7 @@ def test_metadata_that_cannot_be_honoured_is_refused_in_one_line(tmp_path, image
 
 @BOTH
 def test_what_we_write_is_ome_zarr(tmp_path, zarr):
-    write_volume(Volume(VALUES, (40, 4, 4.6), (80, 8, 0)), tmp_path / "vol.zarr", layout=Layout(zarr=zarr))
+    write_volume(Volume(VALUES, (40, 4, 4.6), (80, 8, 0)), tmp_path / "vol.zarr", layout=LayoutSettings(zarr=zarr))
     if zarr == 2:
         (image,) = json.loads((tmp_path / "vol.zarr/.zattrs").read_text())["multiscales"]
         assert image.pop("version") == "0.4"
@@ -135,7 +135,7 @@ def test_what_we_write_is_ome_zarr(tmp_path, zarr):
 def test_a_pyramid_begins_half_a_voxel_further_at_every_level(tmp_path, zarr):
     """Voxels of 40×4×4 nm: two of them along y make one of 8, whose centre lies 2 nm behind the first one's; four make 6 nm."""
     volume = Volume(np.zeros((2, 16, 16), np.uint8), (40, 4, 4), (80, 8, 12))
-    write_volume(volume, tmp_path / "vol.zarr", layout=Layout(zarr=zarr, pyramid=True, chunk=(2, 4, 4)))
+    write_volume(volume, tmp_path / "vol.zarr", layout=LayoutSettings(zarr=zarr, pyramid=True, chunk=(2, 4, 4)))
     places = {n: open_volume(tmp_path / f"vol.zarr/volumes/raw/s{n}") for n in range(3)}
     assert {n: p.voxel_size for n, p in places.items()} == {0: (40, 4, 4), 1: (40, 8, 8), 2: (40, 16, 16)}
     assert {n: p.offset_nm for n, p in places.items()} == {0: (80, 8, 12), 1: (80, 10, 14), 2: (80, 14, 18)}

@@ -104,7 +104,7 @@ def test_voxel_size_and_offset_come_from_the_attributes_of_array_and_groups(tmp_
         ("vol.n5", r"has no volumes/labels/clefts; it has raw; name one, as in .*vol\.n5/raw"),
         ("vol.n5/rwa", r"no array 'rwa'; it has raw; did you mean 'raw'\?"),
         ("vul.n5/raw", r"vul\.n5 does not exist; its folder holds"),
-        ("empty.n5/raw", r"no attributes\.json there has 'dimensions'"),
+        ("empty.n5/raw", r"has no array 'raw', nor does it list any"),
         ("odd.n5/raw", r"'downsamplingFactors' is \[2\]; expected three factors x y z"),
         ("transform.n5/raw", r"attribute 'transform' cannot be understood"),
     ],

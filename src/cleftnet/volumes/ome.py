@@ -1,69 +1,59 @@
-"""OME-Zarr's multiscale metadata (NGFF 0.4 on Zarr v2, 0.5 on Zarr v3; https://ngff.openmicroscopy.org), read and written.
+"""OME metadata: multiscale images of OME-Zarr, read and written, and voxel sizes of OME-TIFF, read.
 
-A translation is where the centre of the first voxel lies, and so is our `offset_nm`. A lower resolution, whose voxels cover f
-of the full ones, therefore begins (f − 1)/2 full voxels further than the full resolution.
+OME-Zarr is NGFF 0.4 on Zarr v2 and 0.5 on Zarr v3 (https://ngff.openmicroscopy.org). A translation is the position of
+the center of the first voxel, and so is our `offset_nm`. A lower resolution, whose voxels cover f of the full ones,
+therefore begins (f − 1)/2 full voxels further than the full resolution.
 """
 
 from __future__ import annotations
 
+import math
+import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
+from cleftnet.volumes.metadata import NM_PER_UNIT, nm_per_unit, times
 
-_NM = {"nanometer": 1.0, "micrometer": 1e3, "angstrom": 0.1, "millimeter": 1e6, "picometer": 1e-3, "meter": 1e9}
-_NM |= {"nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "m": 1e9}  # not NGFF's, but written by some
-
-VERSIONS = {2: "0.4", 3: "0.5"}  # by the version of Zarr
+_NGFF = {2: "0.4", 3: "0.5"}  # by the version of Zarr
 
 
 @dataclass(frozen=True)
-class Level:
-    """One resolution of an image.
+class ImageLevel:
+    """One resolution of a multiscale image.
 
     Args:
-        path: Of its array, below the group that holds the metadata.
-        voxel_size: In nm, z y x; None where the metadata has no unit or no scale.
-        offset_nm: Where the centre of the first voxel lies, z y x.
+        path: The path of its array, below the group that holds the metadata.
+        voxel_size: Voxel size in nm, z y x; None where the metadata has no unit or no scale.
+        offset_nm: Position of the center of the first voxel, z y x.
         axes: The names of the array's axes.
     """
 
     path: str
     voxel_size: FloatZYX | None
     offset_nm: FloatZYX
-    axes: tuple[str, ...]
+    axes: tuple[str, ...] = ("z", "y", "x")
+
+    def below(self, group: str) -> ImageLevel:
+        """Return the level with its path counted from a group inside."""
+        return replace(self, path=self.path.removeprefix(f"{group}/"))
 
 
-def nm_per_unit(unit: object, address: str) -> float:
-    """Return how many nm a unit of length has.
-
-    Raises:
-        InputError: when it is no length that we know.
-
-    Example:
-        >>> nm_per_unit("angstrom", "vol.zarr")
-        0.1
-    """
-    if unit not in _NM:
-        raise InputError(f"{address}: the unit {unit!r} of an axis is unknown; known are {', '.join(_NM)}")
-    return _NM[str(unit)]
-
-
-def read_images(attributes: dict[str, Any], address: str) -> list[list[Level]]:
+def read_images(attributes: dict[str, Any], address: str) -> list[list[ImageLevel]]:
     """Return the images that a group's attributes describe, each with its levels, the highest resolution first.
 
     Args:
-        attributes: Of a group; without multiscale metadata the result is empty.
-        address: Of the group, for messages.
+        attributes: The attributes of a group; without multiscale metadata the result is empty.
+        address: The address of the group, for messages.
 
     Raises:
         InputError: when the metadata cannot be understood, the axes are not z y x (behind t and c), or a transformation is
             neither scale nor translation.
 
     Example:
-        >>> attributes = write_images([[Level("s0", (40.0, 4.0, 4.0), (80.0, 0.0, 0.0), ("z", "y", "x"))]], version=2)
+        >>> attributes = write_images([[ImageLevel("s0", (40.0, 4.0, 4.0), (80.0, 0.0, 0.0))]], version=2)
         >>> read_images(attributes, "vol.zarr")[0][0].offset_nm
         (80.0, 0.0, 0.0)
     """
@@ -80,7 +70,7 @@ def read_images(attributes: dict[str, Any], address: str) -> list[list[Level]]:
         ) from None
 
 
-def _read_image(image: dict[str, Any], address: str) -> list[Level]:
+def _read_image(image: dict[str, Any], address: str) -> list[ImageLevel]:
     axes = image.get("axes", ("t", "c", "z", "y", "x"))  # NGFF 0.1 and 0.2 name none
     names = tuple(str(axis["name"] if isinstance(axis, dict) else axis).lower() for axis in axes)
     if names[-3:] != ("z", "y", "x") or not set(names[:-3]) <= {"t", "c"}:
@@ -91,17 +81,18 @@ def _read_image(image: dict[str, Any], address: str) -> list[Level]:
     levels = []
     for dataset in image["datasets"]:
         steps = [*dataset.get("coordinateTransformations", ()), *above]
-        size, offset = _place(steps, address)
-        if nm is None or not any(step["type"] == "scale" for step in steps):
-            if any(offset):
-                raise InputError(f"{address}: it has a translation but no unit or no scale; add 'unit' to its axes")
-            levels.append(Level(dataset["path"].strip("/"), None, (0.0, 0.0, 0.0), names))
-            continue
-        levels.append(Level(dataset["path"].strip("/"), _times(size, nm), _times(offset, nm), names))
+        size, offset = _read_steps(steps, address)
+        path = dataset["path"].strip("/")
+        if nm is not None and any(step["type"] == "scale" for step in steps):
+            levels.append(ImageLevel(path, times(size, nm), times(offset, nm), names))
+        elif any(offset):
+            raise InputError(f"{address}: it has a translation but no unit or no scale; add 'unit' to its axes")
+        else:
+            levels.append(ImageLevel(path, None, (0.0, 0.0, 0.0), names))
     return levels
 
 
-def _place(steps: Sequence[dict[str, Any]], address: str) -> tuple[list[float], list[float]]:
+def _read_steps(steps: Sequence[dict[str, Any]], address: str) -> tuple[list[float], list[float]]:
     """Return scale and translation of a chain of transformations, z y x, in the units of the axes."""
     size, offset = [1.0] * 3, [0.0] * 3
     for step in steps:
@@ -112,26 +103,20 @@ def _place(steps: Sequence[dict[str, Any]], address: str) -> tuple[list[float], 
             raise InputError(f"{address}: it has a transformation '{kind}'; expected scale and translation with values")
         values = [float(v) for v in step[kind][-3:]]
         if kind == "scale":
-            size = [a * v for a, v in zip(size, values, strict=True)]
-            offset = [a * v for a, v in zip(offset, values, strict=True)]
+            size, offset = list(times(size, values)), list(times(offset, values))
         else:
             offset = [a + v for a, v in zip(offset, values, strict=True)]
     return size, offset
 
 
-def _times(values: Sequence[float], factors: Sequence[float]) -> FloatZYX:
-    z, y, x = (v * f for v, f in zip(values, factors, strict=True))
-    return z, y, x
-
-
-def write_images(images: Sequence[Sequence[Level]], version: int) -> dict[str, Any]:
+def write_images(images: Sequence[Sequence[ImageLevel]], version: int) -> dict[str, Any]:
     """Return the attributes of a group that describe its images.
 
     Args:
-        images: The levels of each, the highest resolution first, voxel sizes known, axes z y x.
-        version: Of Zarr, 2 or 3.
+        images: The levels of each image, the highest resolution first, voxel sizes known, axes z y x.
+        version: The version of Zarr, 2 or 3.
     """
-    number = VERSIONS[version]
+    number = _NGFF[version]
     axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in "zyx"]
     multiscales = [
         {
@@ -154,3 +139,26 @@ def write_images(images: Sequence[Sequence[Level]], version: int) -> dict[str, A
     if version == 2:
         return {"multiscales": multiscales}
     return {"ome": {"version": number, "multiscales": multiscales}}
+
+
+def read_ome_xml(xml: str) -> FloatZYX | None:
+    """Return the voxel size in nm, z y x, of an OME-TIFF, or None where its XML does not give all three sides.
+
+    Args:
+        xml: OME-XML of schema 2016-06, where a `PhysicalSize` without a unit is in µm.
+    """
+    try:
+        pixels = ET.fromstring(xml).find("{*}Image/{*}Pixels")
+    except ET.ParseError:
+        return None
+    if pixels is None:
+        return None
+    sizes = []
+    for axis in "ZYX":
+        nm = NM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower())
+        value = float(pixels.get(f"PhysicalSize{axis}", "nan"))
+        if nm is None or not value > 0 or math.isinf(value):
+            return None
+        sizes.append(value * nm)
+    z, y, x = sizes
+    return z, y, x

@@ -1,9 +1,9 @@
-"""Where tensorstore works: in the first process that uses it, and never in that one's forks, which get a process beside them.
+"""Calls functions that use tensorstore in a process where it works.
 
-tensorstore keeps threads, which a fork does not inherit, and so aborts any process that was forked after tensorstore was used
-and then uses it (`aborting: fork() use detected`). PyTorch's loaders are such forks. Everything that touches tensorstore
-therefore goes through `run`, which calls the function on the spot where that works, and else in a fresh Python process that
-belongs to this one and ends with it.
+tensorstore keeps threads, which a fork does not inherit. It therefore aborts any process that was forked after tensorstore was
+used and then uses it (`aborting: fork() use detected`); PyTorch's loaders are such forks. Everything that uses tensorstore goes
+through `run`. It calls the function in this process where that works, and otherwise in a helper process: a fresh Python
+process that belongs to this one and ends with it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _user: int | None = None  # the process that used tensorstore first; forks inherit the number of their parent
-_beside: dict[int, _Beside] = {}  # by the process that it belongs to
+_helpers: dict[int, _HelperProcess] = {}  # by the process that each belongs to
 
 
 def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function that uses tensorstore, wherever tensorstore works.
+    """Call a function that uses tensorstore, in a helper process where this one cannot use it.
 
     Args:
         function: Importable by name; its arguments, its result and what it raises can be pickled.
-        *args: Of the function.
-        **kwargs: Of the function.
+        *args: The function's arguments.
+        **kwargs: The function's keyword arguments.
 
     Example:
         >>> run(divmod, 7, 2)
@@ -42,17 +42,17 @@ def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         _user = process
     if _user == process:
         return function(*args, **kwargs)
-    if process not in _beside:
-        _beside[process] = _Beside()
-    result: T = _beside[process].call((function, args, kwargs))
+    if process not in _helpers:
+        _helpers[process] = _HelperProcess()
+    result: T = _helpers[process].call((function, args, kwargs))
     return result
 
 
-class _Beside:
+class _HelperProcess:
     """A Python process that calls functions for this one, one at a time."""
 
     def __init__(self) -> None:
-        code = "from cleftnet.volumes.chunked.forks import serve; serve()"
+        code = "from cleftnet.volumes.forks import serve; serve()"
         self.process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.turn = threading.Lock()
         atexit.register(self.process.kill)
@@ -70,9 +70,9 @@ class _Beside:
 
 
 def serve() -> None:
-    """Answer the process above until it hangs up: a function and its arguments in, its result or what it raised out."""
+    """Call the functions that the parent process sends, and send back results and errors, until it closes the pipe."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever prints must not land among the answers
+    os.dup2(2, 1)  # printed text must not land among the answers
     while True:
         try:
             function, args, kwargs = pickle.load(requests)

@@ -161,7 +161,7 @@ def test_a_tiff_series_is_predicted_with_a_voxel_size_given(checkpoint, syntheti
 
     write_volume(Volume(synthetic.raw.read()), tmp_path / "stack" / "*.tif")
     stack = tmp_path / "stack" / "*.tif"
-    assert "voxel_size_nm=" in cleftnet("predict", checkpoint, stack, tmp_path / "p.hdf", code=2)
+    assert "--voxel-size" in cleftnet("predict", checkpoint, stack, tmp_path / "p.hdf", code=2)
     cleftnet("predict", checkpoint, stack, tmp_path / "p.hdf", "--voxel-size", "40,4,4", "--overlap", "0")
     assert open_volume(tmp_path / "p.hdf/volumes/probability").voxel_size_nm == (40, 4, 4)
 

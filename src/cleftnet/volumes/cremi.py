@@ -169,7 +169,8 @@ def write_cremi(
         ):
             if volume is not None:
                 spec = ArraySpec(name, volume.shape, dtype, volume.voxel_size_nm, volume.offset_nm)
-                copy_into(volume, file.create(spec), convert, progress)
+                target = file.create(spec)
+                copy_into(volume, target, convert, progress)
 
 
 def _checked_to_cremi(ids: Array) -> npt.NDArray[np.uint64]:

@@ -222,7 +222,7 @@ def _with_voxel_size(volume: Volume, voxel_size_nm: FloatZYX | None) -> Volume:
     if not all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(own, (z, y, x), strict=True)):
         raise InputError(
             f"{volume.address} says that its voxels are {own[0]:g},{own[1]:g},{own[2]:g} nm, which contradicts "
-            f"voxel_size_nm=({z:g}, {y:g}, {x:g}); leave voxel_size_nm=... out, or correct the file"
+            f"voxel_size_nm=({z:g}, {y:g}, {x:g}); leave it out, or correct the file"
         )
     return volume
 

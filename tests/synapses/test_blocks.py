@@ -2,8 +2,6 @@
 
 import functools
 import itertools
-import tempfile
-from pathlib import Path
 
 import cc3d
 import numpy as np
@@ -14,9 +12,10 @@ from scipy import ndimage
 
 from cleftnet.blockwise import BlockGrid
 from cleftnet.metrics.predictions import PredictionKind
-from cleftnet.synapses.blocks import Labelling, Measuring, Painting
+from cleftnet.synapses.block_arrays import MemoryArrays
+from cleftnet.synapses.blocks import BlockLabeler, LabelWriter, PartMeasurer
 from cleftnet.synapses.merging import merge
-from cleftnet.synapses.parts import Parts
+from cleftnet.synapses.parts import BlockParts
 from cleftnet.synapses.segmentation import Segmenter, bridge_gaps, fill_holes
 from cleftnet.synapses.table import SynapseTable, tabulate
 from cleftnet.volumes import Volume
@@ -39,19 +38,19 @@ def in_blocks(values, block, *, threshold=0.5, gap=0, hole_vox=(0, 0), min_voxel
     """Return ids and table of a prediction found in blocks of any size."""
     kind = PredictionKind.MASK if values.dtype == bool else PredictionKind.PROBABILITY
     volume = Volume(values, SIZE_NM)
-    labelling = Labelling(
+    labeler = BlockLabeler(
         volume, Segmenter(kind, threshold if kind is PredictionKind.PROBABILITY else None, gap, hole_vox)
     )
-    grid = BlockGrid(volume.box, block, reads=labelling.reads)
+    grid = BlockGrid(volume.box, block, reads=labeler.reads)
     target = Target(values.shape)
-    with tempfile.TemporaryDirectory() as name:
-        measuring = Measuring(labelling, SIZE_NM, min_voxels, seed, Path(name))
-        painting = Painting(labelling, Path(name), target)
-        for work in (measuring, painting):
-            for each in grid:
-                work.write(each, work.compute(each, work.read(each), lambda share: None))
-            if work is measuring:
-                found = merge(Path(name), grid, min_voxels, seed)
+    arrays = MemoryArrays()
+    measurer = PartMeasurer(labeler, SIZE_NM, min_voxels, seed, arrays)
+    writer = LabelWriter(labeler, arrays, target)
+    for work in (measurer, writer):
+        for each in grid:
+            work.write(each, work.compute(each, work.read(each), lambda share: None))
+        if work is measurer:
+            found = merge(arrays, grid, min_voxels, seed)
     return target.ids, tabulate(found, volume)
 
 
@@ -159,7 +158,7 @@ def test_blocks_keep_nothing_of_what_is_too_small_and_lies_in_one_block_alone():
     labels[1, 1, 1], labels[3, 3, 4] = 1, 2  # the second lies in the layer ahead
     volume = Volume(np.full((9, 9, 9), 255, np.uint8), SIZE_NM)
     grid = BlockGrid(volume.box, (4, 4, 4), reads=functools.partial(type(volume.box).grow, by=(1, 1, 1)))
-    parts = Parts.of(labels, volume[grid[0].write], grid[0], volume.box, SIZE_NM).keep(2, 0)
+    parts = BlockParts.of(labels, volume[grid[0].write], grid[0], volume.box, SIZE_NM).keep(2, 0)
     assert parts.ids.tolist() == [2]
 
 

@@ -11,7 +11,7 @@ from cleftnet.blockwise import ExecutionSettings
 from cleftnet.cli import main
 from cleftnet.errors import InputError
 from cleftnet.synapses import COLUMNS, PARTNERS, SynapseSettings, find_synapses
-from cleftnet.synapses.contacts import Touching
+from cleftnet.synapses.contacts import ContactCounter
 from cleftnet.volumes import Volume, write_volume
 
 SIZE_NM = (20.0, 10.0, 10.0)
@@ -100,31 +100,27 @@ def test_two_synapses_side_by_side_each_count_for_themselves(tmp_path):
 @settings(max_examples=15, deadline=None)
 def test_contacts_in_blocks_add_up_to_those_of_the_whole(seed, block):
     """Counts of every synapse, side and segment: the work itself, on blocks of any size."""
-    import tempfile
     from functools import partial
-    from pathlib import Path
 
     from cleftnet.blockwise import BlockGrid
     from cleftnet.geometry import Box
-    from cleftnet.synapses.contacts import Contacts, Surroundings
+    from cleftnet.synapses.block_arrays import MemoryArrays
+    from cleftnet.synapses.contacts import Contacts, PlacedSegmentation
 
     rng = np.random.default_rng(seed)
     shape = (7, 13, 15)
     labels = Volume(np.where(rng.random(shape) < 0.03, rng.integers(1, 5, shape), 0).astype(np.uint64), SIZE_NM)
     ids = Volume(rng.integers(0, 4, shape).astype(np.uint32), SIZE_NM)
-    around = Surroundings.of(ids, 25.0, labels)
+    around = PlacedSegmentation.of(ids, 25.0, labels)
     planes = np.concatenate([rng.random((4, 3)) * shape, rng.standard_normal((4, 3))], axis=1)
 
     def counted(side):
         grid = BlockGrid(labels.box, side, reads=partial(Box.grow, by=around.halo))
-        work = Touching(labels, around, path, path.parent)
+        work = ContactCounter(labels, around, planes, MemoryArrays())
         return Contacts.total(*(work.compute(each, work.read(each), lambda share: None) for each in grid))
 
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name, "planes.npy")
-        np.save(path, planes)
-        for mine, whole in zip(counted(block), counted(shape), strict=True):
-            np.testing.assert_array_equal(mine, whole)
+    for mine, whole in zip(counted(block), counted(shape), strict=True):
+        np.testing.assert_array_equal(mine, whole)
 
 
 @pytest.fixture
@@ -144,7 +140,7 @@ def test_the_table_does_not_depend_on_the_blocks_and_a_run_that_broke_off_goes_o
     prediction, ids = many
     small = ExecutionSettings(block=(16, 128, 128), tries=1)
     find_synapses(prediction, tmp_path / "whole", settings=SynapseSettings(segmentation=ids))
-    written, write = [], Touching.write
+    written, write = [], ContactCounter.write
 
     def until_the_third(self, block, contacts):
         if len(written) == 3:
@@ -153,13 +149,13 @@ def test_the_table_does_not_depend_on_the_blocks_and_a_run_that_broke_off_goes_o
         written.append(str(block))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Touching, "write", until_the_third)
+        patch.setattr(ContactCounter, "write", until_the_third)
         with pytest.raises(KeyboardInterrupt):
             find_synapses(prediction, tmp_path / "small", settings=SynapseSettings(segmentation=ids), execution=small)
     assert not (tmp_path / "small" / "synapses.csv").exists()
     again = []
     monkeypatch.setattr(
-        Touching, "write", lambda self, block, found: (again.append(str(block)), write(self, block, found))
+        ContactCounter, "write", lambda self, block, found: (again.append(str(block)), write(self, block, found))
     )
     find_synapses(prediction, tmp_path / "small", settings=SynapseSettings(segmentation=ids), execution=small)
     assert not set(again) & set(written[:2])

@@ -19,7 +19,7 @@ from cleftnet.cli import main
 from cleftnet.datasets.submission import write_submission
 from cleftnet.errors import InputError
 from cleftnet.synapses import COLUMNS, SynapseSettings, find_synapses
-from cleftnet.synapses.blocks import Measuring, Painting
+from cleftnet.synapses.blocks import LabelWriter, PartMeasurer
 from cleftnet.volumes import CLEFT_ZERO, LABELS, Volume, open_volume, write_volume
 
 SIZE_NM = (50.0, 4.0, 4.0)
@@ -75,7 +75,7 @@ def test_worker_processes_find_the_same(prediction, tmp_path):
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
 
 
-@pytest.mark.parametrize("work", [Measuring, Painting])
+@pytest.mark.parametrize("work", [PartMeasurer, LabelWriter])
 def test_a_run_that_broke_off_goes_on_to_the_same_bytes(prediction, tmp_path, monkeypatch, work):
     find_synapses(prediction, tmp_path / "whole", execution=SMALL)
     written, write = [], work.write
@@ -105,9 +105,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(prediction, tmp_path):
         import sys, time
         from cleftnet.blockwise import ExecutionSettings
         from cleftnet.synapses import find_synapses
-        from cleftnet.synapses.blocks import Measuring
-        write = Measuring.write
-        Measuring.write = lambda self, block, parts: (time.sleep(0.3), write(self, block, parts))
+        from cleftnet.synapses.blocks import PartMeasurer
+        write = PartMeasurer.write
+        PartMeasurer.write = lambda self, block, parts: (time.sleep(0.3), write(self, block, parts))
         find_synapses(sys.argv[1], sys.argv[2], execution=ExecutionSettings(block=(16, 128, 128)))
     """
     run = subprocess.Popen([sys.executable, "-c", textwrap.dedent(slowly), tmp_path / "p.hdf", tmp_path / "out"])
@@ -126,7 +126,7 @@ def test_a_run_that_broke_off_is_not_finished_with_other_rules(prediction, tmp_p
         raise ValueError("lost")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Painting, "write", fail)
+        patch.setattr(LabelWriter, "write", fail)
         with pytest.raises(UnfinishedError):
             find_synapses(prediction, tmp_path, execution=SMALL)
     with pytest.raises(InputError, match=r"begun with min_size_nm3 0\.0, not 9000\.0"):
@@ -271,3 +271,45 @@ def test_a_parquet_table_has_the_columns_of_the_csv(prediction, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     find_synapses(prediction, tmp_path, formats=["parquet"])
     assert parquet.read_table(tmp_path / "synapses.parquet").column_names == [column.name for column in COLUMNS]
+
+
+def test_in_memory_the_labels_and_the_table_are_those_on_disk_and_nothing_is_written(prediction, tmp_path, monkeypatch):
+    on_disk = find_synapses(prediction, tmp_path / "out", execution=SMALL)
+    monkeypatch.chdir(tmp_path)
+    before = contents(tmp_path)
+    found = find_synapses(prediction, execution=SMALL)
+    assert contents(tmp_path) == before
+    np.testing.assert_array_equal(found.labels.read(), on_disk.labels.read())
+    assert (found.labels.voxel_size, found.labels.offset_nm) == (SIZE_NM, prediction.offset_nm)
+    assert list(found.table.columns) == list(on_disk.table.columns)
+    for name in found.table.columns:
+        np.testing.assert_array_equal(found.table[name], on_disk.table[name])
+    paths = {"labels": str(tmp_path / "out" / "labels.zarr"), "table": str(tmp_path / "out" / "synapses.csv")}
+    assert on_disk.summary() == {**found.summary(), **paths}
+
+
+def test_an_array_is_searched_as_the_volume_of_it_is(prediction):
+    found = find_synapses(prediction.read(), voxel_size_nm=SIZE_NM)
+    expected = find_synapses(Volume(prediction.read(), SIZE_NM))
+    np.testing.assert_array_equal(found.labels.read(), expected.labels.read())
+    assert found.table["z_nm"].tolist() == expected.table["z_nm"].tolist()
+    with pytest.raises(InputError, match="carries no voxel size"):
+        find_synapses(prediction.read())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"formats": ["csv"]}, "give out="), ({"execution": ExecutionSettings(workers=1)}, "give out=")],
+)
+def test_what_needs_a_folder_is_refused_in_memory(prediction, options, message):
+    with pytest.raises(InputError, match=message):
+        find_synapses(prediction, **options)
+
+
+def test_in_memory_the_neurons_of_an_array_are_found_too(prediction, tmp_path):
+    settings = SynapseSettings(segmentation=np.random.default_rng(1).integers(0, 5, SHAPE).astype(np.uint32))
+    given = {"voxel_size_nm": SIZE_NM, "settings": settings, "execution": SMALL}
+    on_disk, found = find_synapses(prediction.read(), tmp_path, **given), find_synapses(prediction.read(), **given)
+    assert found.table["contact_a"].max() > 0
+    for name in ("segment_a", "contact_a", "segment_b", "contact_b"):
+        np.testing.assert_array_equal(found.table[name], on_disk.table[name])

@@ -10,7 +10,7 @@ from cleftnet.cli import main
 from cleftnet.errors import InputError
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.synapses import SynapseScore, SynapseSettings, Tuning, find_synapses, tune, tune_once
-from cleftnet.synapses.blocks import Painting
+from cleftnet.synapses.blocks import LabelWriter
 from cleftnet.synapses.rules import fit_score
 from cleftnet.volumes import INVALID, LABELS, Volume, write_volume
 
@@ -107,7 +107,7 @@ def test_the_same_command_goes_on_after_a_crash_and_tunes_no_second_time(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Painting, "write", broken)
+        patch.setattr(LabelWriter, "write", broken)
         with pytest.raises((SystemExit, KeyboardInterrupt)):
             main(command)
     kept = (tmp_path / "out" / "tuning.json").read_bytes()

@@ -1,10 +1,9 @@
-"""What is done with a block, twice: its parts are measured, and, when every part has its id, they are painted."""
+"""The two passes over the blocks of a prediction: parts are measured, and labels are written when every part has its id."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,119 +11,132 @@ import numpy.typing as npt
 from cleftnet.blockwise import Tick
 from cleftnet.geometry import Block, Box, FloatZYX
 from cleftnet.metrics.clefts import components
-from cleftnet.synapses.merging import path_of
-from cleftnet.synapses.parts import AHEAD, Parts
+from cleftnet.metrics.voxels import Integers
+from cleftnet.synapses.block_arrays import BlockArrays
+from cleftnet.synapses.parts import AHEAD, BlockParts
 from cleftnet.synapses.segmentation import Segmenter
-from cleftnet.volumes import Array, Volume, WritableVolume
+from cleftnet.volumes import Array, Volume
 
 Ids = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
-class Labelling:
-    """The parts of a block: the same numbers whoever asks, and as often as they ask.
+class BlockLabeler:
+    """Numbers the parts of a block, which are the same in every pass.
 
     Attributes:
-        prediction: Of the whole volume.
-        segmenter: What makes a mask of it.
+        prediction: The whole prediction.
+        segmenter: Turns the prediction into a mask.
     """
 
     prediction: Volume
     segmenter: Segmenter
 
     def reads(self, write: Box) -> Box:
-        """Return what has to be read for a write box, before it is cut at the volume's border."""
+        """Return the box that has to be read for a write box, before it is cut at the volume's border."""
         return _with_layer_ahead(write).grow(self.segmenter.halo)
 
     def labels(self, values: Array, block: Block) -> npt.NDArray[np.integer]:
         """Return the parts' numbers in the write box and in the layer ahead."""
-        labelled = _with_layer_ahead(block.write).intersect(self.prediction.box)
-        found = self.segmenter.mask(values)[labelled.relative_to(block.read.start).slices]
-        return components(found)[0]
+        labeled = _with_layer_ahead(block.write).intersect(self.prediction.box)
+        mask = self.segmenter.mask(values)[labeled.relative_to(block.read.start).slices]
+        return components(mask)[0]
 
 
 @dataclass(frozen=True)
-class Measuring:
-    """A `blockwise.Work`: one block of the prediction to its `Parts`.
+class PartMeasurer:
+    """First pass, a `blockwise.Work`: measures the parts of each block.
 
     Attributes:
-        labelling: Of the prediction.
-        size_nm: Voxel size z y x.
-        min_voxels: What lies in one block alone and is smaller is left out.
-        seed: So is what reaches this probability nowhere.
-        folder: Where parts are kept.
+        labeler: Numbers the parts.
+        size_nm: Voxel size, z y x.
+        min_voxels: Parts of fewer voxels that lie in one block alone are left out.
+        seed: Parts that lie in one block alone and reach this probability nowhere are left out.
+        arrays: Where parts are kept.
     """
 
-    labelling: Labelling
+    labeler: BlockLabeler
     size_nm: FloatZYX
     min_voxels: float
     seed: float
-    folder: Path
+    arrays: BlockArrays
 
     def start(self, threads: int) -> None:
         """Nothing to prepare."""
 
     def read(self, block: Block) -> Array:
         """Read the prediction."""
-        return self.labelling.prediction[block.read]
+        return self.labeler.prediction[block.read]
 
-    def compute(self, block: Block, values: Array, tick: Tick) -> Parts:
+    def compute(self, block: Block, values: Array, tick: Tick) -> BlockParts:
         """Measure the block's parts."""
-        labels = self.labelling.labels(values, block)
+        labels = self.labeler.labels(values, block)
         tick(0.5)
-        volume = self.labelling.prediction
+        volume = self.labeler.prediction
         own = values[block.write.relative_to(block.read.start).slices]
-        return Parts.of(labels, own, block, volume.box, self.size_nm).keep(self.min_voxels, self.seed)
+        return BlockParts.of(labels, own, block, volume.box, self.size_nm).keep(self.min_voxels, self.seed)
 
-    def write(self, block: Block, parts: Parts) -> None:
-        """Keep them."""
-        parts.save(path_of(self.folder, block))
+    def write(self, block: Block, parts: BlockParts) -> None:
+        """Keep the parts."""
+        self.arrays.save(block, "parts", parts.arrays())
 
 
-class Painted(NamedTuple):
-    """What is read for a block that is painted; nothing of the prediction where no synapse lies in it."""
+class WritableBoxes(Protocol):
+    """Anything whose boxes can be assigned to, such as a `WritableVolume`."""
+
+    def __setitem__(self, box: Box, values: Ids, /) -> None:
+        """Write one box."""
+
+
+class LabelInput(NamedTuple):
+    """What `LabelWriter` reads for a block.
+
+    Attributes:
+        values: The prediction; None where no synapse lies in the block.
+        ids: The id of each part, by its number; 0 for none.
+    """
 
     values: Array | None
-    ids: npt.NDArray[np.int64]
+    ids: Integers
 
 
 @dataclass(frozen=True)
-class Painting:
-    """A `blockwise.Work`: the ids of one block, after `merging.merge` has chosen them.
+class LabelWriter:
+    """Second pass, a `blockwise.Work`: writes the ids that `merging.merge` has chosen into the labels.
 
     Attributes:
-        labelling: Of the prediction.
-        folder: Where the ids of parts are kept.
-        target: The labels.
+        labeler: Numbers the parts as in the first pass.
+        arrays: Where the ids of parts are kept.
+        target: The labels, which are background until they are written.
     """
 
-    labelling: Labelling
-    folder: Path
-    target: WritableVolume
+    labeler: BlockLabeler
+    arrays: BlockArrays
+    target: WritableBoxes
 
     def start(self, threads: int) -> None:
         """Nothing to prepare."""
 
-    def read(self, block: Block) -> Painted:
+    def read(self, block: Block) -> LabelInput:
         """Read the ids of the block's parts and, where there are any, the prediction."""
-        ids = np.load(path_of(self.folder, block, "npy"))
-        return Painted(self.labelling.prediction[block.read] if ids.any() else None, ids)
+        ids = self.arrays.load(block, "ids", "ids")["ids"]
+        return LabelInput(self.labeler.prediction[block.read] if ids.any() else None, ids)
 
-    def compute(self, block: Block, data: Painted, tick: Tick) -> Ids | None:
-        """Return the ids of the write box, or None where there are none: new labels are background."""
+    def compute(self, block: Block, data: LabelInput, tick: Tick) -> Ids | None:
+        """Return the ids of the write box; None where there are none."""
         if data.values is None:
             return None
-        labels = self.labelling.labels(data.values, block)
+        labels = self.labeler.labels(data.values, block)
         own = labels[tuple(slice(n) for n in block.write.shape)]
         lookup = np.zeros(max(len(data.ids), int(own.max(initial=0)) + 1), np.uint64)
         lookup[: len(data.ids)] = data.ids
-        painted: Ids = lookup[own]
-        return painted
+        ids: Ids = lookup[own]
+        return ids
 
-    def write(self, block: Block, result: Any) -> None:
+    def write(self, block: Block, ids: Ids | None) -> None:
         """Write the ids."""
-        if result is not None:
-            self.target[block.write] = result
+        if ids is not None:
+            self.target[block.write] = ids
 
 
 def _with_layer_ahead(write: Box) -> Box:

@@ -1,14 +1,13 @@
-"""Who meets at a synapse: on either side of its plate, the segment of a neuron segmentation with the largest contact.
+"""Finds the neurons that meet at a synapse: on either side of its plate, the segment with the largest contact.
 
-Contact is counted in voxels: those that lie within a reach of the synapse, its own included, and in any segment. The plane
-through the synapse's centroid, across its normal, tells the sides apart: b is the side that the normal points to, a the other
-one; voxels in the plane belong to neither. Counts of blocks add up to those of the whole volume.
+Contact is counted in voxels of any segment within reach of the synapse, its own voxels included. The plane through the
+synapse's centroid, across its normal, separates the sides: b is the side that the normal points to, a the other one; voxels in
+the plane belong to neither. Counts of blocks add up to those of the whole volume.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,28 +17,27 @@ import numpy.typing as npt
 
 from cleftnet.blockwise import BlockGrid, Tick
 from cleftnet.errors import InputError
-from cleftnet.files import replacing
 from cleftnet.geometry import Block, Box, IntZYX
 from cleftnet.metrics.distances import ROUNDING, nearest_distances
-from cleftnet.synapses.merging import path_of
-from cleftnet.synapses.parts import Floats, Ints, load
+from cleftnet.metrics.voxels import Floats, Integers, Mask
+from cleftnet.synapses.block_arrays import BlockArrays
 from cleftnet.synapses.table import SynapseTable
 from cleftnet.volumes import Array, Volume, is_cleft, place
 
-IN_PLANE_NM = 1e-3  # what a centroid summed over other blocks may move
+IN_PLANE_NM = 1e-3  # a centroid may move by less when it is summed over other blocks
 
 SIDES = ("a", "b")
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PlacedSegmentation:
     """A segmentation laid over a prediction.
 
     Attributes:
-        segmentation: All of it.
-        corner: Its voxel at the prediction's first one.
-        reach_nm: How far contact is counted.
-        halo: The same in voxels z y x.
+        segmentation: The whole segmentation.
+        corner: Its voxel that lies at the first voxel of the prediction.
+        reach_nm: Largest distance from a synapse at which contact is counted.
+        halo: The reach in voxels z y x.
     """
 
     segmentation: Volume
@@ -48,7 +46,7 @@ class Surroundings:
     halo: IntZYX
 
     @classmethod
-    def of(cls, volume: Volume, reach_nm: float, prediction: Volume) -> Surroundings:
+    def of(cls, volume: Volume, reach_nm: float, prediction: Volume) -> PlacedSegmentation:
         """Lay a segmentation over a prediction, which it must cover.
 
         Raises:
@@ -72,37 +70,42 @@ class Surroundings:
         return self.segmentation[box.shift(self.corner)]
 
 
-class Read(NamedTuple):
-    """What is read for a block: labels with a halo, and, where there is a synapse, the segments of its own voxels."""
+class ContactInput(NamedTuple):
+    """What `ContactCounter` reads for a block.
+
+    Attributes:
+        labels: Ids of the synapses in the block and its halo.
+        segments: Segments in the block; None where no synapse lies in the halo.
+    """
 
     labels: Array
     segments: Array | None
 
 
 class Contacts(NamedTuple):
-    """Voxels counted; arrays with one entry for each synapse, side and segment that occur.
+    """Counts of contact; arrays have one entry for each synapse, side and segment in contact.
 
     Attributes:
-        synapse: Its id.
+        synapse: Id of the synapse.
         side: 0 for a, 1 for b.
-        segment: Its id.
-        voxels: How many.
+        segment: Id of the segment.
+        voxels: Number of voxels.
     """
 
-    synapse: Ints
-    side: Ints
+    synapse: Integers
+    side: Integers
     segment: npt.NDArray[np.uint64]
-    voxels: Ints
+    voxels: Integers
 
     @classmethod
     def none(cls) -> Contacts:
-        """Return no contact."""
+        """Return counts without any contact."""
         nothing = np.zeros(0, np.int64)
         return cls(nothing, nothing, np.zeros(0, np.uint64), nothing)
 
     @classmethod
     def total(cls, *parts: Contacts) -> Contacts:
-        """Add contacts up, in the order of synapses, sides and segments.
+        """Add up counts; the result is in the order of synapses, sides and segments.
 
         Example:
             >>> one = Contacts(np.array([1]), np.array([0]), np.array([9], np.uint64), np.array([5]))
@@ -120,34 +123,35 @@ class Contacts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Touching:
-    """A `blockwise.Work`: the contacts of all synapses with the segments in one block.
+class ContactCounter:
+    """Third pass, a `blockwise.Work`: counts the contacts of all synapses with the segments of each block.
 
     Attributes:
-        labels: Synapse ids, all of them painted.
+        labels: Ids of all synapses.
         around: The segmentation.
-        planes: File of centroids in voxels and normals, z y x, a row a synapse.
-        folder: Where contacts are kept.
+        planes: Centroid in voxels and normal of each synapse, a row z y x z y x; or the NumPy file of them, which spares the
+            sending of a large array to workers.
+        arrays: Where contacts are kept.
     """
 
     labels: Volume
-    around: Surroundings
-    planes: Path
-    folder: Path
+    around: PlacedSegmentation
+    planes: Floats | Path
+    arrays: BlockArrays
 
     def start(self, threads: int) -> None:
         """Nothing to prepare."""
 
-    def read(self, block: Block) -> Read:
+    def read(self, block: Block) -> ContactInput:
         """Read both volumes."""
         labels = self.labels[block.read]
-        return Read(labels, self.around[block.write] if labels.any() else None)
+        return ContactInput(labels, self.around[block.write] if labels.any() else None)
 
-    def compute(self, block: Block, data: Read, tick: Tick) -> Contacts:
-        """Count every synapse by itself, in the box that it reaches."""
+    def compute(self, block: Block, data: ContactInput, tick: Tick) -> Contacts:
+        """Count the contacts of each synapse in the box that it reaches."""
         if data.segments is None:
             return Contacts.none()
-        planes = np.load(self.planes, mmap_mode="r")
+        planes = np.load(self.planes, mmap_mode="r") if isinstance(self.planes, Path) else self.planes
         boxes = _boxes(data.labels)
         found = []
         for number, (synapse, box) in enumerate(boxes.items(), start=1):
@@ -155,7 +159,7 @@ class Touching:
             tick(number / len(boxes))
         return Contacts.total(*found)
 
-    def _contacts(self, synapse: int, box: Box, block: Block, data: Read, plane: Floats) -> Contacts:
+    def _contacts(self, synapse: int, box: Box, block: Block, data: ContactInput, plane: Floats) -> Contacts:
         assert data.segments is not None
         crop = box.grow(self.around.halo).intersect(block.read)
         own = crop.intersect(block.write)
@@ -166,7 +170,7 @@ class Touching:
         segments = np.zeros(crop.shape, np.uint64)
         segments[inside] = data.segments[own.relative_to(block.write.start).slices]
         asked = np.zeros(crop.shape, np.bool_)
-        asked[inside] = is_cleft(segments[inside])  # as clefts: neither background nor unlabelled
+        asked[inside] = is_cleft(segments[inside])  # as for clefts: neither background nor unlabeled
         found = [Contacts.none()]
         for z, distances in enumerate(nearest_distances(asked, mask, self.labels.voxel_size_nm)):
             near = np.argwhere(asked[z])[distances <= self.around.reach_nm * (1 + ROUNDING)]
@@ -177,30 +181,25 @@ class Touching:
         return Contacts.total(*found)
 
     def write(self, block: Block, contacts: Contacts) -> None:
-        """Keep them."""
-        path = path_of(self.folder, block)
-        with replacing(path, overwrite=True) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **contacts._asdict())
-            file.flush()
-            os.fsync(file.fileno())  # before the journal says that it is there
+        """Keep the contacts."""
+        self.arrays.save(block, "contacts", contacts._asdict())
 
 
-def save_planes(table: SynapseTable, path: Path) -> None:
-    """Write what `Touching` needs to know of every synapse."""
+def planes_of(table: SynapseTable) -> Floats:
+    """Return the plane of each synapse, as `ContactCounter` takes it."""
     columns = [table[name] for name in ("z", "y", "x", "normal_z", "normal_y", "normal_x")]
-    with replacing(path, overwrite=True) as temporary, temporary.open("wb") as file:
-        np.save(file, np.stack(columns, axis=1).astype(np.float64))
+    return np.stack(columns, axis=1).astype(np.float64)
 
 
-def partners(folder: Path, grid: BlockGrid, table: SynapseTable) -> SynapseTable:
-    """Return the table with the largest segment of either side, and its share of that side's contact.
+def with_partners(table: SynapseTable, arrays: BlockArrays, grid: BlockGrid) -> SynapseTable:
+    """Return the table with the segment of the largest contact on either side, and its share of that side's contact.
 
     Args:
-        folder: Where the contacts of all blocks are.
+        table: The synapses.
+        arrays: Where the contacts of all blocks are.
         grid: The blocks.
-        table: Of the synapses.
     """
-    parts = [load(path_of(folder, block), *Contacts._fields) for block in grid]
+    parts = [arrays.load(block, "contacts", *Contacts._fields) for block in grid]
     total = Contacts.total(*(Contacts(**part) for part in parts))
     columns = dict(table.columns)
     for side, name in enumerate(SIDES):
@@ -212,9 +211,9 @@ def partners(folder: Path, grid: BlockGrid, table: SynapseTable) -> SynapseTable
 
 
 def _largest(
-    row: Ints, segment: npt.NDArray[np.uint64], voxels: Ints, number: int
+    row: Integers, segment: npt.NDArray[np.uint64], voxels: Integers, number: int
 ) -> tuple[npt.NDArray[np.uint64], Floats]:
-    """Return for each row the segment with most voxels, of equals the smallest id, and its share; 0 where there is none."""
+    """Return for each row the segment with most voxels (the smallest id among equals) and its share; 0 where none is."""
     chosen, share = np.zeros(number, np.uint64), np.zeros(number)
     order = np.lexsort((segment, -voxels, row))
     first = order[np.unique(row[order], return_index=True)[1]]
@@ -225,7 +224,7 @@ def _largest(
 
 
 def _boxes(labels: Array) -> dict[int, Box]:
-    """Return the box of every id."""
+    """Return the box of each id."""
     where = np.flatnonzero(labels)
     ids, rows = np.unique(labels.ravel()[where], return_inverse=True)
     low, high = np.full((len(ids), 3), np.iinfo(np.int64).max), np.zeros((len(ids), 3), np.int64)
@@ -236,7 +235,7 @@ def _boxes(labels: Array) -> dict[int, Box]:
     return {synapse: Box.at(start, shape) for synapse, start, shape in corners}
 
 
-def _count(synapse: int, beyond: npt.NDArray[np.bool_], segments: npt.NDArray[np.uint64]) -> Contacts:
+def _count(synapse: int, beyond: Mask, segments: npt.NDArray[np.uint64]) -> Contacts:
     found = []
     for side in range(len(SIDES)):
         ids, voxels = np.unique(segments[beyond == bool(side)], return_counts=True)

@@ -1,4 +1,4 @@
-"""From a prediction of any size to its synapses: a mask of ids and a table, block by block, resumed where it stopped."""
+"""Finds the synapses of a prediction of any size: a volume of ids and a table, block by block, resumed after a crash."""
 
 from __future__ import annotations
 
@@ -11,192 +11,251 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
-from cleftnet.blockwise import BlockGrid, ExecutionSettings, Journal, NewArray, Task, map_blocks, unfinished
+from cleftnet.blockwise import BlockGrid, ExecutionSettings, Journal, NewArray, Task, Work, map_blocks, unfinished
 from cleftnet.errors import InputError, nearest
-from cleftnet.files import refuse_existing
-from cleftnet.geometry import Box, IntZYX
+from cleftnet.files import refuse_existing, replacing
+from cleftnet.geometry import Box, FloatZYX, IntZYX
 from cleftnet.metrics.predictions import choose_threshold, kind_of
+from cleftnet.progress import track
 from cleftnet.synapses.annotations import write_annotations
-from cleftnet.synapses.blocks import Labelling, Measuring, Painting
-from cleftnet.synapses.contacts import Surroundings, Touching, partners, save_planes
-from cleftnet.synapses.merging import SynapseSums, merge
+from cleftnet.synapses.block_arrays import FolderArrays, MemoryArrays
+from cleftnet.synapses.blocks import BlockLabeler, Ids, LabelWriter, PartMeasurer
+from cleftnet.synapses.contacts import ContactCounter, PlacedSegmentation, planes_of, with_partners
+from cleftnet.synapses.merging import merge
 from cleftnet.synapses.rules import SynapseSettings, check_seeds
 from cleftnet.synapses.segmentation import Segmenter, as_stored
 from cleftnet.synapses.table import SynapseTable, tabulate
 from cleftnet.synapses.writing import TABLE_FORMATS, check_table_format, write_table
-from cleftnet.volumes import CHUNK_VOX, LABELS, PREDICTION, Address, Volume, as_volume, open_volume
+from cleftnet.volumes import CHUNK_VOX, LABELS, PREDICTION, Address, Array, Volume, as_volume, open_volume
 
 BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft
 LABEL_FORMATS = ("zarr", "hdf")
 ANNOTATIONS = "annotations"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Synapses:
     """The synapses of a prediction.
 
     Attributes:
-        labels: Their ids, uint64, background 0, opened lazily.
-        table: One row a synapse.
-        threshold: Voxels of at least this probability were taken; None for a mask or labels.
-        labels_path: Where the labels lie.
-        table_path: Where the table lies.
+        table: One row for each synapse, with the columns of `COLUMNS`.
+        labels: Ids of the synapses, uint64, background 0; read lazily where they are in a file.
+        threshold: Voxels of at least this probability are cleft; None for a mask or labels.
+        labels_path: File or folder of the labels; None in memory.
+        table_path: File of the table; None in memory.
     """
 
-    labels: Volume
     table: SynapseTable
+    labels: Volume
     threshold: float | None
-    labels_path: str
-    table_path: str
+    labels_path: str | None = None
+    table_path: str | None = None
 
     def summary(self) -> dict[str, JsonValue]:
-        """Return what `cleftnet synapses --json` prints; medians are None where there is no synapse."""
+        """Return the number of synapses, medians of the table (None without synapses), and where the results are."""
         columns = ("volume_nm3", "area_nm2", "extent_nm", "score")
         medians = {
             f"median_{name}": float(np.median(self.table[name])) if len(self.table) else None for name in columns
         }
+        paths = {"labels": self.labels_path, "table": self.table_path}
         return {
             "synapses": len(self.table),
             "touching_border": int(self.table["touches_border"].sum()),
             "threshold": self.threshold,
             **medians,
-            "labels": self.labels_path,
-            "table": self.table_path,
+            **{name: path for name, path in paths.items() if path is not None},
         }
 
 
 def find_synapses(
-    prediction: Volume | Address,
-    out: str | Path,
+    prediction: Volume | Address | Array,
+    out: str | Path | None = None,
     *,
+    voxel_size_nm: FloatZYX | None = None,
     settings: SynapseSettings = SynapseSettings(),  # noqa: B008 - it is frozen
     formats: Sequence[str] = (),
     execution: ExecutionSettings = ExecutionSettings(),  # noqa: B008 - so is this
     overwrite: bool = False,
 ) -> Synapses:
-    """Find the synapses of a prediction: connected components of its mask (26 neighbours), whatever the size of the volume.
+    """Find the synapses of a prediction: the 26-connected components of its mask, for volumes of any size.
 
-    A folder gets `labels.zarr` and `synapses.csv`. Ids are dense and follow the first voxels in z y x order, whatever the
-    blocks and whoever did them. Until all is done, `labels.zarr.unfinished` and `parts.unfinished` lie beside them: after a
-    crash or an interrupt the same call does only what is missing.
+    Ids are dense and follow the first voxels in z y x order; blocks and workers do not change them. Without `out` the labels
+    are made in memory and nothing is written. With `out` that folder gets `labels.zarr` and `synapses.csv`. Until they are
+    complete, `labels.zarr.unfinished` and `parts.unfinished` lie beside them: after a crash or an interrupt the same call
+    computes only what is missing.
 
     Args:
-        prediction: A volume or its address: probability (uint8 0 to 255, float 0 to 1), mask (bool) or cleft ids, of which only
-            cleft or not is taken.
-        out: The folder, made if it is not there.
-        settings: What counts as a synapse.
-        formats: "zarr" or "hdf" for the labels, "csv" or "parquet" for the table (zarr and csv, where none is named), and
-            "annotations" for a folder of that name that neuroglancer shows.
-        execution: The size of the blocks, and who does them.
-        overwrite: Whether results already there may be replaced, and others begun there forgotten.
+        prediction: A volume, its address, or a NumPy array z y x: probability (uint8 0 to 255, float 0 to 1), mask (bool) or
+            cleft ids, of which only cleft or not is used.
+        out: Folder for the results, made if it does not exist; None keeps them in memory.
+        voxel_size_nm: Voxel size, z y x, of a prediction that carries none, such as an array.
+        settings: What counts as a synapse, and which neurons are looked for at each.
+        formats: "zarr" or "hdf" for the labels, "csv" or "parquet" for the table; by default zarr and csv. "annotations" adds a
+            folder of that name for neuroglancer.
+        execution: The size of the blocks, and which processes compute them.
+        overwrite: Whether results that exist are replaced, and other results begun in `out` discarded.
 
     Raises:
-        InputError: when the prediction has no voxel size or cannot be read, an output exists, or others were begun there.
-        UnfinishedError: when blocks failed or the workers were lost, and it is not the input.
+        InputError: when the prediction has no voxel size or cannot be read, an output exists, or other results were begun in
+            `out`.
+        UnfinishedError: when blocks failed or the workers were lost, and the input is not the cause.
 
     Example:
-        >>> import tempfile
         >>> probability = np.zeros((4, 32, 32), np.uint8)
         >>> probability[1:3, 4:6, 4:20] = 200
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     found = find_synapses(Volume(probability, (40, 4, 4)), folder)
-        ...     len(found.table), found.table["volume_nm3"].tolist(), int(found.labels.read().max())
+        >>> found = find_synapses(probability, voxel_size_nm=(40, 4, 4))
+        >>> len(found.table), found.table["volume_nm3"].tolist(), int(found.labels.read().max())
         (1, [40960.0], 1)
     """
-    volume = prediction if isinstance(prediction, Volume) else open_volume(prediction, default=PREDICTION)
-    outputs, parts = _Outputs.of(Path(out), formats), Path(out, "parts.unfinished")
-    refuse_existing(outputs.labels, overwrite)
-    for path in outputs.last:
-        refuse_existing(path, overwrite or parts.exists())  # a run that broke off may have come this far
-    job = _Job.of(volume, settings)
-    task = Task(settings=job.settings, block=execution.block or BLOCK)
-    with Journal(parts, task, anew=overwrite) as measured:
-        grid = BlockGrid(volume.box, measured.block, CHUNK_VOX, job.labelling.reads)
-        found = job.measure(parts, grid, measured, execution)
-        table = tabulate(found, volume, settings.score)
-        begun: dict[str, JsonValue] = {**job.settings, "block": list(grid.step)}
-        array = NewArray(LABELS[0], np.uint64)
-        with unfinished(outputs.labels, [array], volume, Task(settings=begun, block=grid.step), overwrite) as output:
-            work = Painting(job.labelling, parts.absolute(), output.arrays[array.name])
-            map_blocks(work, grid, output.journal, execution, what="painting")
-            if job.around is not None:
-                table = job.meet(table, output.arrays[array.name].volume, parts / "contacts", grid.step, execution)
-            write_table(table, outputs.table, overwrite=True)
-            if outputs.annotations is not None:
-                write_annotations(table, volume, outputs.annotations, overwrite=True)
-        shutil.rmtree(parts)
-    labels = open_volume(outputs.labels, default=LABELS)
-    return Synapses(labels, table, job.threshold, str(outputs.labels), str(outputs.table))
+    outputs = None if out is None else _Outputs.of(Path(out), formats, overwrite)
+    search = _Search.of(as_volume(prediction, voxel_size_nm=voxel_size_nm, default=PREDICTION), settings)
+    if outputs is not None:
+        return search.on_disk(outputs, execution, overwrite)
+    if formats:
+        raise InputError(f"formats={list(formats)} need a folder to write to; give out=..., or leave them out")
+    if execution.workers or execution.scheduler:
+        raise InputError(
+            "workers=... and scheduler=... need a folder for their results; give out=..., or leave them out"
+        )
+    return search.in_memory(execution.block or BLOCK)
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A search made ready.
+class _Search:
+    """The passes over a prediction, with everything that decides their results.
 
     Attributes:
-        labelling: Of the prediction.
-        threshold: Of the probability; None for a mask or labels.
-        min_voxels: Of a synapse.
-        seed: The probability that a synapse must reach somewhere.
-        around: The neurons, where they are given.
-        settings: What a later run must have in common to go on with this one.
+        labeler: Numbers the parts of blocks.
+        settings: What counts as a synapse.
+        threshold: Threshold of a probability; None for a mask or labels.
+        min_voxels: Synapses of fewer voxels are left out.
+        seed: Synapses that reach this probability nowhere are left out.
+        around: The neurons; None where they are not looked for.
     """
 
-    labelling: Labelling
+    labeler: BlockLabeler
+    settings: SynapseSettings
     threshold: float | None
     min_voxels: float
     seed: float
-    around: Surroundings | None
-    settings: dict[str, JsonValue]
+    around: PlacedSegmentation | None
 
     @classmethod
-    def of(cls, volume: Volume, settings: SynapseSettings) -> _Job:
+    def of(cls, volume: Volume, settings: SynapseSettings) -> _Search:
         size_nm = volume.voxel_size_nm
-        meant = kind_of(volume, settings.kind)
-        threshold = choose_threshold(volume, meant, settings.threshold)
+        kind = kind_of(volume, settings.kind)
+        threshold = choose_threshold(volume, kind, settings.threshold)
         seed = settings.seed_threshold or 0.0
         if seed and threshold is None:
-            raise InputError(f"{volume.address} is a {meant.value} volume, which takes no seed threshold; leave it out")
-        if threshold is not None:
-            check_seeds(threshold, settings.seed_threshold)  # the stored threshold may lie above that of the seeds
-        task: dict[str, JsonValue] = {
-            "prediction": volume.identity(),
-            "shape": list(volume.shape),
-            "voxel size": list(size_nm),
-            **settings.model_dump(mode="json"),
-            "kind": meant.value,
-            "threshold": threshold,
-        }
+            raise InputError(f"{volume.address} is a {kind.value} volume, which takes no seed_threshold; leave it out")
+        check_seeds(threshold, settings.seed_threshold)  # the stored threshold may lie above that of the seeds
         around = None
         if settings.segmentation is not None:
-            around = Surroundings.of(as_volume(settings.segmentation), settings.reach_nm, volume)
-            task |= {"segmentation": around.segmentation.identity(), "reach nm": around.reach_nm}
-        min_voxels = (
-            settings.min_size_nm3 / float(np.prod(size_nm)) * (1 - 1e-9)
-        )  # whole voxels times nm³ round either way
-        seed = as_stored(seed, volume.dtype)
-        segmenter = Segmenter.of(settings, meant, threshold, size_nm)
-        return cls(Labelling(volume, segmenter), threshold, min_voxels, seed, around, task)
+            around = PlacedSegmentation.of(as_volume(settings.segmentation), settings.reach_nm, volume)
+        voxels = settings.min_size_nm3 / float(np.prod(size_nm)) * (1 - 1e-9)  # whole voxels times nm³ round either way
+        labeler = BlockLabeler(volume, Segmenter.of(settings, kind, threshold, size_nm))
+        return cls(labeler, settings, threshold, voxels, as_stored(seed, volume.dtype), around)
 
-    def measure(self, folder: Path, grid: BlockGrid, journal: Journal, execution: ExecutionSettings) -> SynapseSums:
-        """Measure every block and join what they found."""
-        size_nm = self.labelling.prediction.voxel_size_nm
-        work = Measuring(self.labelling, size_nm, self.min_voxels, self.seed, folder.absolute())
-        map_blocks(work, grid, journal, execution, what="finding synapses")
-        return merge(folder, grid, self.min_voxels, self.seed)
+    @property
+    def identity(self) -> dict[str, JsonValue]:
+        """What a later call must have in common to go on with this one."""
+        volume, segmenter = self.volume, self.labeler.segmenter
+        decisive: dict[str, JsonValue] = {
+            "prediction": volume.identity(),
+            "shape": list(volume.shape),
+            "voxel size": list(volume.voxel_size_nm),
+            **self.settings.model_dump(mode="json"),
+            "kind": segmenter.kind.value,
+            "threshold": self.threshold,
+        }
+        if self.around is not None:
+            decisive |= {"segmentation": self.around.segmentation.identity(), "reach nm": self.around.reach_nm}
+        return decisive
 
-    def meet(
+    @property
+    def volume(self) -> Volume:
+        """The prediction."""
+        return self.labeler.prediction
+
+    def in_memory(self, block: IntZYX) -> Synapses:
+        """Find the synapses block by block, as on disk, and write nothing."""
+        volume, arrays, target = self.volume, MemoryArrays(), _MemoryTarget(np.zeros(self.volume.shape, np.uint64))
+        labels = Volume(target.ids, volume.voxel_size, volume.offset_nm, "synapses in memory")
+        grid = self.grid(block)
+        _run(PartMeasurer(self.labeler, volume.voxel_size_nm, self.min_voxels, self.seed, arrays), grid, MEASURING)
+        table = tabulate(merge(arrays, grid, self.min_voxels, self.seed), volume, self.settings.score)
+        _run(LabelWriter(self.labeler, arrays, target), grid, WRITING)
+        if self.around is not None:
+            grid = self.contact_grid(grid.step, self.around)
+            _run(ContactCounter(labels, self.around, planes_of(table), arrays), grid, COUNTING)
+            table = with_partners(table, arrays, grid)
+        return Synapses(table, labels, self.threshold)
+
+    def on_disk(self, outputs: _Outputs, execution: ExecutionSettings, overwrite: bool) -> Synapses:
+        """Find the synapses block by block, and write labels and table."""
+        volume, arrays = self.volume, FolderArrays(outputs.parts.absolute())
+        task = Task(settings=self.identity, block=execution.block or BLOCK)
+        with Journal(outputs.parts, task, anew=overwrite) as measured:
+            grid = self.grid(measured.block)
+            work = PartMeasurer(self.labeler, volume.voxel_size_nm, self.min_voxels, self.seed, arrays)
+            map_blocks(work, grid, measured, execution, what=MEASURING)
+            table = tabulate(merge(arrays, grid, self.min_voxels, self.seed), volume, self.settings.score)
+            written = Task(settings={**self.identity, "block": list(grid.step)}, block=grid.step)
+            array = NewArray(LABELS[0], np.uint64)
+            with unfinished(outputs.labels, [array], volume, written, overwrite) as output:
+                target = output.arrays[array.name]
+                map_blocks(LabelWriter(self.labeler, arrays, target), grid, output.journal, execution, what=WRITING)
+                if self.around is not None:
+                    table = self._partners_on_disk(
+                        table, target.volume, outputs.parts / "contacts", grid.step, execution
+                    )
+                write_table(table, outputs.table, overwrite=True)
+                if outputs.annotations is not None:
+                    write_annotations(table, volume, outputs.annotations, overwrite=True)
+            shutil.rmtree(outputs.parts)
+        labels = open_volume(outputs.labels, default=LABELS)
+        return Synapses(table, labels, self.threshold, str(outputs.labels), str(outputs.table))
+
+    def _partners_on_disk(
         self, table: SynapseTable, labels: Volume, folder: Path, block: IntZYX, execution: ExecutionSettings
     ) -> SynapseTable:
         """Count the contacts of every block and add the partners to the table."""
         assert self.around is not None
-        task = Task(settings=self.settings, block=block)
-        with Journal(folder, task, anew=True) as journal:  # the other journals have settled what is being done
-            grid = BlockGrid(labels.box, journal.block, reads=functools.partial(Box.grow, by=self.around.halo))
-            save_planes(table, folder / "planes.npy")
-            work = Touching(labels, self.around, (folder / "planes.npy").absolute(), folder.absolute())
-            map_blocks(work, grid, journal, execution, what="finding partners")
-            return partners(folder, grid, table)
+        task = Task(settings=self.identity, block=block)
+        with Journal(folder, task, anew=True) as journal:  # the other journals have checked the task
+            grid = self.contact_grid(journal.block, self.around)
+            arrays, planes = FolderArrays(folder.absolute()), folder.absolute() / "planes.npy"
+            with replacing(planes, overwrite=True) as temporary, temporary.open("wb") as file:
+                np.save(file, planes_of(table))
+            map_blocks(ContactCounter(labels, self.around, planes, arrays), grid, journal, execution, what=COUNTING)
+            return with_partners(table, arrays, grid)
+
+    def grid(self, block: IntZYX) -> BlockGrid:
+        """Return the blocks of the prediction."""
+        return BlockGrid(self.volume.box, block, CHUNK_VOX, self.labeler.reads)
+
+    def contact_grid(self, block: IntZYX, around: PlacedSegmentation) -> BlockGrid:
+        """Return the blocks in which contacts are counted."""
+        return BlockGrid(self.volume.box, block, reads=functools.partial(Box.grow, by=around.halo))
+
+
+MEASURING, WRITING, COUNTING = "finding synapses", "writing labels", "finding partners"
+
+
+@dataclass(frozen=True)
+class _MemoryTarget:
+    """Labels in memory that are written box by box."""
+
+    ids: Ids
+
+    def __setitem__(self, box: Box, values: Ids, /) -> None:
+        self.ids[box.slices] = values
+
+
+def _run(work: Work, grid: BlockGrid, what: str) -> None:
+    """Do the work on every block in turn."""
+    for block in track(grid, what, len(grid)):
+        work.write(block, work.compute(block, work.read(block), lambda share: None))
 
 
 @dataclass(frozen=True)
@@ -206,9 +265,15 @@ class _Outputs:
     labels: Path
     table: Path
     annotations: Path | None
+    parts: Path
 
     @classmethod
-    def of(cls, folder: Path, formats: Sequence[str]) -> _Outputs:
+    def of(cls, folder: Path, formats: Sequence[str], overwrite: bool) -> _Outputs:
+        """Choose the paths.
+
+        Raises:
+            InputError: when there is no such format, or an output exists that may not be replaced.
+        """
         labels, table = LABEL_FORMATS[0], "csv"
         for name in formats:
             if name in LABEL_FORMATS:
@@ -221,9 +286,11 @@ class _Outputs:
                     f"'{name}' is no format; {nearest(name, [*LABEL_FORMATS, *TABLE_FORMATS, ANNOTATIONS])}"
                 )
         annotations = folder / ANNOTATIONS if ANNOTATIONS in formats else None
-        return cls(folder / f"labels.{labels}", folder / f"synapses.{table}", annotations)
-
-    @property
-    def last(self) -> list[Path]:
-        """Those that are written when all blocks are done."""
-        return [path for path in (self.table, self.annotations) if path is not None]
+        outputs = cls(
+            folder / f"labels.{labels}", folder / f"synapses.{table}", annotations, folder / "parts.unfinished"
+        )
+        refuse_existing(outputs.labels, overwrite)
+        for path in (outputs.table, annotations):
+            if path is not None:  # an interrupted call may have written these two
+                refuse_existing(path, overwrite or outputs.parts.exists())
+        return outputs

@@ -1,11 +1,10 @@
-"""Parts of all blocks joined to synapses, exactly as if the volume had been labelled in one piece."""
+"""Joins the parts of all blocks to synapses, exactly as if the volume had been labeled in one piece."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,93 +12,81 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cleftnet.blockwise import BlockGrid
-from cleftnet.files import replacing
 from cleftnet.geometry import Block
-from cleftnet.synapses.parts import (
-    COLUMNS,
-    COUNT,
-    DIRECTIONS,
-    PAIRS,
-    POSITION,
-    PROBABILITY,
-    PRODUCTS,
-    Floats,
-    Ints,
-    load,
-)
+from cleftnet.metrics.voxels import Floats, Integers
+from cleftnet.synapses.block_arrays import BlockArrays
+from cleftnet.synapses.parts import COLUMNS, COUNT, DIRECTIONS, PAIRS, POSITION, PROBABILITY, PRODUCTS
+from cleftnet.volumes import Array
 
 
 @dataclass(frozen=True)
 class SynapseSums:
-    """What the parts of every synapse add up to, in the order of the synapses' first voxels; synapse n has id n + 1.
+    """Sums over the voxels of every synapse, in the order of their first voxels; the synapse in row n has id n + 1.
 
     Attributes:
-        voxels: How many.
-        centre: Mean of the voxels, z y x, in voxels of the volume.
-        covariance: Of the voxels' places, in voxels², z y x by z y x.
-        columns: How many columns of voxels along z, y and x lie in it.
-        probability: Summed over its voxels.
+        voxels: Number of voxels.
+        center: Mean position z y x, in voxels of the volume.
+        covariance: Covariance of the positions in voxels², z y x by z y x.
+        columns: Columns of voxels along z, y and x, counted as often as the synapse is entered along them.
+        probability: Sum of the probability.
         maximum: Highest probability.
-        bounds: Its box, z y x of the first voxels, then of what follows the last.
-        extents: From its first to its last voxel's centre along each of `parts.directions()`, nm.
+        bounds: Box: z y x of the first voxels, then z y x after the last.
+        extents: Distance in nm of the first to the last voxel center along each of `parts.directions()`.
     """
 
     voxels: Floats
-    centre: Floats
+    center: Floats
     covariance: Floats
     columns: Floats
     probability: Floats
     maximum: Floats
-    bounds: Ints
+    bounds: Integers
     extents: Floats
 
     def __len__(self) -> int:
         return len(self.voxels)
 
 
-def path_of(folder: Path, block: Block, ending: str = "npz") -> Path:
-    """Return where what belongs to a block is kept."""
-    return folder / f"{'_'.join(map(str, block.write.start))}.{ending}"
-
-
-def merge(folder: Path, grid: BlockGrid, min_voxels: float, seed: float) -> SynapseSums:
-    """Join the parts in a folder, choose the synapses, and leave for every block the id of each of its parts beside it.
+def merge(arrays: BlockArrays, grid: BlockGrid, min_voxels: float, seed: float) -> SynapseSums:
+    """Join the parts of all blocks, choose the synapses, and keep for every block the id of each of its parts.
 
     Args:
-        folder: Of the saved `Parts`.
-        grid: The blocks they belong to.
-        min_voxels: Synapses of fewer are left out.
-        seed: So are those that reach this probability nowhere.
+        arrays: Where the parts are, and where the ids are kept.
+        grid: The blocks.
+        min_voxels: Synapses of fewer voxels are left out.
+        seed: Synapses that reach this probability nowhere are left out.
     """
-    ids = [load(path_of(folder, block), "ids")["ids"] for block in grid]
+    ids = [arrays.load(block, "parts", "ids")["ids"] for block in grid]
     offsets = np.concatenate([[0], np.cumsum([len(own) for own in ids])]).astype(np.int64)
-    links = [_links(folder, grid, index, ids, offsets) for index in range(len(grid))]
+    links = [_links(arrays, grid, index, ids, offsets) for index in range(len(grid))]
     joined = np.concatenate([np.zeros((2, 0), np.int64), *links], axis=1)
     size = int(offsets[-1])
     graph = coo_array((np.ones(joined.shape[1], np.bool_), tuple(joined)), shape=(size, size))
     number, group = connected_components(graph, directed=False) if size else (0, np.zeros(0, np.int64))
-    total = _Total(int(number))
+    total = _Sums(int(number))
     for block, start, stop in zip(grid, offsets, offsets[1:], strict=False):
-        total.add(group[start:stop].astype(np.int64), folder, block)
+        parts = arrays.load(block, "parts", "first", "sums", "maximum", "bounds", "reach")
+        total.add(group[start:stop].astype(np.int64), parts, block)
     chosen = total.choose(min_voxels, seed)
     final = np.zeros(int(number), np.int64)
     final[chosen] = np.arange(1, len(chosen) + 1)
     for block, own, start, stop in zip(grid, ids, offsets, offsets[1:], strict=False):
         lookup = np.zeros(int(own.max(initial=0)) + 1, np.int64)
         lookup[own] = final[group[start:stop]]
-        with replacing(path_of(folder, block, "npy"), overwrite=True) as temporary, temporary.open("wb") as file:
-            np.save(file, lookup)
+        arrays.save(block, "ids", {"ids": lookup})
     return total.synapses(chosen)
 
 
-def _links(folder: Path, grid: BlockGrid, index: int, ids: Sequence[Ints], offsets: Ints) -> npt.NDArray[np.int64]:
-    """Return which parts are one, of a block and of those after it: two rows of their numbers over all blocks."""
+def _links(
+    arrays: BlockArrays, grid: BlockGrid, index: int, ids: Sequence[Integers], offsets: Integers
+) -> npt.NDArray[np.int64]:
+    """Return which parts of a block and of the blocks after it are one: two rows of their numbers over all blocks."""
     links = [np.zeros((2, 0), np.int64)]
-    ahead = load(path_of(folder, grid[index]), "ahead", "ahead_ids")
+    ahead = arrays.load(grid[index], "parts", "ahead", "ahead_ids")
     if not ahead["ahead"].size:
         return links[0]
     for other in _following(grid, index):
-        near = load(path_of(folder, grid[other]), "near", "near_ids")
+        near = arrays.load(grid[other], "parts", "near", "near_ids")
         _, here, there = np.intersect1d(ahead["ahead"], near["near"], assume_unique=True, return_indices=True)
         pairs = np.unique(np.stack([ahead["ahead_ids"][here], near["near_ids"][there]]), axis=1)
         mine = offsets[index] + np.searchsorted(ids[index], pairs[0])
@@ -115,21 +102,20 @@ def _following(grid: BlockGrid, index: int) -> list[int]:
     return [index + (dz * grid.counts[1] + dy) * grid.counts[2] + dx for dz, dy, dx in itertools.product(*steps)][1:]
 
 
-class _Total:
-    """Parts added up, block by block."""
+class _Sums:
+    """Adds up the parts of every synapse, block by block."""
 
     def __init__(self, number: int) -> None:
         self.first = np.full(number, np.iinfo(np.int64).max)
         self.sums = np.zeros((number, PROBABILITY + 1))
-        self.spread = np.zeros((number, len(PAIRS)))  # about the centre
+        self.spread = np.zeros((number, len(PAIRS)))  # about the center
         self.maximum = np.zeros(number)
         self.bounds = np.tile(np.array([np.iinfo(np.int64).max] * 3 + [0] * 3), (number, 1))
         self.reach = np.empty((number, 2, DIRECTIONS))
         self.reach[:, 0], self.reach[:, 1] = np.inf, -np.inf
 
-    def add(self, group: Ints, folder: Path, block: Block) -> None:
+    def add(self, group: Integers, parts: Mapping[str, Array], block: Block) -> None:
         """Add the parts of a block, each to its synapse."""
-        parts = load(path_of(folder, block), "first", "sums", "maximum", "bounds", "reach")
         np.minimum.at(self.first, group, parts["first"])
         np.maximum.at(self.maximum, group, parts["maximum"])
         np.minimum.at(self.bounds[:, :3], group, parts["bounds"][:, :3])
@@ -141,8 +127,8 @@ class _Total:
         np.add.at(sums, where, parts["sums"])
         self._add_sums(own, sums, np.array(block.write.start, np.float64))
 
-    def _add_sums(self, own: Ints, sums: Floats, start: Floats) -> None:
-        """Add sums whose places count from `start`; spreads as in Chan, Golub and LeVeque (1979), which loses nothing."""
+    def _add_sums(self, own: Integers, sums: Floats, start: Floats) -> None:
+        """Add sums whose positions count from `start`; spreads are joined without loss (Chan, Golub and LeVeque 1979)."""
         count, before = sums[:, COUNT], self.sums[own, COUNT]
         mean = sums[:, POSITION] / np.maximum(count, 1)[:, None]
         apart = mean + start - self.sums[own, POSITION] / np.maximum(before, 1)[:, None]
@@ -155,21 +141,21 @@ class _Total:
         self.sums[own, COLUMNS] += sums[:, COLUMNS]
         self.sums[own, PROBABILITY] += sums[:, PROBABILITY]
 
-    def choose(self, min_voxels: float, seed: float) -> Ints:
-        """Return the synapses among the joined parts, by their first voxels."""
+    def choose(self, min_voxels: float, seed: float) -> Integers:
+        """Return the joined parts that are synapses, in the order of their first voxels."""
         count = self.sums[:, COUNT]
         passing = np.flatnonzero((count > 0) & (count >= min_voxels) & (self.maximum >= seed))
         return passing[np.argsort(self.first[passing])]
 
-    def synapses(self, chosen: Ints) -> SynapseSums:
-        """Return the sums of the chosen ones."""
+    def synapses(self, chosen: Integers) -> SynapseSums:
+        """Return the sums of the chosen synapses."""
         sums, count = self.sums[chosen], self.sums[chosen, COUNT]
         covariance = np.empty((len(chosen), 3, 3))
         for n, (a, b) in enumerate(PAIRS):
             covariance[:, a, b] = covariance[:, b, a] = self.spread[chosen, n] / count
         return SynapseSums(
             voxels=count,
-            centre=sums[:, POSITION] / count[:, None],
+            center=sums[:, POSITION] / count[:, None],
             covariance=covariance,
             columns=sums[:, COLUMNS],
             probability=sums[:, PROBABILITY],

@@ -1,32 +1,26 @@
-"""The part of every synapse that lies in one block: sums that add up to the table, and the voxels where blocks meet.
+"""Measures the parts of synapses that lie in one block: sums that add up to the table, and the voxels where blocks meet.
 
-A block labels its own voxels and one layer more on the far side of every axis. Any two voxels that touch, at a corner even,
-lie together in what one block labels so: the block that holds the smaller of their coordinates along each axis. And every voxel
-of such a layer lies in the nearest layer of the block that owns it, where the two sets of ids are told to be the same.
+A block labels its own voxels and one more layer on the far side of every axis. Any two voxels that touch, even at a corner, lie
+together in what one block labels: the block that holds the smaller of their coordinates along each axis. Every voxel of such a
+layer also lies in the nearest layer of the block that owns it, where the two numbers are recognized as one synapse.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from cleftnet.files import replacing
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX
+from cleftnet.metrics.voxels import Floats, Integers
 from cleftnet.volumes import Array
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
-DIRECTIONS = 48  # along which extents are measured: the longest is found to within 5 %
+DIRECTIONS = 48  # along which extents are measured; the longest comes out at most 5 % short
 AHEAD: IntZYX = (1, 1, 1)  # the layer beyond the far sides, in voxels
 
-# Columns of `Parts.sums`: voxels, coordinates from the block's first voxel and their products, columns of voxels along each
-# axis (as often as the synapse is entered along it), and probability.
+# Columns of `BlockParts.sums`: voxels; coordinates from the block's first voxel, and their products; columns of voxels along
+# each axis, counted as often as the synapse is entered along it; probability.
 COUNT, POSITION, PRODUCTS, COLUMNS, PROBABILITY = 0, slice(1, 4), slice(4, 10), slice(10, 13), 13
 PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # of axes z y x, as in PRODUCTS
 
@@ -40,47 +34,49 @@ def directions() -> Floats:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """All parts in one block; arrays with one entry a part unless they say otherwise.
+class BlockParts:
+    """All parts in one block; arrays have one entry a part, except for those of single voxels.
 
     Attributes:
-        ids: The part's number in the block, ascending.
-        first: Place of its first voxel in the whole volume (flat index); of parts beyond the block, which only connect
-            others, the largest integer.
-        sums: See `COUNT` and the others.
-        maximum: The highest probability.
-        bounds: Box in the volume, z y x of its first voxels, then of what follows its last.
-        reach: The farthest voxel centre backwards and forwards along each of `directions()`, nm from the volume's first voxel.
-        near: Flat indices of voxels in the block's nearest layers; one entry a voxel.
+        ids: Number of the part in the block, ascending.
+        first: Flat index in the whole volume of its first voxel; the largest integer for parts beyond the block, which only
+            connect others.
+        sums: Sums over its voxels; `COUNT` and the constants after it name the columns.
+        maximum: Highest probability.
+        bounds: Box in the volume: z y x of its first voxels, then z y x after its last.
+        reach: Nearest and farthest voxel center along each of `directions()`, in nm from the volume's first voxel.
+        near: Flat indices of the voxels in the block's nearest layers, one entry a voxel.
         near_ids: Their parts.
-        ahead: The same of voxels beyond the block's far sides.
+        ahead: Flat indices of the voxels beyond the block's far sides, one entry a voxel.
         ahead_ids: Their parts.
     """
 
-    ids: Ints
-    first: Ints
+    ids: Integers
+    first: Integers
     sums: Floats
     maximum: Floats
-    bounds: Ints
+    bounds: Integers
     reach: Floats
-    near: Ints
-    near_ids: Ints
-    ahead: Ints
-    ahead_ids: Ints
+    near: Integers
+    near_ids: Integers
+    ahead: Integers
+    ahead_ids: Integers
 
     @classmethod
-    def of(cls, labels: npt.NDArray[np.integer], values: Array, block: Block, volume: Box, size_nm: FloatZYX) -> Parts:
+    def of(
+        cls, labels: npt.NDArray[np.integer], values: Array, block: Block, volume: Box, size_nm: FloatZYX
+    ) -> BlockParts:
         """Measure the parts of one block.
 
         Args:
-            labels: The parts' numbers, from 1, of the block's write box and the layer ahead.
-            values: The prediction in the write box, probabilities as they are stored.
-            block: Where `labels` lie (read) and which of it is the block's own (write).
-            volume: The whole one, which begins at 0 0 0.
+            labels: Numbers of the parts, from 1, in the block's write box and the layer ahead.
+            values: The prediction in the write box, as it is stored.
+            block: The block.
+            volume: Box of the whole volume, which begins at 0 0 0.
             size_nm: Voxel size z y x.
         """
         write, number = block.write, int(labels.max(initial=0))
-        runs = _Runs.of(np.ascontiguousarray(labels[tuple(slice(n) for n in write.shape)]), values)
+        runs = _VoxelRuns.of(np.ascontiguousarray(labels[tuple(slice(n) for n in write.shape)]), values)
         sums = runs.sums(number)
         sums[:, COLUMNS] = _columns(labels, write.shape, number)
         near, near_ids = _near(labels, block, volume)
@@ -95,48 +91,39 @@ class Parts:
         bounds = np.concatenate([low, high], axis=1)
         return cls(ids, first, sums, maximum, bounds, reach, near, near_ids, ahead, ahead_ids)
 
-    def keep(self, min_voxels: float, seed: float) -> Parts:
-        """Leave out parts that reach no other block and are no synapse by themselves: too small, or without a seed."""
+    def keep(self, min_voxels: float, seed: float) -> BlockParts:
+        """Leave out parts that reach no other block and are no synapses: too small, or without a seed."""
         meets = np.zeros(len(self.ids), np.bool_)
         meets[np.concatenate([self.near_ids, self.ahead_ids]) - 1] = True
         kept = meets | ((self.sums[:, COUNT] >= min_voxels) & (self.maximum >= seed))
         rows = {name: getattr(self, name)[kept] for name in ("ids", "first", "sums", "maximum", "bounds", "reach")}
-        return Parts(**rows, near=self.near, near_ids=self.near_ids, ahead=self.ahead, ahead_ids=self.ahead_ids)
+        return BlockParts(**rows, near=self.near, near_ids=self.near_ids, ahead=self.ahead, ahead_ids=self.ahead_ids)
 
-    def save(self, path: Path) -> None:
-        """Write them whole or not at all."""
-        with replacing(path, overwrite=True) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **{f.name: getattr(self, f.name) for f in fields(self)})
-            file.flush()
-            os.fsync(file.fileno())  # before the journal says that it is there
-
-
-def load(path: Path, *names: str) -> Mapping[str, Array]:
-    """Read arrays of saved parts by their names."""
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in names}
+    def arrays(self) -> dict[str, Array]:
+        """Return all arrays by their names."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)
-class _Runs:
-    """Runs of voxels along x, the only thing that sums, boxes and extents need to know of a mask.
+class _VoxelRuns:
+    """Runs of voxels along x, from which sums, boxes and extents follow.
 
     Attributes:
-        starts: z y x of the first voxel, from the block's own; a row each.
-        lengths: Voxels.
-        ids: Of its part.
-        total: Probability summed.
-        maximum: Of the probability.
+        starts: First voxel, a row z y x counted from the first voxel of the block.
+        lengths: Number of voxels.
+        ids: Number of the part.
+        total: Sum of the probability.
+        maximum: Highest probability.
     """
 
-    starts: Ints
-    lengths: Ints
-    ids: Ints
+    starts: Integers
+    lengths: Integers
+    ids: Integers
     total: Floats
     maximum: Floats
 
     @classmethod
-    def of(cls, labels: npt.NDArray[np.integer], values: Array) -> _Runs:
+    def of(cls, labels: npt.NDArray[np.integer], values: Array) -> _VoxelRuns:
         voxels = np.flatnonzero(labels)
         begins = np.ones(voxels.size, np.bool_)
         begins[1:] = (np.diff(voxels) != 1) | (voxels[1:] % labels.shape[2] == 0)
@@ -155,7 +142,7 @@ class _Runs:
         return cls(starts, lengths, ids, total, np.maximum.reduceat(inside, at) / scale)
 
     def sums(self, number: int) -> Floats:
-        """Return `Parts.sums` but for the columns."""
+        """Return `BlockParts.sums` without the columns of voxels."""
         z, y, x = self.starts.astype(np.float64).T
         n = self.lengths.astype(np.float64)
         last = x + n - 1
@@ -167,8 +154,8 @@ class _Runs:
             sums[:, column] = np.bincount(self.ids, weight, number + 1)[1:]
         return sums
 
-    def bounds(self, number: int, start: IntZYX) -> tuple[Ints, Ints]:
-        """Return the first corner of every part's box and the one beyond its last, in the volume."""
+    def bounds(self, number: int, start: IntZYX) -> tuple[Integers, Integers]:
+        """Return the first corner of every part's box in the volume, and the corner after its last voxel."""
         low = np.full((number, 3), np.iinfo(np.int64).max)
         high = np.zeros((number, 3), np.int64)
         np.minimum.at(low, self.ids - 1, self.starts + start)
@@ -178,7 +165,7 @@ class _Runs:
         return low, high
 
     def reach(self, number: int, start: IntZYX, size_nm: FloatZYX) -> Floats:
-        """Return how far every part reaches; of a run, only its two ends can be the farthest."""
+        """Return `BlockParts.reach`; only the two ends of a run can be its nearest and farthest voxel."""
         reach = np.empty((number, 2, DIRECTIONS))
         reach[:, 0], reach[:, 1] = np.inf, -np.inf
         order = np.argsort(self.ids, kind="stable")
@@ -198,12 +185,12 @@ class _Runs:
 
 
 def _squares(n: Floats) -> Floats:
-    """1² + 2² + ... + n²."""
+    """Return 1² + 2² + ... + n²."""
     return n * (n + 1) * (2 * n + 1) / 6
 
 
 def _columns(labels: npt.NDArray[np.integer], own: IntZYX, number: int) -> Floats:
-    """Count, along each axis, the voxels of every part that are followed by none of it."""
+    """Count, along each axis, the voxels of every part whose next voxel is background."""
     inside = labels[tuple(slice(n) for n in own)]
     counts = np.zeros((number, 3))
     for axis in range(3):
@@ -215,8 +202,8 @@ def _columns(labels: npt.NDArray[np.integer], own: IntZYX, number: int) -> Float
     return counts
 
 
-def _near(labels: npt.NDArray[np.integer], block: Block, volume: Box) -> tuple[Ints, Ints]:
-    """Return voxels and parts of the block's own nearest layers, where another block is before them."""
+def _near(labels: npt.NDArray[np.integer], block: Block, volume: Box) -> tuple[Integers, Integers]:
+    """Return voxels and parts of the block's nearest layers, where another block lies before them."""
     own = labels[tuple(slice(n) for n in block.write.shape)]
     boxes, start = [], [0, 0, 0]
     for axis in range(3):
@@ -228,7 +215,7 @@ def _near(labels: npt.NDArray[np.integer], block: Block, volume: Box) -> tuple[I
     return _voxels(own, boxes, block, volume)
 
 
-def _ahead(labels: npt.NDArray[np.integer], block: Block, volume: Box) -> tuple[Ints, Ints]:
+def _ahead(labels: npt.NDArray[np.integer], block: Block, volume: Box) -> tuple[Integers, Integers]:
     """Return voxels and parts of the layers beyond the block."""
     boxes, stop = [], list(labels.shape)
     for axis, side in enumerate(block.write.shape):
@@ -242,7 +229,7 @@ def _ahead(labels: npt.NDArray[np.integer], block: Block, volume: Box) -> tuple[
 
 def _voxels(
     labels: npt.NDArray[np.integer], boxes: list[tuple[slice, ...]], block: Block, volume: Box
-) -> tuple[Ints, Ints]:
+) -> tuple[Integers, Integers]:
     """Return the flat indices in the volume, ascending, and the parts of all voxels of parts in some boxes of a block."""
     flat, ids = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for box in boxes:
@@ -255,9 +242,9 @@ def _voxels(
     return voxels[order], np.concatenate(ids)[order]
 
 
-def _flat(where: Ints, box: Box, volume: Box) -> Ints:
+def _flat(where: Integers, box: Box, volume: Box) -> Integers:
     """Return places z y x in a box as flat indices in the volume."""
     (z0, y0, x0), (_, height, width) = box.start, volume.shape
     z, y, x = where.T
-    flat: Ints = ((z + z0) * height + y + y0) * width + x + x0
+    flat: Integers = ((z + z0) * height + y + y0) * width + x + x0
     return flat

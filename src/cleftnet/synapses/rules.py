@@ -98,7 +98,7 @@ class SynapseSettings(Settings):
     min_size_nm3: Length = 0.0
     score: SynapseScore | None = None
     kind: str | None = None
-    segmentation: InstanceOf[Volume] | Address | None = Field(None, exclude=True)
+    segmentation: InstanceOf[Volume] | Address | InstanceOf[np.ndarray] | None = Field(None, exclude=True)
     reach_nm: Length = Field(REACH_NM, exclude=True)
 
     @model_validator(mode="after")

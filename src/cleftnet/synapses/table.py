@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cleftnet.geometry import Box
+from cleftnet.metrics.voxels import Floats
 from cleftnet.synapses.merging import SynapseSums
-from cleftnet.synapses.parts import Floats, directions
+from cleftnet.synapses.parts import directions
 from cleftnet.synapses.rules import SynapseScore
 from cleftnet.volumes import Volume
 
@@ -107,7 +108,7 @@ def tabulate(found: SynapseSums, prediction: Volume, score: SynapseScore | None 
     """
     size = np.array(prediction.voxel_size_nm)
     box = Box.of(prediction.shape)
-    centre_nm = np.array(prediction.offset_nm) + found.centre * size
+    centre_nm = np.array(prediction.offset_nm) + found.center * size
     faces = np.array([size[1] * size[2], size[0] * size[2], size[0] * size[1]])  # of a voxel, across z, y, x
     extents = found.extents + np.abs(directions()) @ size
     normal = _normals(found.covariance, size)
@@ -115,7 +116,7 @@ def tabulate(found: SynapseSums, prediction: Volume, score: SynapseScore | None 
     for axis, name in enumerate("zyx"):
         values[f"{name}_nm"], values[name], values[f"normal_{name}"] = (
             centre_nm[:, axis],
-            found.centre[:, axis],
+            found.center[:, axis],
             normal[:, axis],
         )
         values[f"{name}_start"], values[f"{name}_stop"] = found.bounds[:, axis], found.bounds[:, 3 + axis]

@@ -34,7 +34,7 @@ class Column:
 
 COLUMNS = (
     Column("synapse_id", "its id in the labels, from 1, by first voxel in z y x order"),
-    Column("z_nm", "centroid, nm: the mean of its voxels' centres, the volume's offset included", 2),
+    Column("z_nm", "centroid, nm: the mean of its voxels' centers, including the volume's offset", 2),
     Column("y_nm", "centroid, nm", 2),
     Column("x_nm", "centroid, nm", 2),
     Column("z", "centroid, voxels of the prediction from 0; it need not lie in the synapse", 3),
@@ -46,22 +46,22 @@ COLUMNS = (
     Column("z_stop", "bounding box, voxels: the section after its last"),
     Column("y_stop", "bounding box, voxels: the row after its last"),
     Column("x_stop", "bounding box, voxels: the column after its last"),
-    Column("volume_nm3", "voxels times the volume of one, nm³", 1),
-    Column("area_nm2", "of the cleft's mid-surface, nm²", 1),
+    Column("volume_nm3", "number of voxels times the volume of one, nm³", 1),
+    Column("area_nm2", "area of the cleft's mid-surface, nm²", 1),
     Column("extent_nm", "longest extent of its voxels, nm", 2),
     Column("normal_z", "unit normal of the plate (physical axes), its largest component positive", 4),
     Column("normal_y", "unit normal of the plate", 4),
     Column("normal_x", "unit normal of the plate", 4),
     Column("mean_probability", "over its voxels, 0 to 1", 5),
     Column("max_probability", "over its voxels, 0 to 1", 5),
-    Column("sum_probability", "over its voxels: about how many of them are cleft", 3),
-    Column("score", "how far to trust it, 0 to 1", 5),
-    Column("sections", "how many it reaches through"),
-    Column("touches_border", "1 where it reaches a face of the prediction, so that some of it may lie beyond"),
+    Column("sum_probability", "over its voxels: the expected number of true cleft voxels", 3),
+    Column("score", "confidence that it is a synapse, 0 to 1", 5),
+    Column("sections", "number of sections it reaches through"),
+    Column("touches_border", "1 where it reaches a face of the prediction, so that part of it may lie beyond"),
 )
 PARTNERS = (  # only where a segmentation of neurons is given
     Column("segment_a", "neuron with the largest contact on the side that the normal points away from; 0: none"),
-    Column("segment_b", "the same on the side that the normal points to"),
+    Column("segment_b", "neuron with the largest contact on the side that the normal points to; 0: none"),
     Column("contact_a", "share of segment_a in all contact on its side, 0 to 1", 4),
     Column("contact_b", "share of segment_b in all contact on its side", 4),
 )

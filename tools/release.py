@@ -21,7 +21,7 @@ from typing import NamedTuple, cast
 from pydantic import ValidationError
 
 from cleftnet.comparison.recipe import TuningSettings
-from cleftnet.comparison.scoring import RegionScores, score_regions
+from cleftnet.comparison.region_scores import RegionScores, score_regions
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.models.checkpoint import Model, ModelCard, find_model, load_model, save_model

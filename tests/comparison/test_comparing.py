@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from cleftnet.cli import main
-from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, compare, comparing, making
+from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, Results, cell_making, compare, comparing
 from cleftnet.errors import InputError
 from cleftnet.files import holding
 
@@ -81,7 +81,7 @@ def test_a_comparison_killed_and_interrupted_ends_as_if_it_never_had_been(tiny, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(making, "score_regions", interrupt)  # the training has ended, its regions are predicted
+        patched.setattr(cell_making, "score_regions", interrupt)  # the training has ended, its regions are predicted
         assert run("compare", path, "--out", out) == 130
     assert compare(path, out).missing == 0
     assert without_times(results(out)) == without_times(results(whole))
@@ -102,6 +102,14 @@ def test_a_finished_comparison_holds_every_cell_with_its_scores_tables_and_diffe
     assert "| ResUnet | 1 |" in text
     assert "| 0.874 |" in text
     assert "CREMI, paper: F1" in text
+
+
+def test_results_give_the_scores_of_every_cell_as_plain_values(whole):
+    scores = Results.model_validate_json((whole / RESULTS).read_text()).scores
+    cells = results(whole)["cells"]
+    assert [(cell["row"], cell["seed"]) for cell in scores] == [("cleftnet", 0), ("resunet", 0)]
+    assert [cell["f1"] for cell in scores] == [cell["scores"]["f1"] for cell in cells]
+    assert [cell["object_f1"] for cell in scores] == [cell["objects"]["f1"] for cell in cells]
 
 
 def test_what_is_finished_is_never_made_again_and_rows_run_seed_by_seed(tiny, quick, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cleftnet.comparison import Plan, load_comparison
-from cleftnet.comparison.results import TABLES, collect
+from cleftnet.comparison.comparing import TABLES, collect
 from cleftnet.comparison.tables import markdown
 from cleftnet.training.recipe import first_difference
 from cleftnet.training.runs import RECIPE

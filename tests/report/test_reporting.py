@@ -11,7 +11,7 @@ from cleftnet.cli import main
 from cleftnet.comparison import RESULTS, CellFolder, Comparison, Results
 from cleftnet.comparison.cells import Cell, Effort, SynapseScores, VoxelScores
 from cleftnet.comparison.differences import Difference
-from cleftnet.comparison.tables import OURS, ScoreTable, Spread, TableLine
+from cleftnet.comparison.tables import SCORES, ScoreTable, Spread, TableLine
 from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import BEST, save_model
 from cleftnet.report import report
@@ -129,7 +129,7 @@ def write_comparison(out, recipe):
                 provenance={"git": f"git-of-{row}-{seed}"},
             )
         )
-    scores = dict.fromkeys(OURS, Spread(mean=0.612, sd=0.01, seeds=1))
+    scores = dict.fromkeys(SCORES, Spread(mean=0.612, sd=0.01, seeds=1))
     line = TableLine(row="unet3d", label="3D U-Net", ours=scores, paper={})
     difference = Difference(
         row="unet3d",

@@ -1,4 +1,4 @@
-"""A cell: one row trained with one seed, its scores and all that is needed to compare it, in a folder of its own."""
+"""One cell of a comparison: the results of one row trained with one seed, and the folder that holds them."""
 
 from __future__ import annotations
 
@@ -13,38 +13,42 @@ from cleftnet.metrics.intervals import Territory
 from cleftnet.metrics.pooling import PooledScores
 
 
+class ResultRecord(BaseModel):
+    """Base class of the records in `cell.json` and `results.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class VoxelScores(PooledScores):
-    """Scores over voxels at the cell's threshold, and the lowest CREMI score; None where undefined.
+    """Scores over voxels at the threshold of the cell, and the best CREMI score; None where undefined.
 
     Attributes:
-        best_cremi_score: The lowest of a grid of thresholds, nm.
-        best_cremi_threshold: Where.
+        best_cremi_score: Lowest CREMI score over a grid of thresholds, nm.
+        best_cremi_threshold: Threshold of that score.
     """
 
     best_cremi_score: float | None
     best_cremi_threshold: float | None
 
 
-class SynapseScores(BaseModel):
-    """Scores over whole synapses at the threshold and size with the highest F1 (`synapses.tune`), regions taken together.
+class SynapseScores(ResultRecord):
+    """Scores over whole synapses of all regions, at the threshold and smallest size with the highest F1.
 
     Attributes:
-        threshold: Probability.
-        min_size_nm3: Smaller synapses are left out.
-        f1: Of synapses matched one to one.
-        precision: The same.
-        recall: The same.
-        true: Synapses of the truth.
-        predicted: Synapses found.
-        matched: Of them.
-        splits: True synapses in several pieces.
-        merges: Found synapses over several true ones.
-        average_precision: The mean over regions.
-        voxel_f1: Over voxels of the synapses that are left, the mean over regions.
-        cremi_score: The same, nm.
+        threshold: Probability from which a voxel belongs to a synapse.
+        min_size_nm3: Smallest volume of a synapse.
+        f1: F1 of synapses matched one to one.
+        precision: Share of the predicted synapses that are matched.
+        recall: Share of the true synapses that are matched.
+        true: Number of true synapses.
+        predicted: Number of predicted synapses.
+        matched: Number of predicted synapses matched to a true one.
+        splits: True synapses predicted in several pieces.
+        merges: Predicted synapses that cover several true ones.
+        average_precision: Mean over the regions.
+        voxel_f1: F1 over the voxels of the remaining synapses, mean over the regions.
+        cremi_score: CREMI score of the remaining synapses, mean over the regions, nm.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float
     min_size_nm3: float
@@ -61,17 +65,15 @@ class SynapseScores(BaseModel):
     cremi_score: float | None
 
 
-class Effort(BaseModel):
-    """What the training took.
+class Effort(ResultRecord):
+    """What a training took.
 
     Attributes:
-        parameters: Learned numbers; None of what is no network.
-        steps: Optimizer steps; None of what has none.
-        minutes: Of training, validations included.
-        seconds_per_step: Of learning alone.
+        parameters: Number of learned parameters; None for a random forest.
+        steps: Optimizer steps; None for a random forest.
+        minutes: Time of the training, validations included.
+        seconds_per_step: Time of an optimizer step, validations not included.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     parameters: int | None
     steps: int | None
@@ -79,24 +81,22 @@ class Effort(BaseModel):
     seconds_per_step: float | None
 
 
-class Cell(BaseModel):
-    """What one row with one seed came to.
+class Cell(ResultRecord):
+    """The results of one row trained with one seed.
 
     Attributes:
-        row: The row's name.
-        label: Its name in tables.
-        seed: The seed.
-        threshold: The probability with the best voxel F1 on validation.
-        scores: Over voxels.
-        objects: Over whole synapses.
+        row: Name of the row.
+        label: Name of the row in tables.
+        seed: Seed of weights and patches.
+        threshold: Probability with the best voxel F1 on the validation regions.
+        scores: Scores over voxels.
+        objects: Scores over whole synapses.
         territories: Sums around each true synapse, region by region.
         effort: What the training took.
-        recipe: The ordinary recipe, every default said; of what is no network, its seed, data and settings.
-        synapse_grid: What threshold and size of whole synapses were chosen from.
+        recipe: Training recipe with every default; for a random forest, its seed, data and settings.
+        synapse_grid: Thresholds and smallest sizes that were tried for whole synapses.
         provenance: Versions, device, git state, time, checksums of the data.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     row: str
     label: str
@@ -113,7 +113,7 @@ class Cell(BaseModel):
 
 @dataclass(frozen=True)
 class CellFolder:
-    """Where a cell lies: `OUT/cells/<row>/seed-<k>`.
+    """The folder of a cell, `OUT/cells/<row>/seed-<k>`.
 
     Example:
         >>> CellFolder.of(Path("out"), "cleftnet", 0).prediction(1).as_posix()
@@ -124,7 +124,7 @@ class CellFolder:
 
     @classmethod
     def of(cls, out: Path, row: str, seed: int) -> CellFolder:
-        """Return that of a row and a seed."""
+        """Return the folder of a row and a seed."""
         return cls(out / "cells" / row / f"seed-{seed}")
 
     @property
@@ -134,32 +134,32 @@ class CellFolder:
 
     @property
     def file(self) -> Path:
-        """The finished cell."""
+        """The finished cell, `cell.json`."""
         return self.path / "cell.json"
 
     @property
     def failure(self) -> Path:
-        """The traceback of a failure."""
+        """The traceback of a failed cell."""
         return self.path / "failed.txt"
 
     @property
     def lock(self) -> Path:
-        """Held by the process at work."""
+        """Lock of the process that works on the cell."""
         return self.path / "lock"
 
     def prediction(self, region: int) -> Path:
-        """The prediction of a validation region."""
+        """Return the prediction file of a validation region."""
         return self.path / f"prediction-{region}.hdf"
 
     def synapses(self, region: int) -> Path:
-        """The folder of the synapses found in a validation region."""
+        """Return the folder of the synapses found in a validation region."""
         return self.path / f"synapses-{region}"
 
     def load(self) -> Cell | None:
-        """Return the finished cell, or None where there is none yet.
+        """Return the finished cell, or None if there is none yet.
 
         Raises:
-            InputError: when the file is not one of ours.
+            InputError: when another version of cleftnet wrote the file.
         """
         try:
             return Cell.model_validate_json(self.file.read_bytes())
@@ -169,11 +169,11 @@ class CellFolder:
             reason = error.errors()[0]
             raise InputError(
                 f"{self.file} is not a cell of this version of cleftnet ({'.'.join(map(str, reason['loc']))}: "
-                f"{reason['msg']}); remove it to make the cell anew"
+                f"{reason['msg']}); remove it to train and score that cell again"
             ) from None
 
     def save(self, cell: Cell) -> None:
-        """Write the finished cell, whole or not at all; a failure before it is forgotten."""
+        """Write the finished cell as a whole, and remove the traceback of an earlier failure."""
         with replacing(self.file, overwrite=True) as temporary:
             temporary.write_text(cell.model_dump_json(indent=1) + "\n")
         self.failure.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""What tells two rows apart: the difference of their scores, and how far it would move had other synapses been labelled.
+"""Differences between the scores of two rows, with 95 % confidence intervals over synapses (paired bootstrap).
 
-Synapses are drawn anew, the same ones for both rows, and every score follows from the sums over their territories
-(`metrics.intervals`); seeds are averaged. A difference whose interval holds 0 is noise as far as these synapses can tell.
+Synapses are resampled, the same ones for both rows, and every score follows from the sums over their territories
+(`metrics.intervals`); seeds are averaged. If the interval contains 0, these synapses cannot tell the two rows apart.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import fields
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from cleftnet.comparison.cells import Cell
+from cleftnet.comparison.cells import Cell, ResultRecord
 from cleftnet.errors import InputError
 from cleftnet.metrics.intervals import Interval, Territory, draw, interval
 from cleftnet.metrics.voxels import Floats, Integers
@@ -23,22 +22,20 @@ Outcome = Literal["reference", "row", "noise"]
 LOWER_IS_BETTER = frozenset({"cremi_score"})
 
 
-class Difference(BaseModel):
+class Difference(ResultRecord):
     """A score of the reference minus that of a row, averaged over the seeds that both have.
 
     Attributes:
-        row: What is subtracted.
-        reference: From what.
-        score: Which score.
+        row: Row whose score is subtracted.
+        reference: Row from whose score it is subtracted.
+        score: Name of the score.
         value: The difference; None where one of the scores is undefined.
-        low: Lower end of its 95 % interval over synapses.
-        high: Upper end of it.
-        verdict: Which one is better where the interval is clear of 0, else `noise`; None without an interval.
-        seeds: Those averaged over.
-        synapses: How many were drawn from.
+        low: Lower end of the 95 % interval over synapses.
+        high: Upper end of the 95 % interval.
+        verdict: The better one of the two where the interval does not contain 0, else `noise`; None without an interval.
+        seeds: Seeds that were averaged.
+        synapses: Number of synapses that were resampled.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     row: str
     reference: str
@@ -52,7 +49,7 @@ class Difference(BaseModel):
 
 
 def differences(reference: Sequence[Cell], row: Sequence[Cell]) -> list[Difference]:
-    """Subtract a row from the reference, score by score, over the seeds that both have; nothing where they share none.
+    """Subtract the scores of a row from those of the reference, averaged over their common seeds; empty without any.
 
     Raises:
         InputError: when the two were scored on different synapses.
@@ -95,11 +92,11 @@ def differences(reference: Sequence[Cell], row: Sequence[Cell]) -> list[Differen
 
 
 def scores(cell: Cell, taken: Integers) -> dict[Score, Floats]:
-    """Return a cell's scores had each synapse been there so many times; NaN where undefined.
+    """Return the scores of a cell for resampled synapses; NaN where undefined.
 
     Args:
-        cell: With its territories.
-        taken: Counts `draws synapses`, the regions one after the other; all 1 give the cell's own scores.
+        cell: A cell with its territories.
+        taken: How often each synapse is taken, `draws synapses`, regions one after the other; all 1 give the cell's scores.
     """
     regions, start = [], 0
     for region in cell.territories:
@@ -107,7 +104,7 @@ def scores(cell: Cell, taken: Integers) -> dict[Score, Floats]:
         start += len(region)
     every = {name: np.sum([sums[name] for sums in regions], axis=0) for name in regions[0]}
     true, found = (every["true_positives"] + every[name] for name in ("false_negatives", "false_positives"))
-    with np.errstate(invalid="ignore", divide="ignore"):  # nothing is predicted around the synapses that were drawn
+    with np.errstate(invalid="ignore", divide="ignore"):  # where nothing is predicted around the resampled synapses
         adgt = [sums["adgt_sum"] / (sums["true_positives"] + sums["false_positives"]) for sums in regions]
         adf = [sums["adf_sum"] / (sums["true_positives"] + sums["false_negatives"]) for sums in regions]
         return {
@@ -119,14 +116,14 @@ def scores(cell: Cell, taken: Integers) -> dict[Score, Floats]:
 
 
 def _sums(region: Sequence[Territory], taken: Integers) -> dict[str, Floats]:
-    """The sums over a region's territories, each taken so many times; NaN where nothing is predicted at all."""
+    """Return the sums over the territories of a region, each taken so many times; NaN where nothing is predicted."""
     names = [field.name for field in fields(Territory) if field.name != "cleft"]
     sums = {name: taken @ np.array([getattr(t, name) for t in region], np.float64) for name in names}
     return {**sums, "synapses": taken.sum(axis=1).astype(np.float64)}
 
 
 def _synapses(cell: Cell) -> list[list[tuple[int, int]]]:
-    """What must be the same for two cells to be compared: the synapses of each region, with their voxels."""
+    """Return the synapses of each region with their numbers of voxels, which two compared cells must have in common."""
     return [[(t.cleft, t.true_positives + t.false_negatives) for t in region] for region in cell.territories]
 
 

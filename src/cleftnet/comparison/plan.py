@@ -1,4 +1,4 @@
-"""A comparison made ready: every recipe valid, all data there, the output folder its own; and how far each cell has come."""
+"""Checks a comparison before anything is trained, and lists its cells and their progress."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from cleftnet.training.runs import FREE, RECIPE, RUN, open_data
 from cleftnet.volumes import is_cleft
 
 State = Literal["done", "failed", "begun", "missing"]
-_FREE = {*FREE, "classical.n_jobs"} - {"training.patience"}  # they change no score
+_FREE = {*FREE, "classical.n_jobs"} - {"training.patience"}  # keys that change no score
 
 
 class PlannedCell(NamedTuple):
-    """A cell, and how far it has come.
+    """A cell and its progress.
 
     Attributes:
-        row: Its row.
-        seed: Its seed.
-        state: `done`; `failed` and `begun` ones are gone on with; `missing`.
-        parameters: Learned numbers of its network; None where there is none.
+        row: Name of the row.
+        seed: Seed of the cell.
+        state: `done`, `failed`, `begun` or `missing`; failed and begun cells are resumed.
+        parameters: Number of parameters of its network; None for a random forest.
     """
 
     row: str
@@ -39,12 +39,12 @@ class PlannedCell(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A comparison made ready: all recipes valid, all data there, nothing written.
+    """A checked comparison: all recipes are valid, all data can be opened, nothing has been written.
 
     Attributes:
-        comparison: What is compared.
-        out: The output folder.
-        wanted: Rows and seeds to make, in order: every row of a seed before the next seed.
+        comparison: The comparison.
+        out: Output folder.
+        wanted: Rows and seeds to run, in order: all rows of a seed before the next seed.
     """
 
     comparison: Comparison
@@ -60,17 +60,17 @@ class Plan:
         rows: Sequence[str] | None = None,
         seeds: Sequence[int] | None = None,
     ) -> Plan:
-        """Read and check everything.
+        """Read and check a comparison.
 
         Args:
-            recipe: The file of a comparison, or a comparison.
-            out: The output folder; default `runs/` with the recipe's name.
-            rows: Only these; all when None.
-            seeds: Only these; all when None.
+            recipe: A comparison, its YAML file, or the name of a shipped recipe.
+            out: Output folder; default: `runs/` and the recipe's name.
+            rows: Names of the rows to run; default: all.
+            seeds: Seeds to run; default: all.
 
         Raises:
-            InputError: for anything wrong with recipe or data, an unknown row or seed, or an output folder that holds something
-                else, or cells of another recipe.
+            InputError: when recipe or data are wrong, a row or seed is unknown, or the output folder holds other files or cells
+                of another recipe.
         """
         if isinstance(recipe, Comparison):
             comparison, name = recipe, "comparison"
@@ -89,17 +89,17 @@ class Plan:
             for row in (comparison.rows if rows is None else rows)
         )
         plan = cls(comparison, Path(out) if out is not None else Path("runs") / name, wanted)
-        plan._must_fit_what_is_there()
-        plan._must_open()
+        plan._check_folder()
+        plan._check_data()
         return plan
 
     def folder(self, row: str, seed: int) -> CellFolder:
-        """Return where a cell lies."""
+        """Return the folder of a cell."""
         return CellFolder.of(self.out, row, seed)
 
     @property
     def every(self) -> list[tuple[str, int]]:
-        """All rows and seeds of the comparison, in order, wanted or not."""
+        """All rows and seeds of the comparison, in order."""
         return [(row, seed) for seed in self.comparison.seeds for row in self.comparison.rows]
 
     def cells(self) -> Iterator[PlannedCell]:
@@ -111,14 +111,14 @@ class Plan:
             forest = self.comparison.rows[row].classical is not None
             yield PlannedCell(row, seed, state, None if forest else _parameters(self.comparison.recipe(row, seed).net))
 
-    def _must_fit_what_is_there(self) -> None:
-        """Raise when the folder holds something else, or cells that another recipe made or began."""
+    def _check_folder(self) -> None:
+        """Raise InputError when the folder holds other files, or cells of another recipe."""
         if self.out.is_file():
             raise InputError(f"{self.out} is a file; expected a name for a folder")
         if not self.out.exists() or not any(self.out.iterdir()):
             return
         if not (self.out / RECIPE).is_file() or (self.out / RUN).is_file():
-            raise InputError(f"{self.out} is not empty and holds no comparison; choose another --out")
+            raise InputError(f"{self.out} is not empty and holds no comparison; choose another folder, out=...")
         grid = dump(self.comparison.synapses)
         for row, seed in self.every:
             folder, mine = self.folder(row, seed), self.comparison.described(row, seed)
@@ -130,12 +130,12 @@ class Plan:
                 key = first_difference(dump(load_recipe(begun)), mine, _FREE)
             if key is not None:
                 raise InputError(
-                    f"{folder.path} was made with another {key}; compare with another --out, or remove that folder to make the "
-                    f"cell anew"
+                    f"{folder.path} was made with another {key}; choose another folder, out=..., or remove that folder to "
+                    f"train the cell again"
                 )
 
-    def _must_open(self) -> None:
-        """Raise when the data of an unfinished cell cannot be used, before anything is trained."""
+    def _check_data(self) -> None:
+        """Raise InputError when the data of an unfinished cell cannot be used."""
         seen = set()
         for row, seed in self.wanted:
             if self.folder(row, seed).file.exists():
@@ -152,11 +152,11 @@ class Plan:
             for region in data.regions:
                 if not is_cleft(region.labels.read()).any():
                     raise InputError(
-                        f"{region.labels.address} holds no cleft, so that nothing can be scored on it; validate on another part"
+                        f"{region.labels.address} holds no cleft, so nothing can be scored on it; validate on another region"
                     )
 
 
 def _parameters(spec: NetSpec) -> int:
-    """Learned numbers of a network, which is not made."""
+    """Return the number of parameters of a network without allocating them."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in Network(spec).parameters())

@@ -1,4 +1,4 @@
-"""The tables of a comparison: mean and spread over seeds, the paper's numbers beside them, the differences below."""
+"""Tables of a comparison: mean and standard deviation over seeds, the scores of the paper, and differences between rows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
-from cleftnet.comparison.cells import Cell
+from cleftnet.comparison.cells import Cell, ResultRecord
 from cleftnet.comparison.differences import Difference
 from cleftnet.comparison.recipe import Comparison, TableSettings
 
-OURS: dict[str, tuple[str, int, Callable[[Cell], float | None]]] = {
+SCORES: dict[str, tuple[str, int, Callable[[Cell], float | None]]] = {
     "cremi_score": ("CREMI score nm ↓", 1, lambda cell: cell.scores.cremi_score),
     "auc": ("AUC ↑", 3, lambda cell: cell.scores.auc),
     "f1": ("F1 ↑", 3, lambda cell: cell.scores.f1),
@@ -31,16 +29,14 @@ PAPER = "CREMI, paper: "
 VERDICTS = {"reference": "{reference} better", "row": "{row} better", "noise": "noise", None: "-"}
 
 
-class Spread(BaseModel):
-    """A score over seeds.
+class Spread(ResultRecord):
+    """Mean and standard deviation of a score over seeds.
 
     Attributes:
-        mean: Over the seeds; None where one of them has no such score.
-        sd: Their standard deviation (of a sample, divided by n − 1); None for fewer than two.
-        seeds: How many.
+        mean: Mean over the seeds; None where the score of one is undefined.
+        sd: Standard deviation of a sample (divided by n − 1); None for fewer than two seeds.
+        seeds: Number of seeds.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: float | None
     sd: float | None
@@ -48,7 +44,7 @@ class Spread(BaseModel):
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Spread:
-        """Summarise one value a seed.
+        """Summarize one value for each seed.
 
         Example:
             >>> Spread.of([1.0, 3.0])
@@ -61,7 +57,7 @@ class Spread(BaseModel):
         return cls(mean=statistics.fmean(known), sd=sd, seeds=len(known))
 
     def text(self, digits: int) -> str:
-        """Write it for people.
+        """Format mean and standard deviation.
 
         Example:
             >>> Spread.of([0.8, 0.9]).text(3)
@@ -69,21 +65,19 @@ class Spread(BaseModel):
         """
         if self.mean is None:
             return "-"
-        sd = f" ± {self.sd:,.{digits}f}" if self.sd else ""  # none of what every seed has alike, such as parameters
+        sd = f" ± {self.sd:,.{digits}f}" if self.sd else ""  # 0 for what is the same for every seed, such as parameters
         return f"{self.mean:,.{digits}f}{sd}"
 
 
-class TableLine(BaseModel):
-    """One row of a table.
+class TableLine(ResultRecord):
+    """One line of a table.
 
     Attributes:
-        row: Its name.
-        label: The name that is printed.
-        ours: Scores by name; empty where no cell is finished.
-        paper: What the paper reports.
+        row: Name of the row.
+        label: Name that is printed.
+        ours: Scores by name; empty if no cell is finished.
+        paper: Scores that the paper reports.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     row: str
     label: str
@@ -91,16 +85,14 @@ class TableLine(BaseModel):
     paper: dict[str, float]
 
 
-class ScoreTable(BaseModel):
-    """One table with what was measured.
+class ScoreTable(ResultRecord):
+    """One table of scores.
 
     Attributes:
-        title: Stands above it.
-        reference: The row that the others are subtracted from.
-        lines: One for each row.
+        title: Heading of the table.
+        reference: Row whose scores the others are subtracted from.
+        lines: One line for each row.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
     reference: str
@@ -108,7 +100,7 @@ class ScoreTable(BaseModel):
 
 
 def tabulate(comparison: Comparison, cells: Sequence[Cell]) -> list[ScoreTable]:
-    """Return the tables of a comparison, of what is finished; without any in the recipe, one of all rows."""
+    """Return the tables of a comparison for its finished cells; one table of all rows if the recipe lists none."""
     wanted = comparison.tables or (TableSettings(title="All rows", rows=tuple(comparison.rows)),)
     by_row = {row: [cell for cell in cells if cell.row == row] for row in comparison.rows}
     return [
@@ -121,7 +113,7 @@ def tabulate(comparison: Comparison, cells: Sequence[Cell]) -> list[ScoreTable]:
                     label=comparison.rows[row].label,
                     ours={
                         name: Spread.of([score(cell) for cell in by_row[row]])
-                        for name, (_, _, score) in OURS.items()
+                        for name, (_, _, score) in SCORES.items()
                         if by_row[row]
                     },
                     paper=dict(table.paper.get(row, {})),
@@ -152,7 +144,7 @@ class TextTable(NamedTuple):
 def text_tables(
     comparison: Comparison, tables: Sequence[ScoreTable], differences: Sequence[Difference]
 ) -> Iterator[TextTable]:
-    """Yield each table, and after it how its reference differs from its other rows."""
+    """Yield each table, followed by the differences between its reference and its other rows."""
     labels = {name: row.label for name, row in comparison.rows.items()}
     for table in tables:
         yield _scores(table)
@@ -164,7 +156,7 @@ def text_tables(
 
 
 def markdown(comparison: Comparison, tables: Sequence[ScoreTable], differences: Sequence[Difference]) -> str:
-    """Write tables and differences in Markdown."""
+    """Return tables and differences as Markdown."""
     titles = {table.title for table in tables}
     parts = [
         f"{'## ' if table.title in titles else ''}{table.title}\n\n{_markdown(table)}"
@@ -174,11 +166,11 @@ def markdown(comparison: Comparison, tables: Sequence[ScoreTable], differences: 
 
 
 def _scores(table: ScoreTable) -> TextTable:
-    papers = [name for name in OURS if any(name in line.paper for line in table.lines)]
-    header = ["", "seeds", *(title for title, _, _ in OURS.values()), *(PAPER + OURS[name][0] for name in papers)]
+    papers = [name for name in SCORES if any(name in line.paper for line in table.lines)]
+    header = ["", "seeds", *(title for title, _, _ in SCORES.values()), *(PAPER + SCORES[name][0] for name in papers)]
     lines = []
     for line in table.lines:
-        ours = [line.ours[name].text(digits) if line.ours else "" for name, (_, digits, _) in OURS.items()]
+        ours = [line.ours[name].text(digits) if line.ours else "" for name, (_, digits, _) in SCORES.items()]
         paper = [
             f"{line.paper[name]:.{2 if name == 'cremi_score' else 3}f}" if name in line.paper else "" for name in papers
         ]
@@ -192,8 +184,8 @@ def _differences(title: str, differences: Sequence[Difference], labels: Mapping[
     lines = []
     for row in dict.fromkeys(d.row for d in differences):
         of_row = {d.score: d for d in differences if d.row == row}
-        lines.append((labels[row], *(_difference(of_row[name], labels, OURS[name][1]) for name in names)))
-    return TextTable(title=title, columns=("", *(OURS[name][0] for name in names)), rows=tuple(lines))
+        lines.append((labels[row], *(_difference(of_row[name], labels, SCORES[name][1]) for name in names)))
+    return TextTable(title=title, columns=("", *(SCORES[name][0] for name in names)), rows=tuple(lines))
 
 
 def _difference(difference: Difference, labels: Mapping[str, str], digits: int) -> str:

@@ -1,4 +1,4 @@
-"""One cell's predictions against their truth: every score at a threshold chosen alike for every row."""
+"""Scores the predictions of a cell at thresholds that are chosen in the same way for every row."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from cleftnet.volumes import Volume, is_cleft
 
 @dataclass(frozen=True)
 class RegionScores:
-    """What the predictions of all regions came to.
+    """The scores of the predictions of all regions.
 
     Attributes:
-        threshold: The probability with the best voxel F1 over all regions.
-        scores: Over voxels there.
-        objects: Over whole synapses.
+        threshold: Probability with the best voxel F1 over all regions.
+        scores: Scores over voxels at that threshold.
+        objects: Scores over whole synapses.
         territories: Sums around each true synapse, region by region.
     """
 
@@ -39,16 +39,16 @@ class RegionScores:
 def score_regions(
     predictions: Sequence[Volume], regions: Sequence[Region], settings: TuningSettings, folders: Sequence[Path]
 ) -> RegionScores:
-    """Score predictions of several regions together, the threshold that of the best voxel F1.
+    """Score the predictions of several regions together, at the threshold with the best voxel F1.
 
     Args:
         predictions: Probabilities, one for each region.
-        regions: Their truth.
-        settings: The grid for whole synapses.
-        folders: Where the synapses of each region are written.
+        regions: Regions with their labels.
+        settings: Thresholds and smallest sizes to try for whole synapses.
+        folders: Output folders for the synapses of each region.
 
     Raises:
-        InputError: when a region has no cleft, or a prediction does not fit it.
+        InputError: when a region has no cleft, or a prediction does not fit its region.
     """
     pairs = list(zip(predictions, regions, strict=True))
     sweep = ScoringSettings(sweep=True)
@@ -74,7 +74,7 @@ def score_regions(
 def _tuned(
     predictions: Sequence[Volume], regions: Sequence[Region], settings: TuningSettings
 ) -> tuple[SynapseScores, SynapseSettings]:
-    """Choose threshold and size over all regions together, as `tune` does over one."""
+    """Choose the threshold and smallest size with the best synapse F1 over all regions, as `tune` does for one."""
     tunings = [
         tune(prediction, region.labels, thresholds=settings.thresholds, sizes_nm3=settings.sizes_nm3)
         for prediction, region in zip(predictions, regions, strict=True)
@@ -87,7 +87,7 @@ def _tuned(
 
 
 def _together(points: Sequence[TuningPoint]) -> SynapseScores:
-    """One point of the grid over all regions: synapses counted together, the rest averaged."""
+    """Pool one point of the grid over all regions: synapses are counted together, other scores averaged."""
     true, predicted, matched, splits, merges = (
         sum(getattr(point, name) for point in points) for name in ("true", "predicted", "matched", "splits", "merges")
     )

@@ -1,4 +1,4 @@
-"""A cell made: its row trained with its seed, the validation regions predicted by the best checkpoint, and scored."""
+"""Makes one cell of a comparison: trains a row with a seed, predicts the validation regions, and scores them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from cleftnet.comparison.cells import Cell, CellFolder, Effort
 from cleftnet.comparison.forest import ForestSettings, train_forest
 from cleftnet.comparison.recipe import Comparison
-from cleftnet.comparison.scoring import score_regions
+from cleftnet.comparison.region_scores import score_regions
 from cleftnet.models.checkpoint import load_model
 from cleftnet.prediction import PredictionSettings, best_device, predict
 from cleftnet.training.log import METRICS
@@ -26,17 +26,17 @@ from cleftnet.volumes import Volume
 
 
 def make_cell(comparison: Comparison, row: str, seed: int, folder: CellFolder) -> Cell:
-    """Make a cell in its folder, going on with what an earlier process began there.
+    """Train, predict and score a cell in its folder; a training that an earlier process began there is resumed.
 
     Args:
-        comparison: What is compared.
-        row: A row of it.
-        seed: Of weights and patches.
-        folder: Where run directory, predictions and synapses are written.
+        comparison: The comparison.
+        row: Name of the row.
+        seed: Seed of weights and patches.
+        folder: Folder for run directory, predictions and synapses.
 
     Raises:
-        InputError: when the training cannot go on or its loss diverged, or a volume cannot be read.
-        SystemExit: with code 143 when a SIGTERM ended the training, its state saved.
+        InputError: when the training cannot be resumed, its loss diverged, or a volume cannot be read.
+        TrainingInterrupted: when SIGTERM ended the training; its state is saved.
     """
     recipe = comparison.recipe(row, seed)
     regions = [volume.open() for volume in recipe.data.validate_on]
@@ -48,7 +48,7 @@ def make_cell(comparison: Comparison, row: str, seed: int, folder: CellFolder) -
     )
     folders = [folder.synapses(i) for i in range(len(regions))]
     for path in folders:
-        shutil.rmtree(path, ignore_errors=True)  # of a process that was killed while it scored
+        shutil.rmtree(path, ignore_errors=True)  # left by a process that was killed while scoring
     scored = score_regions(made.predictions, regions, comparison.synapses, folders)
     return Cell(
         row=row,
@@ -66,7 +66,7 @@ def make_cell(comparison: Comparison, row: str, seed: int, folder: CellFolder) -
 
 
 class _CellTraining(NamedTuple):
-    """What a training gave: a prediction of every region, what it took, and where it comes from."""
+    """The outcome of a training: the prediction of every region, the effort, and the provenance."""
 
     predictions: list[Volume]
     effort: Effort
@@ -88,7 +88,7 @@ def _train_forest(settings: ForestSettings, recipe: Recipe, regions: list[Region
 
 def _train_network(recipe: Recipe, regions: list[Region], folder: CellFolder) -> _CellTraining:
     if folder.run.exists() and not (folder.run / RUN).exists():
-        shutil.rmtree(folder.run)  # of a process that was killed before it had begun
+        shutil.rmtree(folder.run)  # left by a process that was killed before the training began
     run = train(recipe, folder.run, resume=True)
     model = load_model(run.best, best_device())
     how = PredictionSettings(overlap=recipe.training.validation_overlap)
@@ -102,13 +102,13 @@ def _train_network(recipe: Recipe, regions: list[Region], folder: CellFolder) ->
 
 
 def _effort(metrics: Path, parameters: int, batch: int) -> Effort:
-    """What a training took, by the rows that each validation wrote, all legs together."""
+    """Return what a training took, resumed parts included, from the rows that its validations wrote."""
     with metrics.open(newline="") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     steps, before, timed, seconds = 0, 0, 0, 0.0
     for row in rows:
         before, steps = steps, int(row["step"])
-        if row["patches_per_second"]:  # a leg that began with a validation has none
+        if row["patches_per_second"]:  # empty where a resumed training began with a validation
             timed += steps - before
             seconds += (steps - before) * batch / float(row["patches_per_second"])
     return Effort(

@@ -1,4 +1,7 @@
-"""A random forest over filter features: drawn voxels in, log-odds of every voxel out, block by block for any size of volume."""
+"""A random forest on multi-scale filters: the classical pipeline that the networks are compared with (§II of the paper).
+
+`train_forest(...).calibrated(...)` is trained and validated as a network is, and `predict` writes the same file.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from cleftnet.blockwise import BlockGrid, ExecutionSettings, NewArray, Task, Tick, map_blocks, unfinished
-from cleftnet.comparison.forest.drawing import draw_voxels
-from cleftnet.comparison.forest.filters import axes_of, features, halo
+from cleftnet.comparison.forest_features import Float32, axes_of, draw_voxels, features, halo
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX
 from cleftnet.metrics.calibration import Calibration
 from cleftnet.prediction import to_uint8
 from cleftnet.progress import track
+from cleftnet.settings import Settings
 from cleftnet.training.validation import Region, Scores, assess
 from cleftnet.volumes import PREDICTION, PROBABILITY_NAME, Array, Volume, WritableVolume, intensity, open_volume
 
@@ -31,22 +33,18 @@ log = logging.getLogger(__name__)
 BLOCK_VOX: IntZYX = (16, 384, 384)  # 0.25 GiB of features at the default scales
 ROWS = 2**16  # voxels that go through the trees at a time
 
-Float32 = npt.NDArray[np.float32]
 
-
-class ForestSettings(BaseModel):
-    """What a forest sees, and how large it is.
+class ForestSettings(Settings):
+    """Filters and size of a random forest.
 
     Attributes:
-        sigmas_nm: The scales of the filters.
-        trees: How many.
-        voxels: How many are drawn to learn from: half of them in clefts, or all that are.
-        max_depth: Of a tree; None lets it grow until its leaves are pure.
-        min_leaf_voxels: The fewest drawn voxels of a leaf.
-        n_jobs: Threads; they change no result.
+        sigmas_nm: Scales of the filters.
+        trees: Number of trees.
+        voxels: Number of training voxels: half of them in clefts, or all cleft voxels if there are fewer.
+        max_depth: Largest depth of a tree; None grows every tree until its leaves are pure.
+        min_leaf_voxels: Smallest number of training voxels in a leaf.
+        n_jobs: Number of threads, which changes no result.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sigmas_nm: tuple[float, ...] = Field((5.0, 10.0, 20.0, 40.0, 80.0), min_length=1)
     trees: int = Field(100, ge=1)
@@ -58,14 +56,14 @@ class ForestSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Forest:
-    """A trained forest; it lives in memory, since trees on disk would have to be unpickled.
+    """A trained random forest, which lives in memory only: trees on disk would need unpickling.
 
     Attributes:
-        settings: What it was made by.
+        settings: Filters and size.
         trees: The `sklearn.ensemble.RandomForestClassifier`.
-        voxel_size_nm: z y x of what it learned from.
-        calibration: What makes its log-odds a probability.
-        scores: On what it was calibrated, threshold included; None before.
+        voxel_size_nm: z y x of the training data.
+        calibration: Maps log-odds to probability.
+        scores: Scores and threshold on the validation regions; None before calibration.
     """
 
     settings: ForestSettings
@@ -75,21 +73,21 @@ class Forest:
     scores: Scores | None = None
 
     def calibrated(self, regions: Sequence[Region]) -> Forest:
-        """Return the forest calibrated on whole regions, scored there and with the best threshold, as networks are.
+        """Return this forest calibrated and scored on regions, as networks are.
 
         Args:
-            regions: Validation regions, held in memory.
+            regions: Validation regions; they are read into memory.
         """
         found = assess([self.log_odds(region.raw) for region in regions], regions)
         return replace(self, calibration=found.calibration, scores=found.scores)
 
     def log_odds(self, raw: Volume) -> Float32:
-        """Return the log-odds of cleft of every voxel, float32 `z y x`, before calibration.
+        """Return the uncalibrated log-odds of cleft for every voxel, float32 `z y x`.
 
-        They are finite where all trees agree, as if one more tree were of two minds.
+        One undecided tree is added to the votes, so the log-odds are finite where all trees agree.
 
         Raises:
-            InputError: when the voxel size is not what the forest learned from.
+            InputError: when the voxel size is not that of the training data.
         """
         found = np.empty(raw.shape, np.float32)
         grid = self._blocks(raw, BLOCK_VOX)
@@ -104,15 +102,15 @@ class Forest:
 
         Args:
             raw: Gray values with a voxel size.
-            out: What to write (`.hdf`, `.zarr`, `.n5`); it appears whole or not at all, and a crash is gone on from.
-            threshold: Stored with the probability; without one, the calibration's, or 0.5.
-            overwrite: Whether an existing `out` may be replaced.
+            out: File to write (`.hdf`, `.zarr`, `.n5`). It appears when it is complete; after a crash, the same call resumes.
+            threshold: Stored with the probability; default: the calibration's, or 0.5.
+            overwrite: Whether to replace an existing file.
 
         Returns:
-            The probability, opened lazily, with the threshold.
+            The probability with its threshold, opened lazily.
 
         Raises:
-            InputError: when the voxel size is not what the forest learned from, or `out` exists.
+            InputError: when the voxel size is not that of the training data, or `out` exists.
         """
         if threshold is None:
             threshold = self.scores.threshold if self.scores else 0.5
@@ -126,13 +124,13 @@ class Forest:
         }
         task = Task(settings=settings, block=BLOCK_VOX)
         with unfinished(out, [NewArray(PROBABILITY_NAME, "uint8", threshold)], raw, task, overwrite) as output:
-            work = _Prediction(self, raw, output.arrays[PROBABILITY_NAME])
+            work = _ForestPrediction(self, raw, output.arrays[PROBABILITY_NAME])
             grid = self._blocks(raw, output.journal.block, output.chunk)
             map_blocks(work, grid, output.journal, ExecutionSettings(), what="predicting")
         return open_volume(out, default=PREDICTION)
 
     def of_block(self, raw: Array, block: Block) -> Float32:
-        """Return the log-odds of the write box of a block, whose read box is given."""
+        """Return the log-odds in the write box of a block, from raw in its read box."""
         inside = block.write.relative_to(block.read.start).slices
         seen = features(intensity(raw), self.voxel_size_nm, self.settings.sigmas_nm, inside)
         rows = seen.reshape(-1, seen.shape[-1])
@@ -144,7 +142,7 @@ class Forest:
         return np.asarray(np.log(votes / (trees + 1 - votes)), np.float32).reshape(block.write.shape)
 
     def _share(self, rows: Float32) -> Float32:
-        """The mean over the trees of the share of cleft in each row's leaf; always summed in the same order."""
+        """Return the mean over the trees of the share of cleft in each row's leaf, always summed in the same order."""
         total = sum(tree.predict_proba(rows, check_input=False)[:, 1] for tree in self.trees.estimators_)
         return np.asarray(total / len(self.trees.estimators_), np.float32)
 
@@ -154,13 +152,13 @@ class Forest:
             abs(found / learned - 1) > 0.1 for learned, found in zip(*sizes, strict=True)
         ):
             raise InputError(
-                f"the forest was trained on voxels of {sizes[0]} nm, {raw.address} has {sizes[1]} nm (z y x); train one on "
-                f"voxels of that size"
+                f"the forest was trained on voxels of {sizes[0]} nm, but {raw.address} has {sizes[1]} nm (z y x); train a "
+                f"forest on voxels of that size"
             )
         return BlockGrid(raw.box, shape, chunk, functools.partial(Box.grow, by=halo(self.voxel_size_nm, sigmas)))
 
     def _digest(self) -> str:
-        """The SHA-256 of trees and settings."""
+        """Return the SHA-256 of trees and settings."""
         digest = hashlib.sha256(repr((self.settings, self.voxel_size_nm, self.calibration)).encode())
         for tree in self.trees.estimators_:
             for part in (tree.tree_.feature, tree.tree_.threshold, tree.tree_.children_left, tree.tree_.value):
@@ -169,15 +167,15 @@ class Forest:
 
 
 @dataclass(frozen=True)
-class _Prediction:
-    """A `blockwise.Work`: one block of raw to one block of probability."""
+class _ForestPrediction:
+    """Work on one block: raw in, probability out."""
 
     forest: Forest
     raw: Volume
     target: WritableVolume
 
     def start(self, threads: int) -> None:
-        """Blocks are done at home."""
+        """Runs in the calling process; needs no setup."""
 
     def read(self, block: Block) -> Array:
         return self.raw[block.read]
@@ -193,15 +191,15 @@ def train_forest(settings: ForestSettings, regions: Sequence[Region], seed: int 
     """Train a forest on voxels drawn from labelled regions.
 
     Args:
-        settings: What it sees, and how large it is.
+        settings: Filters and size.
         regions: Raw and labels, of one voxel size.
-        seed: Decides which voxels are drawn and how the trees grow.
+        seed: Seed of the drawn voxels and of the trees.
 
     Returns:
         The forest, not calibrated yet.
 
     Raises:
-        InputError: when scikit-learn is not installed, voxel sizes differ, or there is no cleft voxel or no other.
+        InputError: when scikit-learn is not installed, when voxel sizes differ, or when cleft or background is missing.
 
     Example:
         >>> from cleftnet.synthetic import synthetic_volume

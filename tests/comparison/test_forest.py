@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cleftnet.comparison.forest import Forest, ForestSettings, classifier, train_forest
+from cleftnet.comparison import forest as forest_module
+from cleftnet.comparison.forest import Forest, ForestSettings, train_forest
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.metrics.voxels import ScoreHistogram
@@ -47,8 +48,8 @@ def test_another_seed_grows_another_forest(forest, synthetic):
 
 def test_blocks_give_the_log_odds_of_the_whole_to_the_last_bit(forest, synthetic, monkeypatch):
     whole = forest.log_odds(synthetic.raw)
-    monkeypatch.setattr(classifier, "BLOCK_VOX", (5, 40, 33))
-    monkeypatch.setattr(classifier, "ROWS", 1000)
+    monkeypatch.setattr(forest_module, "BLOCK_VOX", (5, 40, 33))
+    monkeypatch.setattr(forest_module, "ROWS", 1000)
     assert np.array_equal(forest.log_odds(synthetic.raw), whole)
 
 

@@ -1,10 +1,11 @@
-"""The attentions of the paper: the feature augmentor (Eqs. 3-5), its self-attention twin (Eq. 2), the two gates (Eq. 1).
+"""The attentions of the paper: feature augmentor (Eqs. 3-5), self-attention (Eq. 2), spatial and channel gate (Eq. 1).
 
-All of them are called on `b c z y x` features and work on tokens, `b n c`: one row of channels for each voxel, which is how
-features with channels last lie in memory, so that no copy is made between the two. A 1×1×1 convolution is a matrix product
-of tokens. The attention map, keys × queries, is never formed: at the paper's own size it would take 137 GB.
-`scaled_dot_product_attention` computes the same softmax with memory linear in voxels, provided that the channels of Q, K and
-V lie side by side; with a transposed view it silently forms the map on the CPU.
+They take features `b c z y x` and work on tokens `b n c`, one row of channels for each voxel. Features with channels last
+lie in memory as tokens do, so that nothing is copied between the two, and a 1×1×1 convolution is a matrix product of tokens.
+
+The attention map, keys × queries, is never formed: at the paper's size it would take 137 GB. PyTorch's
+`scaled_dot_product_attention` computes the same softmax with memory linear in voxels, as long as the channels of Q, K and V
+lie side by side in memory. For a transposed view it forms the map on the CPU, without a warning.
 """
 
 # ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
@@ -23,7 +24,13 @@ from cleftnet.geometry import IntZYX
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
     from jaxtyping import Float
 
-QUERY_STD = 0.02  # SPEC §1: Q starts as normal(0, 0.02)
+QUERY_STD = 0.02  # queries start as normal(0, 0.02) (docs/method.md, "Feature augmentor")
+
+
+def new_query(*shape: int) -> nn.Parameter:
+    """Return a learnable query with random values, or without any on the meta device."""
+    query = torch.empty(shape)
+    return nn.Parameter(query if query.is_meta else nn.init.normal_(query, std=QUERY_STD))
 
 
 def reduced_shape(shape: Sequence[int], max_keys: int | None) -> IntZYX:
@@ -43,31 +50,44 @@ def reduced_shape(shape: Sequence[int], max_keys: int | None) -> IntZYX:
 
 
 def reduce_keys(x: Float[Tensor, "b c z y x"], shape: IntZYX) -> Float[Tensor, "b c kz ky kx"]:
-    """Return the features that keys and values are made of: `b c z y x` itself, or its mean over cells.
+    """Return the features that keys and values are computed from: `x` itself, or its mean over cells.
 
     Args:
-        x: `b c z y x`.
-        shape: z y x from `reduced_shape`.
+        x: Features `b c z y x`.
+        shape: Number of cells along z y x, from `reduced_shape`.
 
     Returns:
-        `b c *shape`.
+        Features `b c *shape`.
     """
     return x if tuple(x.shape[-3:]) == shape else F.adaptive_avg_pool3d(x, shape)
 
 
 def tokens(x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b n c"]:
-    """Return the voxels of features as rows, without a copy where channels lie last in memory."""
+    """Return the voxels of features as rows; copies nothing where channels lie last in memory."""
     return x.flatten(2).transpose(1, 2).contiguous()
 
 
 def features(rows: Float[Tensor, "b n c"], shape: IntZYX) -> Float[Tensor, "b c z y x"]:
-    """Return rows as features of a size z y x, their channels last in memory; the inverse of `tokens`, without a copy."""
+    """Return rows as features of size z y x with channels last in memory; the inverse of `tokens`, without a copy."""
     return rows.contiguous().view(rows.shape[0], *shape, rows.shape[2]).movedim(-1, 1)
 
 
 def convolve(conv: nn.Conv3d, rows: Float[Tensor, "b n c"]) -> Float[Tensor, "b n d"]:
-    """Apply a 1×1×1 convolution to tokens, as the matrix product that it is."""
+    """Apply a 1×1×1 convolution to tokens, as a matrix product."""
     return F.linear(rows, conv.weight.flatten(1), conv.bias)
+
+
+def padded_width(key_channels: int, value_channels: int) -> int:
+    """Return the common width that queries, keys and values are padded to for the attention kernel.
+
+    The kernels want Q, K and V of one width, a multiple of four in float32 and of eight in bfloat16 on CUDA; otherwise they
+    form the map.
+
+    Example:
+        >>> padded_width(30, 32), padded_width(33, 4)
+        (32, 40)
+    """
+    return -(-max(key_channels, value_channels) // 8) * 8
 
 
 def attend(
@@ -76,7 +96,7 @@ def attend(
     """Return V · Softmax(KᵀQ) of Eq. 4 without forming the map.
 
     Args:
-        query: One row for each query, of one sample for the whole batch or of each.
+        query: One row for each query, the same for all samples of a batch or different ones.
         key: One row for each key.
         value: One row for each key.
         scale: Factor on KᵀQ; the paper has none, hence 1.
@@ -85,19 +105,17 @@ def attend(
         One row for each query; the softmax runs over the keys, separately for each query.
     """
     channels = value.shape[-1]
-    # The kernels want Q, K and V of one type and one width, those of CUDA in float32 a multiple of four, in bfloat16 of eight,
-    # or else they form the map. Zeros change neither the products nor the sums.
-    # Under autocast the convolutions give the lower precision, the query parameter does not; torch.export cannot read a batch
-    # of any size from an expanded tensor, hence the copy.
+    # Under autocast the convolutions return the lower precision, but the query parameter keeps its own. torch.export cannot
+    # derive a dynamic batch size from an expanded tensor, hence the copy.
     query = query.to(key.dtype).expand(key.shape[0], -1, -1).contiguous()
-    width = -(-max(key.shape[-1], channels) // 8) * 8
+    width = padded_width(key.shape[-1], channels)  # the added zeros change neither the products nor the sums
     q, k, v = (F.pad(t, (0, width - t.shape[-1])) if t.shape[-1] < width else t for t in (query, key, value))
     z = F.scaled_dot_product_attention(q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1), scale=scale)
     return z.squeeze(1)[..., :channels]
 
 
 def halving(larger: Sequence[int], smaller: Sequence[int]) -> IntZYX:
-    """Return the kernel, 2 or 1 per axis, that takes `larger` to `smaller` by the depth rule `max(1, n // 2)`.
+    """Return the kernel, 2 or 1 per axis, that reduces `larger` to `smaller` by the rule `max(1, n // 2)`.
 
     Raises:
         ValueError: when an axis is neither kept nor halved.
@@ -111,7 +129,7 @@ def halving(larger: Sequence[int], smaller: Sequence[int]) -> IntZYX:
 def resize(x: Float[Tensor, "b c z y x"], shape: IntZYX) -> Float[Tensor, "b c rz ry rx"]:
     """Return `Residual(M)` of Eq. 5: max pooling where an axis shrinks, trilinear interpolation where it grows.
 
-    Exact halves use 2×2×2 max pooling; other smaller sizes adaptive max pooling; equal sizes are the identity (SPEC §1).
+    Exact halves use 2×2×2 max pooling, other smaller sizes adaptive max pooling. An equal size returns `x` itself.
     """
     present = x.shape[-3:]
     pooled = tuple(min(a, b) for a, b in zip(present, shape, strict=True))
@@ -120,54 +138,87 @@ def resize(x: Float[Tensor, "b c z y x"], shape: IntZYX) -> Float[Tensor, "b c r
             x = F.max_pool3d(x, halving(present, pooled))
         except ValueError:
             x = F.adaptive_max_pool3d(x, pooled)
-    if pooled != tuple(shape):
-        x = F.interpolate(x, size=shape, mode="trilinear", align_corners=False)
-    return x
+    return interpolate(x, shape) if pooled != tuple(shape) else x
 
 
-class _Attention(nn.Module):
-    """Keys, values, output and residual, which both attentions share; a subclass says where the query comes from."""
+def interpolate(x: Float[Tensor, "b c z y x"], shape: IntZYX) -> Float[Tensor, "b c rz ry rx"]:
+    """Interpolate features trilinearly between voxel centers; beyond the outermost centers the value stays constant."""
+    return F.interpolate(x, size=shape, mode="trilinear", align_corners=False)
+
+
+def add_residual(
+    rows: Float[Tensor, "b n c"], query_shape: IntZYX, x: Float[Tensor, "b c z y x"], shape: IntZYX
+) -> Float[Tensor, "b c rz ry rx"]:
+    """Return attended rows, interpolated from the grid of queries to `shape` where they differ, plus the residual of `x`."""
+    attended = features(rows, query_shape)
+    return (attended if query_shape == shape else interpolate(attended, shape)) + resize(x, shape)
+
+
+class Attention(nn.Module):
+    """Base of the attentions over voxels: keys, values, output and residual; a subclass makes the query.
+
+    Args:
+        channels: Channels of the input and of the output.
+        in_shape: Input size z y x.
+        out_shape: Output size z y x.
+        key_channels: Channels of keys and queries.
+        value_channels: Channels of values.
+        max_keys: Largest number of keys; None keeps all.
+        scale: Factor on KᵀQ.
+    """
 
     def __init__(
-        self, channels: int, in_shape: IntZYX, out_shape: IntZYX, k: int, v: int, max_keys: int | None, scale: float
+        self,
+        channels: int,
+        in_shape: IntZYX,
+        out_shape: IntZYX,
+        key_channels: int,
+        value_channels: int,
+        max_keys: int | None,
+        scale: float,
     ) -> None:
         super().__init__()
-        self.in_shape, self.out_shape = in_shape, out_shape
+        self.in_shape, self.out_shape, self.query_shape = in_shape, out_shape, out_shape
         self.key_shape = reduced_shape(in_shape, max_keys)
         self.scale = scale
-        self.key = nn.Conv3d(channels, k, 1)
-        self.value = nn.Conv3d(channels, v, 1)
-        self.output = nn.Conv3d(v, channels, 1)
+        self.key = nn.Conv3d(channels, key_channels, 1)
+        self.value = nn.Conv3d(channels, value_channels, 1)
+        self.output = nn.Conv3d(value_channels, channels, 1)
 
     def augment(
         self, x: Float[Tensor, "b c z y x"], query: Float[Tensor, "#b k qz qy qx"]
-    ) -> Float[Tensor, "b c qz qy qx"]:
+    ) -> Float[Tensor, "b c rz ry rx"]:
         """Attend from `query` to the keys of `x`, and add the residual (Eqs. 4-5)."""
         source = tokens(reduce_keys(x, self.key_shape))
         z = attend(tokens(query), convolve(self.key, source), convolve(self.value, source), self.scale)
-        return features(convolve(self.output, z), self.out_shape) + resize(x, self.out_shape)
+        return add_residual(convolve(self.output, z), self.query_shape, x, self.out_shape)
 
 
-class FeatureAugmentor(_Attention):
-    """The feature augmentor: learnable queries attend to all voxels of the input (Eqs. 3-5, SPEC §1).
+class FeatureAugmentor(Attention):
+    """The feature augmentor: learnable queries attend to all voxels of the input (Eqs. 3-5).
 
-    `N = conv1x1x1(V · Softmax(KᵀQ)) + Residual(M)`, where K and V are 1×1×1 convolutions of the input M and Q is a free
-    parameter shared by all inputs. The sizes of Q decide between down (half), up (double), same, or any other size.
+    `N = conv1x1x1(V · Softmax(KᵀQ)) + Residual(M)`, where K and V are 1×1×1 convolutions of the input M, and Q is a free
+    parameter shared by all inputs. The output size may be half the input's, twice it, the same, or any other
+    (docs/method.md, "Feature augmentor").
 
     Args:
         channels: Channels c of the input and of the output.
-        in_shape: Input size z y x; another size is an error, since Q belongs to one patch size.
-        out_shape: Query size z y x, which is the output size.
-        key_channels: c_k; the paper gives no number, default c.
+        in_shape: Input size z y x.
+        out_shape: Output size z y x; without `query_grid` also the size of Q, which then fits this size alone.
+        key_channels: c_k; default c, since the paper gives no number.
         value_channels: c_v; default c.
-        max_keys: None is exact; a number pools the keys to at most so many voxels. Keys carry no position, so that the
+        max_keys: None is exact; a number pools the keys to at most that many cells. Keys carry no position, so the
             attended sum is a mean over the input's features, which fewer keys estimate.
-        scale: Factor on KᵀQ, 1 as printed in Eq. 4.
+        scale: Factor on KᵀQ; 1 as printed in Eq. 4.
+        query_grid: None is the paper's form, a query for every output voxel. A size z y x has Q on that grid, at most
+            the output's size, and interpolates what its queries attend to (docs/method.md, "Coarse queries").
 
     Example:
         >>> fa = FeatureAugmentor(4, (2, 8, 8), (1, 4, 4))
         >>> fa(torch.zeros(1, 4, 2, 8, 8)).shape
         torch.Size([1, 4, 1, 4, 4])
+        >>> FeatureAugmentor(4, (2, 8, 8), (1, 4, 4), query_grid=(2, 2, 2)).query.shape
+        torch.Size([4, 1, 2, 2])
     """
 
     def __init__(
@@ -180,40 +231,46 @@ class FeatureAugmentor(_Attention):
         value_channels: int | None = None,
         max_keys: int | None = None,
         scale: float = 1.0,
+        query_grid: IntZYX | None = None,
     ) -> None:
         k, v = key_channels or channels, value_channels or channels
         super().__init__(channels, in_shape, out_shape, k, v, max_keys, scale)
-        self.query = nn.Parameter(torch.empty(k, *out_shape))
-        nn.init.normal_(self.query, std=QUERY_STD)
+        if query_grid is not None:
+            if min(query_grid) < 1:
+                raise ValueError(f"query_grid is {query_grid}; expected three positive sides z y x, or None")
+            z, y, x = map(min, query_grid, out_shape)
+            self.query_shape = (z, y, x)
+        self.query = new_query(k, *self.query_shape)
 
-    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c qz qy qx"]:
-        """Augment `b c *in_shape` features into `b c *out_shape`."""
+    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c rz ry rx"]:
+        """Augment features `b c *in_shape` into `b c *out_shape`."""
         return self.augment(x, self.query[None])
 
 
-class SelfAttention(_Attention):
-    """Eq. 2, for the row "CleftNet w SelfAttn": as the feature augmentor, but the query is computed from the input.
+class SelfAttention(Attention):
+    """Self-attention (Eq. 2), for the row "CleftNet w SelfAttn": an augmentor whose query is computed from the input.
 
-    The query has the target size: a 1×1×1 convolution (same), a strided one (down), a transposed one (up) (SPEC §2).
+    A strided (down), transposed (up) or 1×1×1 convolution (same) gives the query the output's size (docs/method.md,
+    "The other attentions of the paper").
 
     Args:
         channels: Channels of the input and of the output.
         in_shape: Input size z y x.
         out_shape: Output size z y x: each axis kept, halved or doubled.
-        max_keys: None is exact; a number pools the keys to at most so many voxels.
+        max_keys: None is exact; a number pools the keys to at most that many cells.
     """
 
     def __init__(self, channels: int, in_shape: IntZYX, out_shape: IntZYX, *, max_keys: int | None = None) -> None:
         super().__init__(channels, in_shape, out_shape, channels, channels, max_keys, 1.0)
         self.query = resampling_convolution(channels, in_shape, out_shape)
 
-    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c qz qy qx"]:
-        """Augment `b c *in_shape` features into `b c *out_shape`."""
+    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c rz ry rx"]:
+        """Augment features `b c *in_shape` into `b c *out_shape`."""
         return self.augment(x, self.query(x))
 
 
 def resampling_convolution(channels: int, in_shape: IntZYX, out_shape: IntZYX) -> nn.Module:
-    """Return the learned resampling between two levels: strided (down), transposed (up), or 1×1×1 (same) convolution."""
+    """Return the convolution that resamples between two levels: strided (down), transposed (up), or 1×1×1 (same)."""
     if math.prod(out_shape) <= math.prod(in_shape):
         kernel = halving(in_shape, out_shape)
         return nn.Conv3d(channels, channels, kernel, stride=kernel)
@@ -223,16 +280,15 @@ def resampling_convolution(channels: int, in_shape: IntZYX, out_shape: IntZYX) -
 
 
 class SpatialGate(nn.Module):
-    """Spatial-wise gate (SWA, Eq. 1): `a = Softmax(Mᵀ q_s)` over voxels; every voxel's features are scaled by its score.
+    """Spatial-wise gate (SWA, Eq. 1): scales each voxel's features by its score, `a = Softmax(Mᵀ q_s)` over voxels.
 
     Args:
-        channels: Channels of the input; the gate holds one weight for each.
+        channels: Channels of the input; the gate has one weight for each.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.empty(channels))
-        nn.init.normal_(self.query, std=QUERY_STD)
+        self.query = new_query(channels)
 
     def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c z y x"]:
         """Scale `b c z y x` features voxel by voxel."""
@@ -241,16 +297,15 @@ class SpatialGate(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """Channel-wise gate (CWA, Eq. 1): `a = Softmax(M q_c)` over channels; every channel is scaled by its score.
+    """Channel-wise gate (CWA, Eq. 1): scales each channel by its score, `a = Softmax(M q_c)` over channels.
 
     Args:
-        shape: Input size z y x; the gate holds one weight for each voxel.
+        shape: Input size z y x; the gate has one weight for each voxel.
     """
 
     def __init__(self, shape: IntZYX) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.empty(shape))
-        nn.init.normal_(self.query, std=QUERY_STD)
+        self.query = new_query(*shape)
 
     def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c z y x"]:
         """Scale `b c z y x` features channel by channel."""

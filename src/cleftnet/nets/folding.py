@@ -1,6 +1,6 @@
-"""The same network in fewer operations, for inference: what follows without a nonlinearity in between becomes one.
+"""Folds a network for inference: consecutive linear operations become one.
 
-Three rewrites, each exact but for rounding (SPEC §1):
+Three rewrites, each exact but for rounding (docs/method.md, "Folding for inference"):
 
 - A key convolution folds into the query, since `(W_k m + b_k)ᵀ q = mᵀ (W_kᵀ q) + b_kᵀ q`; the last term is the same
   for every key and cancels in the softmax.
@@ -8,7 +8,7 @@ Three rewrites, each exact but for rounding (SPEC §1):
   where the columns of the softmax A sum to 1. Keys and values are then the features themselves.
 - A batch norm, which in inference is a fixed scale and shift, folds into the convolution before it.
 
-And activations are computed in place, since nothing is kept for a backward pass.
+Activations are computed in place, since nothing is kept for a backward pass.
 """
 
 # ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cleftnet.nets.attention import FeatureAugmentor, attend, convolve, features, reduce_keys, resize, tokens
+from cleftnet.nets.attention import FeatureAugmentor, add_residual, attend, convolve, reduce_keys, tokens
 from cleftnet.nets.skeleton import Network
 
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
@@ -32,7 +32,7 @@ class FoldedAugmentor(nn.Module):
     """A feature augmentor whose keys and values are its input's features themselves.
 
     Args:
-        fa: The augmentor to fold; it stays as it is.
+        fa: The augmentor to fold; it is not changed.
 
     Example:
         >>> fa, x = FeatureAugmentor(4, (2, 8, 8), (1, 4, 4)), torch.randn(1, 4, 2, 8, 8)
@@ -44,22 +44,27 @@ class FoldedAugmentor(nn.Module):
 
     def __init__(self, fa: FeatureAugmentor) -> None:
         super().__init__()
-        self.key_shape, self.out_shape, self.scale = fa.key_shape, fa.out_shape, fa.scale
+        self.key_shape, self.query_shape, self.out_shape, self.scale = (
+            fa.key_shape,
+            fa.query_shape,
+            fa.out_shape,
+            fa.scale,
+        )
         (key, _), (value, value_bias), (output, output_bias) = map(_matrix, (fa.key, fa.value, fa.output))
         self.register_buffer("query", torch.einsum("kc,kzyx->czyx", key, fa.query.detach()))
         self.output = nn.Conv3d(value.shape[1], len(output), 1)
         self.output.weight = nn.Parameter((output @ value)[:, :, None, None, None], requires_grad=False)
         self.output.bias = nn.Parameter(output @ value_bias + output_bias, requires_grad=False)
 
-    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c qz qy qx"]:
-        """Augment `b c *in_shape` features into `b c *out_shape`."""
+    def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c rz ry rx"]:
+        """Augment features `b c *in_shape` into `b c *out_shape`."""
         source = tokens(reduce_keys(x, self.key_shape))
         z = attend(tokens(self.query[None]), source, source, self.scale)
-        return features(convolve(self.output, z), self.out_shape) + resize(x, self.out_shape)
+        return add_residual(convolve(self.output, z), self.query_shape, x, self.out_shape)
 
 
 def _matrix(conv: nn.Conv3d) -> tuple[Tensor, Tensor]:
-    """Return a 1×1×1 convolution as the matrix and the vector that it is for every voxel."""
+    """Return the matrix and the bias of a 1×1×1 convolution."""
     assert conv.bias is not None, "the convolutions of an augmentor have biases"
     return conv.weight.detach()[:, :, 0, 0, 0], conv.bias.detach()
 
@@ -71,7 +76,7 @@ def fold(net: Network) -> Network:
     longer those of its spec: save the original.
 
     Args:
-        net: A trained network; it stays as it is, in whichever mode it is.
+        net: A trained network in any mode; it is not changed.
 
     Returns:
         The folded network in eval mode, on the same device.

@@ -1,7 +1,7 @@
-"""The parts a network is put together from, by name: blocks, ways down, bottoms, ways up, skips (SPEC §4).
+"""The parts of a network by name: blocks, downsampling, bottom, upsampling, skips (docs/method.md, "Networks").
 
-A way down returns `(x, memory)` and the way up at the same level receives that memory, so that SegNet's pooling indices
-need no special case. A skip joins what came up with what was kept at its level.
+A downsampling part returns `(x, memory)` and the upsampling part of the same level receives that memory, so that SegNet's
+pooling indices need no special case. A skip joins the upsampled features with those of the encoder.
 """
 
 from __future__ import annotations
@@ -25,25 +25,29 @@ from cleftnet.nets.attention import (
 
 
 class Site(NamedTuple):
-    """Where a resampling part sits in the network.
+    """Sizes at one place of the network, and the options of an attention there.
 
     Attributes:
-        channels: Channels that enter.
-        in_shape: Size z y x that enters.
-        out_shape: Size z y x that leaves.
-        level_channels: Width of the shallower of the two levels that it joins.
-        max_keys: Bound on the keys of an attention; None is exact.
+        channels: Input channels.
+        in_shape: Input size z y x.
+        out_shape: Output size z y x.
+        level_channels: Width of the shallower of the two levels.
+        max_keys: Largest number of keys of an attention; None is exact.
+        query_grid: Grid of a feature augmentor's queries; None is one query for each output voxel.
+        zero_start: Whether a feature augmentor starts as its residual.
     """
 
     channels: int
     in_shape: IntZYX
     out_shape: IntZYX
     level_channels: int
-    max_keys: int | None
+    max_keys: int | None = None
+    query_grid: IntZYX | None = None
+    zero_start: bool = False
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution block: 3×3×3 convolution, stride 1 → batch norm → ELU (SPEC §4)."""
+    """Convolution block: 3×3×3 convolution, stride 1 → batch norm → ELU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
@@ -54,7 +58,7 @@ class ConvBlock(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Residual block: conv → BN → ELU → conv → BN → (+ input) → ELU, the original order of ResNets (SPEC §4)."""
+    """Residual block: conv → BN → ELU → conv → BN → (+ input) → ELU, the original order of ResNets."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -76,19 +80,19 @@ def _convolution_and_residual(in_channels: int, out_channels: int) -> nn.Module:
 
 
 class Down(nn.Module):
-    """A way down that needs to remember nothing."""
+    """Downsampling without memory."""
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
         self.part = part
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the smaller features and no memory."""
+        """Return the smaller features and None as memory."""
         return self.part(x), None
 
 
 class IndexedMaxPool(nn.Module):
-    """SegNet's way down: max pooling that remembers where each maximum stood."""
+    """SegNet's downsampling: max pooling that returns the indices of the maxima."""
 
     def __init__(self, kernel: IntZYX) -> None:
         super().__init__()
@@ -101,7 +105,7 @@ class IndexedMaxPool(nn.Module):
 
 
 class Up(nn.Module):
-    """A way up that ignores the memory."""
+    """Upsampling that ignores the memory."""
 
     def __init__(self, part: nn.Module, out_channels: int) -> None:
         super().__init__()
@@ -114,9 +118,9 @@ class Up(nn.Module):
 
 
 class MaxUnpool(nn.Module):
-    """SegNet's way up: every value returns to where its maximum stood, zeros elsewhere.
+    """SegNet's upsampling: writes each value to the place of its maximum, and zeros elsewhere.
 
-    The indices belong to the level's own channels, so that a 1×1×1 convolution first brings the features to them.
+    The indices belong to the level's own channels, so a 1×1×1 convolution first gives the features that many channels.
     """
 
     def __init__(self, site: Site) -> None:
@@ -133,7 +137,7 @@ class MaxUnpool(nn.Module):
 
 
 class NoSkip(nn.Module):
-    """No skip: only what came up goes on."""
+    """No skip: returns the upsampled features alone."""
 
     def __init__(self, up_channels: int, skip_channels: int, shape: IntZYX) -> None:
         super().__init__()
@@ -145,25 +149,25 @@ class NoSkip(nn.Module):
 
 
 class Concatenate(nn.Module):
-    """The skip of 3D U-Net: what came up and what was kept, side by side."""
+    """The skip of 3D U-Net: concatenates upsampled and encoder features."""
 
     def __init__(self, up_channels: int, skip_channels: int, shape: IntZYX) -> None:
         super().__init__()
         self.out_channels = up_channels + skip_channels
 
     def gate(self, x: Tensor, kept: Tensor) -> Tensor:
-        """Return what passes of the kept features: here, all."""
+        """Return the encoder features to concatenate: all of them."""
         return kept
 
     def forward(self, x: Tensor, kept: Tensor) -> Tensor:
-        """Join `b c z y x` features along the channels."""
+        """Concatenate features `b c z y x` along the channels."""
         return torch.cat([x, self.gate(x, kept)], dim=1)
 
 
 class GatedConcatenate(Concatenate):
-    """AttnUnet's skip: an additive attention gate, `σ(ψ(ReLU(W_s·kept + W_x·x)))`, weighs each kept voxel (Oktay 2018).
+    """AttnUnet's skip: an additive attention gate scales each encoder voxel by `σ(ψ(ReLU(W_s·kept + W_x·x)))`.
 
-    The gating signal is what came up, already at the skip's size; the gate has half the skip's channels.
+    As in Oktay et al. 2018. The gating signal is the upsampled features; the gate has half the skip's channels.
     """
 
     def __init__(self, up_channels: int, skip_channels: int, shape: IntZYX) -> None:
@@ -174,37 +178,32 @@ class GatedConcatenate(Concatenate):
         self.score = nn.Conv3d(between, 1, 1)
 
     def gate(self, x: Tensor, kept: Tensor) -> Tensor:
-        """Return the kept features, each voxel weighed between 0 and 1."""
+        """Return the encoder features, each voxel scaled by a number between 0 and 1."""
         return kept * torch.sigmoid(self.score(F.relu(self.from_skip(kept) + self.from_up(x))))
 
 
 class SpatialGatedConcatenate(Concatenate):
-    """A skip whose kept features pass the spatial-wise gate of Eq. 1."""
+    """A skip whose encoder features pass the spatial-wise gate of Eq. 1."""
 
     def __init__(self, up_channels: int, skip_channels: int, shape: IntZYX) -> None:
         super().__init__(up_channels, skip_channels, shape)
         self.attention = SpatialGate(skip_channels)
 
     def gate(self, x: Tensor, kept: Tensor) -> Tensor:
-        """Return the kept features scaled voxel by voxel."""
+        """Return the encoder features scaled voxel by voxel."""
         return self.attention(kept)  # type: ignore[no-any-return]  # nn.Module calls are Any
 
 
 class ChannelGatedConcatenate(Concatenate):
-    """A skip whose kept features pass the channel-wise gate of Eq. 1."""
+    """A skip whose encoder features pass the channel-wise gate of Eq. 1."""
 
     def __init__(self, up_channels: int, skip_channels: int, shape: IntZYX) -> None:
         super().__init__(up_channels, skip_channels, shape)
         self.attention = ChannelGate(shape)
 
     def gate(self, x: Tensor, kept: Tensor) -> Tensor:
-        """Return the kept features scaled channel by channel."""
+        """Return the encoder features scaled channel by channel."""
         return self.attention(kept)  # type: ignore[no-any-return]  # nn.Module calls are Any
-
-
-def _max_pool(site: Site) -> nn.Module:
-    kernel = halving(site.in_shape, site.out_shape)
-    return Down(nn.MaxPool3d(kernel))
 
 
 def _resampling(site: Site) -> nn.Module:
@@ -212,7 +211,12 @@ def _resampling(site: Site) -> nn.Module:
 
 
 def _feature_augmentor(site: Site) -> nn.Module:
-    return FeatureAugmentor(site.channels, site.in_shape, site.out_shape, max_keys=site.max_keys)
+    sizes = (site.channels, site.in_shape, site.out_shape)
+    augmentor = FeatureAugmentor(*sizes, max_keys=site.max_keys, query_grid=site.query_grid)
+    if site.zero_start:
+        for parameter in augmentor.output.parameters():
+            nn.init.zeros_(parameter)
+    return augmentor
 
 
 def _self_attention(site: Site) -> nn.Module:
@@ -224,7 +228,7 @@ BLOCKS: dict[str, Callable[[int, int], nn.Module]] = {
     "conv-residual": _convolution_and_residual,
 }
 DOWNS: dict[str, Callable[[Site], nn.Module]] = {
-    "max-pool": _max_pool,
+    "max-pool": lambda site: Down(nn.MaxPool3d(halving(site.in_shape, site.out_shape))),
     "max-pool-indices": lambda site: IndexedMaxPool(halving(site.in_shape, site.out_shape)),
     "strided-conv": lambda site: Down(_resampling(site)),
     "fa": lambda site: Down(_feature_augmentor(site)),

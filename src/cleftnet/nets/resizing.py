@@ -1,8 +1,8 @@
-"""A trained network at another patch size: the same weights, with the queries interpolated to the new feature sizes.
+"""Rebuilds a trained network for another patch size: same weights, queries interpolated to the new feature sizes.
 
-Convolutions know no patch size; only the queries do, one vector for each voxel of a level. As vision transformers do with
-their position embeddings, each query tensor is interpolated trilinearly, so that the pattern that a place has learned
-stays at the same share of the patch.
+Convolutions fit any patch size. Queries do not: there is one for each voxel of a level, so they are interpolated, as vision
+transformers do with position embeddings. What a query has learned stays at the same fraction of the patch. Queries on a
+coarse grid (`query_grid`) keep their size.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from torch import Tensor
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import IntZYX
+from cleftnet.nets.attention import interpolate
 from cleftnet.nets.skeleton import NetSpec, Network
 
 
 def resize_network(net: Network, patch: IntZYX) -> Network:
     """Return a network of another patch size with the weights of `net`, its queries interpolated.
 
-    What it costs in accuracy has to be measured on labelled data: the queries are no longer those that were trained, and
-    where an axis is now halved more or less often, pooling differs from training too.
+    The loss of accuracy has to be measured on labelled data: the queries are no longer those that were trained. Where an
+    axis is now halved more or less often, pooling differs from training too.
 
     Args:
-        net: The network; it stays as it is.
+        net: The network; it is not changed.
         patch: The new input size z y x in voxels.
 
     Returns:
@@ -40,11 +41,30 @@ def resize_network(net: Network, patch: IntZYX) -> Network:
         >>> resize_network(net, (4, 24, 20)).spec.patch
         (4, 24, 20)
     """
-    spec = net.spec.changed(patch=patch)
+    return fit_queries(net, net.spec.changed(patch=patch))
+
+
+def fit_queries(net: Network, spec: NetSpec) -> Network:
+    """Return a network of a spec of another patch or query grid with the weights of `net`, its queries fitted.
+
+    Queries are interpolated trilinearly. Where `spec` asks for another grid, no axis of which is longer, each takes the
+    mean of those in its cell.
+
+    Args:
+        net: The network; it is not changed.
+        spec: That of `net` with another `patch`, `query_grid`, or both.
+
+    Returns:
+        A network of the same mode, device and type, its convolutions laid out with channels last.
+
+    Raises:
+        InputError: when a learned strided or transposed convolution was made for another number of halvings.
+    """
     weights, resized = net.state_dict(), Network(spec)
+    regridded = spec.query_grid != net.spec.query_grid
     for path, new in resized.state_dict().items():
         if path.endswith("query"):
-            weights[path] = _interpolate(weights[path], new.shape)
+            weights[path] = _fitted(weights[path], new.shape, regridded)
         elif weights[path].shape != new.shape:
             raise InputError(_kernels_differ(net.spec, spec))
     resized.load_state_dict(weights)
@@ -52,14 +72,18 @@ def resize_network(net: Network, patch: IntZYX) -> Network:
     return resized.to(like.device, like.dtype).train(net.training).channels_last()
 
 
-def _interpolate(query: Tensor, shape: torch.Size) -> Tensor:
+def _fitted(query: Tensor, shape: torch.Size, regridded: bool) -> Tensor:
     """Return the query of an augmentor `k z y x`, or of a channel gate `z y x`, at another size.
 
     A spatial gate's query, one weight for each channel, already has its shape.
     """
     if query.shape == shape:
         return query
-    resized = F.interpolate(query.reshape(1, -1, *query.shape[-3:]), shape[-3:], mode="trilinear", align_corners=False)
+    batch, (z, y, x) = query.reshape(1, -1, *query.shape[-3:]), shape[-3:]
+    if regridded and all(new <= old for new, old in zip((z, y, x), query.shape[-3:], strict=True)):
+        resized = F.adaptive_avg_pool3d(batch, (z, y, x))
+    else:
+        resized = interpolate(batch, (z, y, x))
     if query.dim() == 3:  # a channel gate sums over voxels: keep the sum where their number changes
         resized = resized * (query.numel() / shape.numel())
     return resized.view(shape)
@@ -72,7 +96,7 @@ def _halvings(spec: NetSpec) -> IntZYX:
 
 
 def _kernels_differ(old: NetSpec, new: NetSpec) -> str:
-    """Say which axes are halved another number of times than the learned kernels were made for, and what would do."""
+    """Return which axes are halved more or less often than the learned kernels allow, and which sides would fit."""
     levels, problems = len(old.widths) - 1, []
     for axis, side, before, after in zip("zyx", new.patch, _halvings(old), _halvings(new), strict=True):
         if before != after:

@@ -1,8 +1,8 @@
-"""The one encoder-decoder that every network of the paper is a row of: a spec names its parts, the skeleton joins them.
+"""The encoder-decoder behind all networks of the paper: a spec names its parts, the skeleton joins them.
 
-Encoder level: block, then the way down. Bottom: block, then the bottom attention. Decoder level: the way up *before* its
-block, because the skip has to meet an upsampled tensor; then the skip, then the block. A 1×1×1 convolution makes one
-logit per head (SPEC §4).
+Each encoder level is a block, then downsampling. The bottom is a block, then an attention. Each decoder level upsamples,
+joins the skip, then applies its block: the upsampling comes *first*, because the skip needs features of its own size. A
+1×1×1 convolution gives one logit per head (docs/method.md, "Networks").
 """
 
 # ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
@@ -39,6 +39,11 @@ class NetSpec(Settings):
         widths: Output channels of the encoder levels; the last is that of the bottom.
         patch: Input size z y x in voxels.
         max_keys: Largest number of keys in an attention; None keeps all.
+        query_grid: Size z y x of the grid on which feature augmentors hold their queries, for example (1, 1, 1); None is
+            the paper's one query for each output voxel. Axes of a level that are shorter than the grid's take their own
+            length.
+        zero_start: Start the output convolution of every feature augmentor at zero, so that an untrained augmentor
+            returns its residual alone (as in non-local networks, Wang et al. 2018).
     """
 
     block: str = "conv-residual"
@@ -50,6 +55,8 @@ class NetSpec(Settings):
     widths: tuple[PositiveInt, ...] = Field(default=(32, 64, 96, 128, 160), min_length=2)
     patch: tuple[PositiveInt, PositiveInt, PositiveInt] = (8, 256, 256)
     max_keys: PositiveInt | None = None
+    query_grid: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    zero_start: bool = False
 
     @model_validator(mode="after")
     def _parts_exist_and_fit(self) -> Self:
@@ -82,7 +89,7 @@ class NetSpec(Settings):
 
     @property
     def shapes(self) -> tuple[IntZYX, ...]:
-        """Feature sizes z y x level by level: each axis is halved, never below 1 (SPEC §1, depth rule)."""
+        """Feature sizes z y x level by level: each axis is halved, never below 1."""
         shapes = [self.patch]
         for _ in self.widths[1:]:
             z, y, x = (max(1, n // 2) for n in shapes[-1])
@@ -91,7 +98,7 @@ class NetSpec(Settings):
 
 
 class Network(nn.Module):
-    """An encoder-decoder built from a spec; called on raw in 0-1, returns logits.
+    """An encoder-decoder built from a spec; maps raw in 0-1 to logits.
 
     Args:
         spec: The parts and sizes.
@@ -107,18 +114,19 @@ class Network(nn.Module):
         super().__init__()
         self.spec = spec
         shapes, widths, depth = spec.shapes, spec.widths, len(spec.widths) - 1
+        options = (spec.max_keys, spec.query_grid, spec.zero_start)
+
+        def site(before: int, after: int) -> Site:
+            return Site(widths[before], shapes[before], shapes[after], widths[min(before, after)], *options)
+
         enters = (1, *widths[:depth])
         self.encoder = nn.ModuleList(BLOCKS[spec.block](enters[i], widths[i]) for i in range(depth))
-        self.downs = nn.ModuleList(
-            DOWNS[spec.down](Site(widths[i], shapes[i], shapes[i + 1], widths[i], spec.max_keys)) for i in range(depth)
-        )
+        self.downs = nn.ModuleList(DOWNS[spec.down](site(i, i + 1)) for i in range(depth))
         self.bottom_block = BLOCKS[spec.block](enters[depth], widths[depth])
-        self.bottom = BOTTOMS[spec.bottom](
-            Site(widths[depth], shapes[depth], shapes[depth], widths[depth], spec.max_keys)
-        )
+        self.bottom = BOTTOMS[spec.bottom](site(depth, depth))
         self.ups, self.skips, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for i in reversed(range(depth)):
-            up = UPS[spec.up](Site(widths[i + 1], shapes[i + 1], shapes[i], widths[i], spec.max_keys))
+            up = UPS[spec.up](site(i + 1, i))
             skip = SKIPS[spec.skip](int(up.out_channels), widths[i], shapes[i])  # type: ignore[arg-type]  # an int
             self.ups.append(up)
             self.skips.append(skip)
@@ -126,7 +134,7 @@ class Network(nn.Module):
         self.head = nn.Conv3d(widths[0], len(spec.heads), 1)
 
     def channels_last(self) -> Self:
-        """Lay convolutions and queries out with channels last, 1.3 to 1.6 times faster on CPUs, and return self."""
+        """Store convolutions and queries with channels last, 1.3 to 1.6 times faster on CPUs, and return self."""
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
@@ -141,13 +149,13 @@ class Network(nn.Module):
         before its tanh.
 
         Raises:
-            InputError: when the input is not of the patch size the network was built for, or when training would
-                normalise a single voxel.
+            InputError: when the input does not have the patch size that the network was built for, or when training
+                would normalize a single voxel.
         """
         if tuple(x.shape[-3:]) != self.spec.patch or x.dim() != 5 or x.shape[1] != 1:
             raise InputError(
-                f"network input has shape {tuple(x.shape)}; this model takes b×1×{'×'.join(map(str, self.spec.patch))}: "
-                f"its queries belong to that patch size"
+                f"network input has shape {tuple(x.shape)}; this model takes b×1×{'×'.join(map(str, self.spec.patch))}, "
+                f"the patch size that its parts were built for"
             )
         if self.training and x.shape[0] == math.prod(self.spec.shapes[-1]) == 1:
             raise InputError(

@@ -1,4 +1,4 @@
-"""The paper's nine networks, one row each (SPEC §4): same widths, depth and patch, so that a comparison is fair."""
+"""The paper's nine networks, one row each: same widths, depth and patch (docs/method.md, "Networks")."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def spec(name: str, **changes: Any) -> NetSpec:
     """Return a row of the zoo, with some of its fields changed.
 
     Raises:
-        InputError: for an unknown name or a value that the spec refuses.
+        InputError: when the name or a field is unknown, or a value is refused.
 
     Example:
         >>> spec("cleftnet", patch=(8, 96, 96), max_keys=512).bottom
@@ -40,13 +40,13 @@ def build(name: str, **changes: Any) -> Network:
 
     Args:
         name: A key of `ZOO`.
-        **changes: Fields of `NetSpec` to change, such as `patch=(8, 256, 256)`, `widths`, `max_keys`.
+        **changes: Fields of `NetSpec` to change, such as `patch=(8, 96, 96)`, `max_keys=512`, `query_grid=(1, 1, 1)`.
 
     Returns:
         A module that maps raw `b 1 z y x` in 0-1 to logits `b heads z y x`.
 
     Raises:
-        InputError: for an unknown name or a value that the spec refuses.
+        InputError: when the name or a field is unknown, or a value is refused.
 
     Example:
         >>> net = build("cleftnet", widths=(4, 8), patch=(4, 16, 16))

@@ -40,6 +40,15 @@ def test_another_patch_size_interpolates_the_queries_alone(saved):
     assert found.resized == [name for name in net.state_dict() if name.endswith("query")]
 
 
+def test_a_coarse_grid_starts_from_the_means_of_a_full_query(saved):
+    source, path = saved()
+    net = build("cleftnet", query_grid=(1, 1, 1), **TINY)
+    found = start_from(net, path)
+    assert len(found.loaded) == len(net.state_dict())
+    assert found.resized == [name for name in net.state_dict() if name.endswith("query")]
+    torch.testing.assert_close(net.bottom.query.flatten(), source.bottom.query.mean((1, 2, 3)))
+
+
 def test_another_number_of_heads_leaves_the_head_alone_random(saved):
     _, path = saved("resunet")
     net = build("cleftnet-no-fa", **TINY)

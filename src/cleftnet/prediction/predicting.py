@@ -187,8 +187,8 @@ def _at_patch(net: Network, patch: IntZYX | None) -> Network:
         return net
     resized = resize_network(net, patch)
     trained, wanted = ("×".join(map(str, sides)) for sides in (net.spec.patch, patch))
-    learned = any(name.endswith("query") for name, _ in net.named_parameters())
-    queries = "its queries are interpolated, and " if learned else ""
+    changed = any(a.shape != b.shape for a, b in zip(net.parameters(), resized.parameters(), strict=True))
+    queries = "its queries are interpolated, and " if changed else ""
     warnings.warn(
         f"this model was trained on patches of {trained}, not {wanted}; {queries}its threshold may no longer "
         f"fit: docs/results.md has what that did to our scores; `cleftnet evaluate --sweep` on labels of your own",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import find_model, load_model
-from cleftnet.nets.resizing import resize_network
+from cleftnet.nets.resizing import fit_queries
 from cleftnet.nets.skeleton import Network
 
 SHOWN = 6  # names of a list before it is cut
@@ -20,7 +20,7 @@ class Loaded(NamedTuple):
     Attributes:
         model: The checkpoint.
         loaded: Those that did.
-        resized: Those of them that were interpolated to another patch size: queries.
+        resized: Those of them that were interpolated to another patch size or query grid: queries.
         fresh: Those that the model has not; they stay random.
         changed: Those whose shape differs, with both shapes; they stay random.
         unused: Those of the model that the network has not.
@@ -38,7 +38,7 @@ class Loaded(NamedTuple):
         total = len(self.loaded) + len(self.fresh) + len(self.changed)
         told = [f"starting from {self.model}: {len(self.loaded)} of {total} tensors loaded"]
         for names, what in (
-            (self.resized, "interpolated to the new patch size"),
+            (self.resized, "interpolated to the new patch size or query grid"),
             (self.fresh, "not in the model, so random"),
             (self.changed, "of another shape in the model, so random"),
             (self.unused, "in the model but not in this network, so unused"),
@@ -50,7 +50,7 @@ class Loaded(NamedTuple):
 
 
 def start_from(net: Network, address: str | Path) -> Loaded:
-    """Load into a network what fits of a model's weights; queries of another patch size are interpolated.
+    """Load into a network what fits of a model's weights; queries of another patch size or grid are interpolated.
 
     Args:
         net: The network, changed in place.
@@ -61,9 +61,10 @@ def start_from(net: Network, address: str | Path) -> Loaded:
     """
     source = load_model(address).net
     before = {name: tensor.shape for name, tensor in source.state_dict().items()}
-    if source.spec.patch != net.spec.patch:
+    sizes = {"patch": net.spec.patch, "query_grid": net.spec.query_grid}
+    if source.spec.changed(**sizes) != source.spec:
         with contextlib.suppress(InputError):  # kernels for other halvings: told below as shapes that differ
-            source = resize_network(source, net.spec.patch)
+            source = fit_queries(source, source.spec.changed(**sizes))
     theirs, mine = source.state_dict(), net.state_dict()
     both = [name for name in mine if name in theirs]
     fits = [name for name in both if mine[name].shape == theirs[name].shape]

@@ -23,6 +23,7 @@ from cleftnet.geometry import Box, IntZYX, slabs
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.models.checkpoint import Model, ModelCard, load_model, save_model
 from cleftnet.nets.folding import fold
+from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import PredictionSettings, best_device, predict, to_uint8
 from cleftnet.volumes import ArraySpec, create_volumes, intensity, open_volume
@@ -54,6 +55,7 @@ def prepared(threads: int, *arguments: Any) -> tuple[Any, ...]:
 
 def ours(model: Path, raw: Path, out: Path, how: PredictionSettings, execution: ExecutionSettings) -> tuple[int, int]:
     """Predict; return the largest worker's peak memory in bytes, and a checksum."""
+    keep_freed_memory()  # as the command line does
     probability = predict(model, raw, out, settings=how, execution=execution, overwrite=True)
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return workers, sum(int(probability[slab].sum(dtype=np.int64)) for slab in slabs(probability.box))

@@ -57,7 +57,7 @@ def test_a_later_run_goes_on_with_the_blocks_that_the_first_one_cut(tmp_path):
 def test_two_runs_cannot_work_on_one_output_at_the_same_time(tmp_path):
     with (
         Journal(tmp_path, TASK),
-        pytest.raises(InputError, match="another process is at work"),
+        pytest.raises(InputError, match="another process is working"),
         Journal(tmp_path, TASK),
     ):
         pass
@@ -67,5 +67,5 @@ def test_two_runs_cannot_work_on_one_output_at_the_same_time(tmp_path):
 
 def test_a_damaged_description_is_refused_with_a_way_out(tmp_path):
     (tmp_path / "task.json").write_text("{")
-    with pytest.raises(InputError, match="add --overwrite to begin anew"), Journal(tmp_path, TASK):
+    with pytest.raises(InputError, match="use overwrite=True to begin anew"), Journal(tmp_path, TASK):
         pass

@@ -277,7 +277,7 @@ def test_when_the_scheduler_is_killed_the_run_says_so_and_another_finishes_it(tm
         wait_for(address)
         killing = threading.Thread(target=lambda: (wait_for(tmp_path / "under way"), scheduler.kill()))
         killing.start()
-        with pytest.raises(UnfinishedError, match="the Dask scheduler went away"):
+        with pytest.raises(UnfinishedError, match="the Dask scheduler was lost"):
             run(Slow(tmp_path / "out.npy"), tmp_path, scheduler=str(address))
         killing.join()
     finally:

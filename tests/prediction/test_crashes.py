@@ -17,7 +17,7 @@ from cleftnet.geometry import Box
 from cleftnet.models.checkpoint import Model, ModelCard, save_model
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import PredictionSettings, predict
-from cleftnet.prediction.blocks import BlockPrediction
+from cleftnet.prediction.job import PredictionJob
 from cleftnet.volumes import Volume, open_volume, write_volume
 
 SHAPE = (40, 40, 200)  # in chunks of 16×40×128: blocks of 16×40×128 are six
@@ -57,7 +57,7 @@ class Stop:
     """Lets some blocks be written, then raises."""
 
     def __init__(self, monkeypatch, error, after):
-        self.written, original = [], BlockPrediction.write
+        self.written, original = [], PredictionJob.write
 
         def write(work, block, arrays):
             if len(self.written) >= after:
@@ -65,7 +65,7 @@ class Stop:
             original(work, block, arrays)
             self.written.append(block.write)
 
-        monkeypatch.setattr(BlockPrediction, "write", write)
+        monkeypatch.setattr(PredictionJob, "write", write)
 
 
 def finish(tiny, volume, tmp_path, monkeypatch, **options):
@@ -156,7 +156,7 @@ def test_two_models_or_settings_are_not_mixed_in_one_output(tiny, volume, tmp_pa
         (tiny, changed, HOW, "volume"),
         (tiny, volume, PredictionSettings(overlap=0.25), "overlap"),
     ):
-        with pytest.raises(InputError, match=f"begun with {what} .* add --overwrite to begin anew"):
+        with pytest.raises(InputError, match=f"begun with {what} .* use overwrite=True to begin anew"):
             predict(model, raw, tmp_path / name, settings=how, execution=SMALL)
     assert left_over(tmp_path) == [f"{name}.unfinished"]
     anew = predict(other, volume, tmp_path / name, settings=HOW, execution=SMALL, overwrite=True)
@@ -183,15 +183,15 @@ def test_a_killed_command_is_finished_by_the_same_command(tiny, volume, undistur
     slowly = f"""
         import pathlib, time
         from cleftnet.cli import main
-        from cleftnet.prediction.blocks import BlockPrediction
-        compute, calls = BlockPrediction.compute, []
+        from cleftnet.prediction.job import PredictionJob
+        compute, calls = PredictionJob.compute, []
         def slow(*arguments):
             calls.append(1)
             if len(calls) > 3:
                 pathlib.Path("under way").touch()
                 time.sleep(60)
             return compute(*arguments)
-        BlockPrediction.compute = slow
+        PredictionJob.compute = slow
         main({command})
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -9,8 +9,8 @@ from cleftnet.volumes import Volume
 RAW = Volume(np.zeros((4, 8, 8), np.uint8), (40, 4, 4), (400.0, 40.0, 80.0))
 
 
-def test_a_mask_of_larger_voxels_is_looked_up_at_the_centres_of_raws():
-    """PredictionMask voxels of 80×16×16 nm from 400, 48, 80: its first row begins two raw voxels further in y than raw."""
+def test_a_mask_of_larger_voxels_is_looked_up_at_the_centers_of_raw_voxels():
+    """Mask voxels of 80×16×16 nm from 400, 48, 80: its first row begins two raw voxels further in y than raw."""
     mask = PredictionMask(Volume(np.array([[[0, 1]], [[1, 0]]], np.uint8), (80, 16, 16), (400.0, 48.0, 80.0)), RAW)
     found = mask[RAW.box]
     expected = np.zeros((4, 8, 8), bool)
@@ -26,8 +26,8 @@ def test_beyond_the_mask_nothing_is_wanted():
     assert not PredictionMask(far, RAW)[RAW.box].any()
 
 
-def test_a_mask_without_voxel_size_must_have_raws_shape():
+def test_a_mask_without_voxel_size_must_have_the_shape_of_raw():
     voxels = np.random.default_rng(0).integers(0, 2, RAW.shape, np.uint8)
     assert (PredictionMask(Volume(voxels), RAW)[RAW.box] == (voxels == 1)).all()
-    with pytest.raises(InputError, match="no voxel size and another shape"):
+    with pytest.raises(InputError, match="no voxel size, and shape"):
         PredictionMask(Volume(voxels[:2]), RAW)

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
+import torch
 
+from cleftnet.blockwise import ExecutionSettings
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.models.checkpoint import Model, ModelCard
 from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.zoo import build
-from cleftnet.prediction import PredictionSettings, predict, whole_logits
+from cleftnet.prediction import PredictionSettings, predict, predict_in_memory, whole_logits
 from cleftnet.volumes import Volume, open_volume
 
 
@@ -44,7 +46,7 @@ def test_a_region_is_predicted_as_a_volume_of_its_own_placed_by_its_offset(model
 def test_a_network_without_boundary_head_leaves_no_distance(raw, tmp_path):
     net = build("resunet", widths=(2, 4), patch=(8, 32, 32))
     predict(Model(net, ModelCard(spec=net.spec)), raw, tmp_path / "p.hdf")
-    with pytest.raises(InputError, match="no dataset 'volumes/distance'"):
+    with pytest.raises(InputError, match="no array 'volumes/distance'"):
         open_volume(tmp_path / "p.hdf/volumes/distance")
 
 
@@ -161,3 +163,65 @@ def test_bf16_gives_almost_what_float32_gives(model, raw, tmp_path):
     )
     assert rough == pytest.approx(exact, abs=0.02)
     assert (rough != exact).any()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_an_array_in_memory_gives_the_voxels_of_the_file(model, raw, tmp_path, monkeypatch, dtype):
+    settings = PredictionSettings(dtype=dtype)
+    probability = predict(model, raw, tmp_path / "p.hdf", settings=settings)
+    distance = open_volume(tmp_path / "p.hdf/volumes/distance")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    found = predict(model, raw.read(), voxel_size_nm=(40, 4, 4), settings=settings)
+    assert isinstance(found.store, np.ndarray)
+    assert (found.dtype, found.voxel_size_nm, found.threshold) == (probability.dtype, (40, 4, 4), probability.threshold)
+    assert (found.read() == probability.read()).all()
+    blocks = ExecutionSettings(block=(5, 20, 33))
+    heads = predict_in_memory(model, raw, settings=settings, execution=blocks)
+    assert list(heads) == ["probability", "distance"]
+    assert (heads["probability"].read() == probability.read()).all()
+    assert (heads["distance"].read() == distance.read()).all()
+    assert heads["distance"].offset_nm == raw.offset_nm
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_region_and_a_mask_work_in_memory(model, raw, tmp_path):
+    box, mask = Box((2, 4, 1), (11, 40, 33)), np.zeros(raw.shape, np.uint8)
+    mask[4:6, 10:20, 5:9] = 1
+    settings = PredictionSettings(mask=mask)
+    found = predict(model, raw, roi=box, settings=settings)
+    assert (found.read() == predict(model, raw, tmp_path / "p.zarr", roi=box, settings=settings).read()).all()
+    assert found.offset_nm == (160.0, 24.0, 16.0)
+    assert found.read()[mask[box.slices] == 0].max() == 0
+
+
+def test_workers_need_an_output(model, raw):
+    with pytest.raises(InputError, match=r"name a file, such as out='prediction.zarr'"):
+        predict(model, raw, execution=ExecutionSettings(workers=2))
+
+
+def test_a_block_that_cannot_be_read_ends_a_prediction_in_memory(model):
+    class Damaged:
+        shape, dtype = (8, 32, 200), np.dtype("uint8")
+
+        def __getitem__(self, index):
+            raise InputError("a chunk is damaged")
+
+    execution = ExecutionSettings(block=(8, 32, 32), tries=1)
+    with pytest.raises(InputError, match=r"^a chunk is damaged$"):
+        predict(model, Volume(Damaged(), (40, 4, 4)), execution=execution)
+
+
+def test_predict_prints_nothing_and_leaves_the_threads_as_they_were(model, raw, capfd):
+    threads = torch.get_num_threads()
+    predict(model, raw)
+    assert torch.get_num_threads() == threads
+    assert capfd.readouterr() == ("", "")
+
+
+def test_library_calls_leave_the_allocator_alone(model, raw, monkeypatch):
+    def refuse():
+        raise AssertionError("the allocator belongs to the caller")
+
+    monkeypatch.setattr("cleftnet.prediction.job.keep_freed_memory", refuse)
+    predict(model, raw)

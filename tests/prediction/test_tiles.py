@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cleftnet.geometry import Box
-from cleftnet.prediction import PredictionSettings, tiles, whole_logits
+from cleftnet.prediction import tiles, whole_logits
 from cleftnet.volumes import Volume
 
 
@@ -13,7 +13,7 @@ def raw():
     return Volume(voxels, (40, 4, 4), (80.0, 8.0, 12.0))
 
 
-def test_a_tile_says_what_the_network_says_about_that_patch(model, raw):
+def test_a_tile_equals_the_network_on_that_patch(model, raw):
     box = Box((3, 13, 1), (11, 45, 33))  # the last tile, shifted inwards on all axes
     x = torch.from_numpy(raw[box].astype(np.float32) / 255)[None, None]
     with torch.no_grad():
@@ -38,7 +38,7 @@ def test_averaging_over_flips_and_turns_makes_a_prediction_that_turns_with_its_i
         assert np.allclose(np.rot90(one[:, ::-1], axes=(2, 3)), two, atol=1e-4) is same
 
 
-def test_threads_change_no_bit_and_are_given_back(model, raw):
+def test_threads_change_no_bit_and_are_restored(model, raw):
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 3):
@@ -54,4 +54,4 @@ def test_no_more_tiles_are_computed_at_once_than_fit_the_memory(model, monkeypat
     """8 maps of 4 channels of 8·32·32 voxels of 4 bytes are 1 MiB."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     monkeypatch.setattr(tiles, "TILES_BYTES", 5 * 2**20)
-    assert tiles.TileNetwork(model.net, PredictionSettings()).at_once == 5
+    assert tiles.TileNetwork(model.net).at_once == 5

@@ -1,7 +1,7 @@
-"""A map over the blocks of a volume that any number of workers can die in: resumed, retried, and ignorant of what it maps.
+"""Resumable, fault-tolerant map over the blocks of a volume.
 
-No model and no torch here. `map_blocks` does a `Work` with every block of a `BlockGrid`, in this process or on Dask workers,
-and a `Journal` beside the output says which blocks need not be done again.
+`map_blocks` runs a `Work` on every block of a `BlockGrid`, in the calling process or on Dask workers. A `Journal` beside the
+output records the finished blocks, so that a later run computes only the others. This package knows no model and no torch.
 """
 
 from cleftnet.blockwise.grid import BlockGrid

@@ -1,4 +1,4 @@
-"""A region cut into blocks, so that whoever writes one never meets another in a chunk of the output."""
+"""Cuts a region into blocks that share no chunk of the output, so that processes may write them at the same time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cleftnet.geometry import Block, Box, IntZYX
 class BlockGrid(Sequence[Block]):
     """A region cut into blocks whose write boxes cover every voxel exactly once and share no chunk of the output.
 
-    Blocks are made when asked for, so that a grid of any number of them takes no memory; they come in z y x order.
+    Blocks are made on access, so that a grid of any size takes no memory; they come in z y x order.
 
     Args:
         box: The region, voxels z y x; chunks begin at its first voxel.
         shape: Sides of a block in voxels, rounded up to whole chunks; blocks at the far border are cut.
-        chunk: Sides in voxels of what one process alone may write.
-        reads: What a block has to read for the box that it writes, such as the box grown by a halo; cut at the border.
+        chunk: Sides in voxels of a chunk, which only one process may write at a time.
+        reads: Returns the box that a block reads for its write box, such as that box grown by a halo; cut at the border.
 
     Raises:
         InputError: when a side is not positive.
@@ -40,7 +40,7 @@ class BlockGrid(Sequence[Block]):
 
     def __post_init__(self) -> None:
         if min(*self.shape, *self.chunk) < 1:
-            raise InputError(f"block {tuple(self.shape)} needs three positive sides z,y,x in voxels; try 64,512,512")
+            raise InputError(f"block {tuple(self.shape)} needs three positive sides z y x; try block=(64, 512, 512)")
 
     @functools.cached_property
     def step(self) -> IntZYX:

@@ -1,8 +1,8 @@
-"""Which blocks are finished, on disk: what a crash leaves behind is exactly what the next run need not do again.
+"""Records on disk which blocks are finished, so that a run after a crash computes only the others.
 
-A journal is a folder beside the output. `task.json` says what is being done (model, input, settings) and into which blocks
-it was cut; `blocks.txt` gets one line for each block after its voxels are on disk. A line counts from its newline on, so that
-one cut short by a crash or a full disk is no line.
+A journal is a folder beside the output. `task.json` describes the task (model, input, settings) and the size of its blocks.
+`blocks.txt` gets one line for each block after its voxels are on disk. Only lines that end with a newline count, so that a
+line cut short by a crash or a full disk is ignored.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ TASK, BLOCKS = "task.json", "blocks.txt"
 
 
 class Task(BaseModel):
-    """What a journal is about.
+    """The task that a journal belongs to.
 
     Attributes:
-        settings: Whatever decides the result; a run that differs in any of it is refused.
-        block: Sides of the blocks that the work was cut into, z y x; a later run goes on with them.
+        settings: Everything that decides the result; a run with other values cannot use the journal.
+        block: Sides of the blocks, z y x; a later run uses the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,15 +37,15 @@ class Task(BaseModel):
 
 
 class Journal:
-    """The finished blocks of one task; entered by whoever works on it, one process at a time.
+    """The finished blocks of one task, as a context manager that only one process can enter at a time.
 
     Args:
-        folder: Where it is kept; made if it is not there.
-        task: What is to be done. Where the folder holds a task already, its settings must be the same.
-        anew: Whether another task may be forgotten for this one.
+        folder: Folder of the journal; created if missing.
+        task: The task. If the folder holds a task already, its settings must be the same.
+        anew: Discard another task that the folder holds.
 
     Raises:
-        InputError: when the folder holds another task, or another process is at work on it.
+        InputError: when the folder holds another task, or another process uses it.
 
     Example:
         >>> import tempfile
@@ -64,7 +64,7 @@ class Journal:
 
     @property
     def block(self) -> IntZYX:
-        """Sides of the blocks, z y x: those the work was begun with."""
+        """Sides of the blocks, z y x, with which the task was begun."""
         return self.task.block
 
     def __enter__(self) -> Self:
@@ -82,14 +82,14 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
-    def __contains__(self, index: int) -> bool:
-        return index < len(self._done) and bool(self._done[index])
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, int) and index < len(self._done) and bool(self._done[index])
 
     def __len__(self) -> int:
         return self._done.count(1)
 
     def add(self, index: int) -> None:
-        """Record that a block is on disk; when this returns, a crash does not undo it.
+        """Record that a block is on disk; after this returns, a crash cannot undo the record.
 
         Raises:
             OSError: when the disk is full.
@@ -114,9 +114,9 @@ class Journal:
         self._done[index] = 1
 
     def _lock(self) -> None:
-        """Keep other processes out."""
+        """Exclude other processes."""
         if not lock(self._file):
-            raise InputError(f"another process is at work in {self.folder}; wait for it, or choose another output")
+            raise InputError(f"another process is working in {self.folder}; wait for it, or choose another output")
 
     def _agree(self) -> None:
         path = self.folder / TASK
@@ -124,7 +124,7 @@ class Journal:
             self._describe()
             return
         if self.anew and _settings(path) != self.task.settings:
-            os.ftruncate(self._file, 0)  # first, so that a crash leaves none of the other task's blocks
+            os.ftruncate(self._file, 0)  # first, so that a crash leaves no block of the other task
             os.fsync(self._file)
             self._describe()
             return
@@ -133,8 +133,8 @@ class Journal:
             before, now = begun.settings.get(name), self.task.settings.get(name)
             if before != now:
                 raise InputError(
-                    f"{self.folder} was begun with {name} {_short(before)}, not {_short(now)}; finish it with what it was "
-                    f"begun with, add --overwrite to begin anew, or choose another output"
+                    f"{self.folder} was begun with {name} {_short(before)}, not {_short(now)}; complete it with the same "
+                    f"settings, use overwrite=True to begin anew, or choose another output"
                 )
         self.task = begun
 
@@ -145,7 +145,7 @@ class Journal:
             os.fsync(file.fileno())
 
     def _read(self) -> None:
-        """Take in the whole lines, and cut off what follows them."""
+        """Read the complete lines, and cut off what follows them."""
         good = 0
         with os.fdopen(os.dup(self._file), "rb") as lines:
             for line in lines:
@@ -161,7 +161,7 @@ def _read_task(path: Path) -> Task:
     try:
         return Task.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
-        raise InputError(f"{path} cannot be read; add --overwrite to begin anew, or choose another output") from None
+        raise InputError(f"{path} cannot be read; use overwrite=True to begin anew, or choose another output") from None
 
 
 def _settings(path: Path) -> dict[str, JsonValue] | None:

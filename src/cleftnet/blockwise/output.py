@@ -1,9 +1,9 @@
-"""An output that grows block by block: until it is finished, its arrays and its journal lie in `OUT.unfinished` beside it.
+"""Writes an output block by block; until it is complete, its arrays and its journal lie in `OUT.unfinished` beside it.
 
-The arrays there are chunked ones, which any number of processes may write and a crash does not hurt. When every block is
-done they become the output in one step: a folder (Zarr, N5) is renamed, an HDF5 file is copied together, whole or not at all.
-In a bucket nothing can be renamed: there the arrays lie in their place from the beginning, and the journal in the folder
-where the command runs.
+These arrays are chunked, so that several processes can write them and a crash does not damage them. When every block is
+finished they become the output in one step: a folder (Zarr, N5) is renamed, an HDF5 file is written whole or not at all.
+Buckets cannot rename. The arrays lie at their final address there from the beginning, and the journal lies in the working
+directory.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ UNFINISHED = ".unfinished"
 
 @dataclass(frozen=True)
 class NewArray:
-    """An array of the output.
+    """An array to create in the output.
 
     Attributes:
-        name: Inside the output, such as `volumes/probability`.
-        dtype: The type of one voxel.
-        threshold: Kept beside a probability, see `Volume`.
+        name: Name inside the output, such as `volumes/probability`.
+        dtype: Type of one voxel.
+        threshold: Threshold stored with a probability, see `Volume`.
     """
 
     name: str
@@ -58,12 +58,12 @@ class NewArray:
 
 @dataclass(frozen=True)
 class Output:
-    """The arrays of an unfinished output, and which of its blocks are done.
+    """The arrays of an unfinished output, and its finished blocks.
 
     Attributes:
-        arrays: By name, to be written at multiples of `chunk`.
-        journal: Of the finished blocks.
-        chunk: Sides in voxels, z y x, of what one process alone may write.
+        arrays: The arrays by name, to be written at multiples of `chunk`.
+        journal: The finished blocks.
+        chunk: Sides z y x in voxels of a chunk, which only one process may write at a time.
     """
 
     arrays: Mapping[str, WritableVolume]
@@ -75,14 +75,14 @@ class Output:
 def unfinished(
     out: Address, arrays: Sequence[NewArray], like: Volume, task: Task, overwrite: bool = False
 ) -> Iterator[Output]:
-    """Yield an output to be filled; it takes its place when the body succeeds, and waits for the next run when it fails.
+    """Yield an output to fill; it is moved into place when the body succeeds, and kept for the next run when it fails.
 
     Args:
-        out: What is made, in the format of its ending: HDF5, Zarr or N5.
-        arrays: What it shall hold, all of the shape, voxel size and offset of `like`.
-        like: What the output is made from.
-        task: What decides the result, and the blocks; the next run must have the same settings to go on.
-        overwrite: Whether an output already there may be replaced, and another task that was begun forgotten.
+        out: Output, in the format of its ending: HDF5, Zarr or N5.
+        arrays: Arrays to create, all with the shape, voxel size and offset of `like`.
+        like: The volume that the output is computed from.
+        task: Settings that decide the result, and the blocks; a later run needs the same settings to complete the output.
+        overwrite: Replace an existing output, and discard another task that was begun there.
 
     Raises:
         InputError: when the output exists, another task was begun there, or its format holds no such arrays.
@@ -99,32 +99,32 @@ def unfinished(
         ...     open_volume(f"{folder}/out.hdf").read().max(), [p.name for p in Path(folder).iterdir()]
         (np.uint8(7), ['out.hdf'])
     """
-    place = _Place.of(out)
-    place.prepare(overwrite)
-    begun = (place.folder / TASK).exists()
-    with Journal(place.folder, task, anew=overwrite) as journal:
+    paths = _OutputPaths.of(out)
+    paths.prepare(overwrite)
+    begun = (paths.folder / TASK).exists()
+    with Journal(paths.folder, task, anew=overwrite) as journal:
         try:
-            if not journal or not place.has_arrays():
+            if not journal or not paths.has_arrays():
                 journal.clear()
-                place.create(arrays, like, overwrite or begun)
-            targets = {array.name: open_writable(f"{place.arrays}/{array.name}") for array in arrays}
+                paths.create(arrays, like, overwrite or begun)
+            targets = {array.name: open_writable(f"{paths.arrays}/{array.name}") for array in arrays}
             yield Output(targets, journal, next(iter(targets.values())).chunk_shape)
-            place.finish(overwrite)
+            paths.finish(overwrite)
         except BaseException:
             if not journal:
-                place.remove()
+                paths.remove()
             raise
-        shutil.rmtree(place.folder)
+        shutil.rmtree(paths.folder)
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where an output will be, and where it lies until then.
+class _OutputPaths:
+    """Where the output will be, and where its parts lie until it is complete.
 
     Attributes:
-        out: Its address.
-        arrays: The address of the arrays until then.
-        folder: Of the journal.
+        out: Address of the output.
+        arrays: Address of the arrays until the output is complete.
+        folder: Folder of the journal.
     """
 
     out: str
@@ -132,15 +132,13 @@ class _Place:
     folder: Path
 
     @classmethod
-    def of(cls, out: Address) -> _Place:
+    def of(cls, out: Address) -> _OutputPaths:
         row, location = locate(out, new=True)
         if location.inside or row.name not in ("HDF5", "Zarr", "N5"):
-            raise InputError(
-                f"{out} cannot hold arrays that grow block by block; choose a name ending in .hdf or .zarr"
-            )
+            raise InputError(f"{out} cannot be written block by block; choose a name ending in .hdf or .zarr")
         if is_remote(location.path):
             if not row.folder:
-                raise InputError(f"{out}: only Zarr and N5 can be written there; choose a name ending in .zarr")
+                raise InputError(f"{out}: only Zarr and N5 can be written to a bucket; choose a name ending in .zarr")
             return cls(location.path, location.path, Path(PurePosixPath(location.path).name + UNFINISHED))
         folder = Path(location.path + UNFINISHED)
         return cls(location.path, str(folder / ("arrays.n5" if row.name == "N5" else "arrays.zarr")), folder)
@@ -150,13 +148,15 @@ class _Place:
         return self.out == self.arrays
 
     def prepare(self, overwrite: bool) -> None:
-        """Make the folder, unless there is something at the output that may not be replaced."""
+        """Create the folder; refuse an existing output that must not be replaced."""
         if not self.remote:
             refuse_existing(Path(self.out), overwrite)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"cannot make the folder {self.folder}: {error.strerror}; choose another output") from None
+            raise InputError(
+                f"cannot create the folder {self.folder}: {error.strerror}; choose another output"
+            ) from None
 
     def has_arrays(self) -> bool:
         return self.remote or Path(self.arrays).exists()
@@ -167,7 +167,7 @@ class _Place:
                 _create(new, array, like)
 
     def finish(self, overwrite: bool) -> None:
-        """Put the finished arrays in their place."""
+        """Move the finished arrays into place."""
         if self.remote:
             return
         out, arrays = Path(self.out), Path(self.arrays)

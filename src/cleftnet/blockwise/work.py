@@ -1,4 +1,4 @@
-"""What is done with a block, in three steps, and how often a step that fails is tried again."""
+"""The work on one block in three steps, the settings that decide where it runs, and retries of failed steps."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ PAUSE_S = 0.2  # before the second try of a step, doubled before each further on
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-
-Tick = Callable[[float], None]
+Tick = Callable[[float], None]  # takes the finished share, 0 to 1, of the block in progress
 
 
 class Work(Protocol):
-    """What is done with every block. It can be pickled, and the same block always gives the same result.
+    """What `map_blocks` does with every block. It can be pickled, and the same block always gives the same result.
 
-    The three steps of one block follow each other; while one block is computed, the next may be read and the last one
-    written by other threads. Only one block of a process is computed at a time.
+    The three steps of one block follow each other. While one block is computed, other threads may read the next block and
+    write the previous one. A process computes only one block at a time.
     """
 
     def start(self, threads: int) -> None:
-        """Prepare a worker process, which has this many threads for itself; not called where the blocks are done at home."""
+        """Prepare a worker process that may use this many threads; not called where blocks run in the calling process."""
 
     def read(self, block: Block) -> Any:
-        """Return what `compute` needs."""
+        """Return the input of `compute`."""
 
     def compute(self, block: Block, data: Any, tick: Tick) -> Any:
-        """Return what `write` shall write; `tick` may be told now and then which share of the block is done."""
+        """Return the input of `write`; may call `tick` with the finished share of the block."""
 
     def write(self, block: Block, result: Any) -> None:
-        """Write the block's write box and nothing else; when this returns, it is on disk."""
+        """Write the block's write box and nothing else; the voxels are on disk when this returns."""
 
 
 class ExecutionSettings(Settings):
@@ -63,6 +62,11 @@ class ExecutionSettings(Settings):
     scheduler: str | None = None
     tries: int = Field(3, ge=1)
 
+    @property
+    def uses_workers(self) -> bool:
+        """Whether other processes compute the blocks."""
+        return bool(self.workers or self.scheduler)
+
     @model_validator(mode="after")
     def _check_one_kind_of_workers(self) -> Self:
         if self.workers and self.scheduler:
@@ -75,7 +79,7 @@ class ExecutionSettings(Settings):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a block: finished, or given up with the last error."""
+    """The result of a block: finished, or failed with the error of its last try."""
 
     index: int
     block: Block
@@ -83,20 +87,20 @@ class Outcome:
 
 
 Todo = Iterable[tuple[int, Block]]
-Finish = Callable[[Outcome], None]  # called from any thread, as soon as a block is on disk or given up
+Finish = Callable[[Outcome], None]  # called from any thread as soon as a block is on disk or has failed
 
 
 class UnfinishedError(RuntimeError):
-    """Raised when blocks failed, or the workers were lost, through no fault of the input; what was finished is kept."""
+    """Raised when blocks failed or the workers were lost for another reason than the input; finished blocks are kept."""
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """True for the operating system's errors that every further write would meet as well."""
+    """Return whether an error says that the disk is full, which would end every further write as well."""
     return isinstance(error, OSError) and error.errno in _DISK_FULL
 
 
 def attempt(tries: int, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what a step returns, trying it several times before its last error is raised; a full disk is not tried again.
+    """Call a step up to `tries` times and return its result, or raise its last error; a full disk is not tried again.
 
     Example:
         >>> attempt(3, divmod, 7, 2)
@@ -112,5 +116,5 @@ def attempt(tries: int, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     return step(*args, **kwargs)
 
 
-def in_silence(share: float) -> None:
-    """Be told which share of a block is done where nobody watches."""
+def ignore_progress(share: float) -> None:
+    """Progress callback that does nothing."""

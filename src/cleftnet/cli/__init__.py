@@ -58,8 +58,10 @@ app = typer.Typer(
 @app.callback()
 def prepare() -> None:
     """Find synaptic clefts in volume electron microscopy. Help on a verb: cleftnet VERB --help."""
+    from cleftnet.nets.memory import keep_freed_memory
     from cleftnet.progress import log_to_stderr
 
+    keep_freed_memory()
     log_to_stderr()
     for handler in logging.getLogger("cleftnet").handlers:
         handler.addFilter(_translate)

@@ -1,20 +1,22 @@
-"""From raw to probability: the network over overlapping tiles (paper §IV-C, SPEC §5), block by block for any size of volume.
+"""Predicts cleft probabilities: a network over overlapping tiles (paper §IV-C), block by block for volumes of any size.
 
-Probabilities leave here calibrated, so that they mean what they say; only then do they become uint8.
+See docs/method.md, "Data", for how tiles are cut and blended. Probabilities are calibrated before they become uint8.
 """
 
 from cleftnet.prediction.blending import whole_logits
-from cleftnet.prediction.blocks import to_uint8
-from cleftnet.prediction.dry_run import estimate_prediction
-from cleftnet.prediction.inference import PredictionSettings, best_device, overlap_in_voxels
-from cleftnet.prediction.predicting import predict
+from cleftnet.prediction.dry_run import PredictionEstimate, estimate_prediction
+from cleftnet.prediction.job import to_uint8
+from cleftnet.prediction.predicting import predict, predict_in_memory
+from cleftnet.prediction.prediction_settings import PredictionSettings, best_device, overlap_in_voxels
 
 __all__ = [
+    "PredictionEstimate",
     "PredictionSettings",
     "best_device",
     "estimate_prediction",
     "overlap_in_voxels",
     "predict",
+    "predict_in_memory",
     "to_uint8",
     "whole_logits",
 ]

@@ -1,6 +1,6 @@
-"""Tiles that overlap become one array: each voxel the mean of all tiles that saw it, weighted by how far inside each it lies.
+"""Blends overlapping tiles into one array: each voxel is the mean of all tiles that cover it, weighted by its depth in each.
 
-Which tiles there are depends on the volume alone, never on who computes them, and so do the voxels of any part of it.
+The tiles depend on the volume alone, not on the blocks or processes that compute them, and so does every voxel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from cleftnet.geometry import OVERLAP, Block, Box, TileGrid
 from cleftnet.models.checkpoint import Float32
 from cleftnet.nets.skeleton import Network
-from cleftnet.prediction.inference import PredictionSettings, overlap_in_voxels
+from cleftnet.prediction.prediction_settings import PredictionSettings, overlap_in_voxels
 from cleftnet.prediction.tiles import TileNetwork
 from cleftnet.progress import track
 from cleftnet.volumes import Volume
@@ -23,12 +23,12 @@ class Blending:
     """The weighted means of tiles' logits over a box.
 
     Args:
-        tiles: Of the whole volume.
-        box: The part that is wanted.
-        heads: Of the network.
+        tiles: Tiles of the whole volume.
+        box: The part to blend.
+        heads: Number of outputs of the network.
 
     Attributes:
-        logits: `heads z y x` of the box, float32, once all tiles that read any of it have been added, always in one order.
+        logits: Logits `heads z y x` of the box, float32, complete once all tiles that touch it were added in order.
 
     Example:
         >>> blending = Blending(TileGrid(Box.of((1, 1, 6)), (1, 1, 4), (0, 0, 2)), Box.of((1, 1, 6)), 1)
@@ -48,7 +48,7 @@ class Blending:
         ]
 
     def add(self, tile: Block, logits: Float32) -> None:
-        """Add a tile: logits `heads z y x` of what it reads."""
+        """Add the logits `heads z y x` of the read box of a tile."""
         part = tile.read.intersect(self.box)
         inside = part.relative_to(tile.read.start).slices
         corner = tile.read.relative_to(self.tiles.box.start).start
@@ -58,21 +58,21 @@ class Blending:
 
 
 def _weights_around(starts: Sequence[int], side: int, low: int, high: int) -> dict[int, Float32]:
-    """Return the weights of the tiles along one axis that read any of low to high, by where they begin; few among many."""
+    """Return the weights of the tiles along one axis that touch low to high, by the start of the tile."""
     first, last = bisect.bisect_right(starts, low - side), bisect.bisect_left(starts, high) - 1
     near = starts[bisect.bisect_right(starts, starts[first] - side) : bisect.bisect_left(starts, starts[last] + side)]
     return dict(zip(near, smooth_weights([start - near[0] for start in near], side), strict=True))
 
 
 def smooth_weights(starts: Sequence[int], side: int) -> list[Float32]:
-    """Return for every tile along one axis how much each of its voxels counts; where tiles overlap, these sum to 1.
+    """Return the weight of every voxel of every tile along one axis; where tiles overlap, the weights sum to 1.
 
-    A voxel counts by its distance from the nearest end of the tile (a triangle, never zero). Since the weight of a voxel in
-    a tile is the product over the axes, and each axis sums to 1, so does the product: no sum of weights is kept anywhere.
+    A voxel is weighted by its distance from the nearest end of the tile (a triangle, never zero). The weight in three
+    dimensions is the product over the axes. Since each axis sums to 1, so does the product, and no sum of weights is kept.
 
     Args:
-        starts: Where the tiles begin, ascending, the first at 0.
-        side: How long each is.
+        starts: First voxel of each tile, ascending, the first 0.
+        side: Length of every tile.
 
     Example:
         >>> [weights.tolist() for weights in smooth_weights([0, 2], 4)]
@@ -89,9 +89,9 @@ def whole_logits(net: Network, raw: Volume, *, overlap: float = OVERLAP, tta: bo
     """Run a network over a volume that fits in memory, and return its logits `heads z y x`, float32.
 
     Args:
-        net: It runs where its weights are.
+        net: The network; it runs on the device of its weights.
         raw: Unsigned integers, or floats in 0-1, at least as large as the patch.
-        overlap: Share of the patch that neighbouring tiles have in common.
+        overlap: Share of the patch that neighboring tiles have in common.
         tta: Average over flips and in-plane rotations (test-time augmentation), 16 times the work.
 
     Raises:
@@ -103,10 +103,11 @@ def whole_logits(net: Network, raw: Volume, *, overlap: float = OVERLAP, tta: bo
         >>> whole_logits(net, Volume(np.zeros((3, 8, 8), np.uint8)), overlap=0).shape
         (1, 3, 8, 8)
     """
-    network = TileNetwork(net, PredictionSettings(overlap=overlap, tta=tta))
-    tiles = TileGrid(raw.box, net.spec.patch, overlap_in_voxels(net.spec.patch, overlap))
-    found: Iterable[tuple[Block, Float32]] = network.logits(tiles, raw.__getitem__)
+    settings = PredictionSettings(overlap=overlap, tta=tta)
+    network = TileNetwork(net, settings.tta)
+    tiles = TileGrid(raw.box, net.spec.patch, overlap_in_voxels(net.spec.patch, settings.overlap))
+    results: Iterable[tuple[Block, Float32]] = network.logits(tiles, raw.__getitem__)
     blending = Blending(tiles, raw.box, len(net.spec.heads))
-    for tile, logits in track(found, "predicting", len(tiles)):
+    for tile, logits in track(results, "predicting", len(tiles)):
         blending.add(tile, logits)
     return blending.logits

@@ -1,4 +1,4 @@
-"""What a prediction would take, before it is begun: blocks, memory and time, from one tile that is really computed."""
+"""Estimates the blocks, memory and time of a prediction from one tile that is computed."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from pathlib import Path
 import torch
 
 from cleftnet.blockwise import BlockGrid, ExecutionSettings
-from cleftnet.geometry import Block, Box, IntZYX
+from cleftnet.geometry import Block, Box, FloatZYX, IntZYX
 from cleftnet.models.checkpoint import Model
-from cleftnet.prediction.inference import PredictionSettings
-from cleftnet.prediction.predicting import Job
+from cleftnet.prediction.job import PredictionJob
+from cleftnet.prediction.prediction_settings import PredictionSettings
 from cleftnet.prediction.tiles import TileNetwork
-from cleftnet.volumes import CHUNK_VOX, Volume
+from cleftnet.volumes import CHUNK_VOX, Array, Volume
 
 
 @dataclass(frozen=True)
 class PredictionEstimate:
-    """What a prediction would take.
+    """Estimated cost of a prediction.
 
     Attributes:
-        shape: Of what is predicted, voxels z y x.
+        shape: Shape of the predicted region in voxels, z y x.
         block: Sides of a block in voxels, z y x.
-        blocks: How many there are.
-        tiles: How many the volume has.
-        computed_tiles: How many all blocks compute together: those across borders are computed on both sides.
-        bytes_per_process: Peak memory of a process that does blocks; of a GPU's own memory nothing is known.
+        blocks: Number of blocks.
+        tiles: Number of tiles of the region.
+        computed_tiles: Number of tiles that all blocks compute together; tiles across borders are computed on both sides.
+        bytes_per_process: Peak memory of a process that computes blocks, without the memory of a GPU.
         seconds_per_tile: Measured on one tile, in this process.
-        processes: That share the work; None behind a scheduler.
+        processes: Number of processes that share the work; None behind a scheduler.
     """
 
     shape: IntZYX
@@ -46,11 +46,11 @@ class PredictionEstimate:
 
     @property
     def seconds(self) -> float:
-        """Of the whole prediction in one process with this one's threads."""
+        """Time of the whole prediction in one process with the threads of this one."""
         return self.computed_tiles * self.seconds_per_tile
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what people read: a name and a value each."""
+        """Return the estimate as pairs of a name and a readable value."""
         shared = "one worker" if self.processes is None else "all processes together"
         return [
             ("volume", f"{'×'.join(map(str, self.shape))} voxels"),
@@ -70,29 +70,31 @@ class PredictionEstimate:
 
 def estimate_prediction(
     model: str | Path | Model,
-    volume: str | Path | Volume,
+    volume: str | Path | Volume | Array,
     *,
+    voxel_size_nm: FloatZYX | None = None,
     roi: Box | None = None,
     settings: PredictionSettings = PredictionSettings(),  # noqa: B008 - it is frozen
-    execution: ExecutionSettings = ExecutionSettings(),  # noqa: B008 - so is this
+    execution: ExecutionSettings = ExecutionSettings(),  # noqa: B008 - it is frozen
 ) -> PredictionEstimate:
-    """Prepare a prediction, compute one tile in the middle, and tell what all would take; nothing is written.
+    """Prepare a prediction, compute one tile in the middle, and estimate the whole; nothing is written.
 
-    Workers of this machine share the cores that the measured tile had for itself, so that on CPUs the time is that of all of
-    them together; GPUs divide it among themselves.
+    On CPUs, workers of one machine share the cores that the measured tile used alone, so the time is that of all workers
+    together. GPUs divide the time among them.
 
     Args:
-        model: As `predict` takes it, like everything here.
-        volume: Raw, or its address.
+        model: As for `predict`, like all other arguments.
+        volume: Gray values: a volume, an address, or a NumPy array z y x.
+        voxel_size_nm: Voxel size z y x in nm, for an array or a format that carries none.
         roi: The part to predict.
-        settings: As `predict` takes them.
-        execution: Into which blocks, and who would do them.
+        settings: Everything else that decides the voxels.
+        execution: Size of the blocks, and which processes would compute them.
 
     Raises:
-        InputError: for whatever `predict` would refuse to begin with, but the output.
+        InputError: when `predict` would refuse model, volume or settings.
     """
-    job = Job.of(model, volume, roi, settings)
-    grid = BlockGrid(job.raw.box, execution.block or job.block(execution), CHUNK_VOX)
+    job = PredictionJob.prepare(model, volume, voxel_size_nm=voxel_size_nm, roi=roi, settings=settings)
+    grid = BlockGrid(job.raw.box, job.block_shape(execution), CHUNK_VOX)
     tiles = job.tiles
     middle = next(tiles.touching(Box.at([n // 2 for n in job.raw.shape], (1, 1, 1))))
     seconds = _measure(job, middle)
@@ -113,10 +115,10 @@ def estimate_prediction(
     )
 
 
-def _measure(job: Job, tile: Block) -> float:
-    """The time of one tile among as many as are computed at the same time, the network being warm."""
+def _measure(job: PredictionJob, tile: Block) -> float:
+    """Return the seconds of one tile among as many as are computed at the same time, after a first run."""
     raw = job.raw[tile.read]
-    network, seconds = TileNetwork(job.model.net, job.how), math.inf
+    network, seconds = TileNetwork(job.model.net, job.settings.tta, job.settings.precision), math.inf
     for _ in range(2):
         start = time.perf_counter()
         for _ in network.logits([tile] * network.at_once, lambda box: raw):
@@ -125,8 +127,11 @@ def _measure(job: Job, tile: Block) -> float:
     return seconds / network.at_once
 
 
-def _computed(job: Job, grid: BlockGrid) -> int:
-    """Tiles of all blocks together: the product over the axes of the sums along them, since blocks and tiles are grids."""
+def _computed(job: PredictionJob, grid: BlockGrid) -> int:
+    """Return the number of tiles of all blocks together.
+
+    Blocks and tiles are grids, so it is the product over the axes of the sums along each.
+    """
     _, height, width = grid.counts
     first_along = (
         [grid[n * height * width] for n in range(grid.counts[0])],
@@ -139,7 +144,7 @@ def _computed(job: Job, grid: BlockGrid) -> int:
 
 
 def _peak_bytes() -> int:
-    """The peak memory of this process so far, which has loaded and run the network."""
+    """Return the peak memory of this process, which has loaded and run the network."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -1,4 +1,4 @@
-"""Where a prediction is wanted: a mask volume, of raw's voxels or larger ones, looked up for any box of raw."""
+"""Looks up a mask, whose voxels may be larger than those of raw, for any box of raw."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cleftnet.volumes import Volume
 
 @dataclass(frozen=True)
 class PredictionMask:
-    """A mask volume in the coordinates of raw: a voxel takes what the mask has at its centre, and False outside.
+    """A mask in the coordinates of raw: a voxel of raw has the value of the mask at its center, and False outside the mask.
 
     Args:
         volume: Nonzero where a prediction is wanted.
-        raw: What it masks.
+        raw: The volume to predict.
 
     Raises:
-        InputError: when the two have neither voxel sizes nor the same shape.
+        InputError: when a voxel size is missing and the shapes differ.
 
     Example:
         >>> raw = Volume(np.zeros((2, 4, 4), np.uint8), (40, 4, 4))
@@ -36,8 +36,8 @@ class PredictionMask:
     def __post_init__(self) -> None:
         if not self._placed and self.volume.shape != self.raw.shape:
             raise InputError(
-                f"the mask {self.volume.address} has no voxel size and another shape, {self.volume.shape}, than raw, "
-                f"{self.raw.shape}; give a mask with a voxel size, or one of raw's shape"
+                f"the mask {self.volume.address} has no voxel size, and shape {self.volume.shape} where raw has "
+                f"{self.raw.shape}; use a mask with a voxel size, or one of the shape of raw"
             )
 
     @property
@@ -51,15 +51,15 @@ class PredictionMask:
         wanted = np.zeros(box.shape, np.bool_)
         places = [self._places(box, axis) for axis in range(3)]
         inside = [(place >= 0) & (place < n) for place, n in zip(places, self.volume.shape, strict=True)]
-        found = [place[there] for place, there in zip(places, inside, strict=True)]
-        if all(len(place) for place in found):
-            z, y, x = found
+        covered = [place[within] for place, within in zip(places, inside, strict=True)]
+        if all(len(place) for place in covered):
+            z, y, x = covered
             values = self.volume[Box((z[0], y[0], x[0]), (z[-1] + 1, y[-1] + 1, x[-1] + 1))] != 0
             wanted[np.ix_(*inside)] = values[np.ix_(z - z[0], y - y[0], x - x[0])]
         return wanted
 
     def _places(self, box: Box, axis: int) -> npt.NDArray[np.int64]:
-        """Which voxel of the mask holds the centre of each voxel of the box along an axis."""
-        centres = np.arange(box.start[axis], box.stop[axis]) + 0.5
-        nm = self.raw.offset_nm[axis] - self.volume.offset_nm[axis] + centres * self.raw.voxel_size_nm[axis]
+        """Return which voxel of the mask contains the center of each voxel of the box along an axis."""
+        centers = np.arange(box.start[axis], box.stop[axis]) + 0.5
+        nm = self.raw.offset_nm[axis] - self.volume.offset_nm[axis] + centers * self.raw.voxel_size_nm[axis]
         return np.asarray(np.floor(nm / self.volume.voxel_size_nm[axis]), np.int64)

@@ -1,8 +1,8 @@
-"""Convolutions of one patch through oneDNN on the CPU, which PyTorch keeps for larger inputs.
+"""Runs the convolutions of single patches through oneDNN on the CPU, which PyTorch reserves for larger inputs.
 
-PyTorch 2.13 takes oneDNN for a single float32 sample only when channels × depth × height exceed 20,480. Patches of this
-field are long in x and stay below; PyTorch's own loops, which they get, reach a tenth of the speed (docs/log.md). The result
-is the same but for rounding.
+PyTorch 2.13 uses oneDNN for a single float32 sample only if channels × depth × height exceed 20,480. Patches of electron
+microscopy are long in x and stay below, and PyTorch's own loops reach a tenth of the speed (docs/log.md). The results differ
+by rounding only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def through_onednn(net: nn.Module) -> Iterator[None]:
-    """Send a network's 3-D convolutions in float32 on the CPU through oneDNN while the body runs; all others go as ever.
+    """Run the 3-D float32 convolutions of a network on the CPU through oneDNN while the body runs; others are unchanged.
 
     Example:
         >>> net, x = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1)), torch.rand(1, 1, 4, 16, 16)
@@ -33,12 +33,12 @@ def through_onednn(net: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module in convolutions:
-            del module.forward  # the class's own comes back
+            del module.forward  # restores the method of the class
 
 
 def _is_plain(module: nn.Conv3d) -> bool:
-    there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # untyped in torch
-    return there and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # untyped in torch
+    return available and module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
 def _convolve(module: nn.Conv3d, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The network over tiles of its patch size, as many at a time as there are threads: logits in, whoever asks for them."""
+"""Runs a network over overlapping tiles, as many at a time as there are threads, and yields the logits of each tile."""
 
 from __future__ import annotations
 
@@ -17,54 +17,55 @@ from torch import Tensor
 
 from cleftnet.geometry import Block, Box, IntZYX
 from cleftnet.models.checkpoint import Float32
-from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.nets.skeleton import Network
-from cleftnet.prediction.inference import PredictionSettings
 from cleftnet.prediction.onednn import through_onednn
+from cleftnet.prediction.prediction_settings import Precision
 from cleftnet.volumes import Array, intensity
 
-FEATURE_MAPS = 8  # about as many of the first level's are in memory at a time
-TILES_BYTES = 2**31  # of the tiles that are computed at the same time
+FEATURE_MAPS = 8  # of the first level that are in memory at a time, about
+TILES_BYTES = 2**31  # memory of the tiles that are computed at the same time
 
 
-class _Turn(NamedTuple):
-    """A flip after an in-plane rotation, and back again."""
+class _Symmetry(NamedTuple):
+    """An in-plane rotation followed by a flip, and its inverse."""
 
     quarter: int = 0
     axes: tuple[int, ...] = ()
 
-    def there(self, x: Tensor) -> Tensor:
+    def apply(self, x: Tensor) -> Tensor:
         return x.rot90(self.quarter, (-2, -1)).flip(self.axes)
 
-    def back(self, x: Tensor) -> Tensor:
+    def undo(self, x: Tensor) -> Tensor:
         return x.flip(self.axes).rot90(-self.quarter, (-2, -1))
 
 
-def _turns(patch: IntZYX) -> list[_Turn]:
-    """All flips and in-plane rotations: 16 where the patch is square in the plane, else 8."""
+def _symmetries(patch: IntZYX) -> list[_Symmetry]:
+    """Return all flips and in-plane rotations: 16 if the patch is square in the plane, else 8."""
     quarters = (0, 1) if patch[1] == patch[2] else (0,)
     subsets = [axes for n in range(4) for axes in itertools.combinations((-3, -2, -1), n)]
-    return [_Turn(quarter, axes) for quarter in quarters for axes in subsets]
+    return [_Symmetry(quarter, axes) for quarter in quarters for axes in subsets]
 
 
 @dataclass(frozen=True)
 class TileNetwork:
-    """A network that takes raw tiles and gives logits.
+    """A network that turns raw tiles into logits.
 
     Args:
-        net: It runs where its weights are.
-        how: Test-time augmentation and precision.
+        net: The network; it runs on the device of its weights.
+        tta: Average over flips and in-plane rotations (test-time augmentation).
+        precision: Arithmetic of the network.
     """
 
     net: Network
-    how: PredictionSettings
+    tta: bool = False
+    precision: Precision = "float32"
 
     @property
     def at_once(self) -> int:
-        """How many tiles are computed at the same time: on a CPU one in each thread, as far as memory goes; on a GPU one.
+        """Number of tiles that are computed at the same time: on a CPU one for each thread, within the memory; on a GPU one.
 
-        Threads that share the work of one tile wait for each other after every layer, and far longer where another process
-        takes one of their cores.
+        Threads that share one tile wait for each other after every layer, much longer if another process uses one of
+        their cores.
         """
         if next(self.net.parameters()).device.type != "cpu":
             return 1
@@ -72,14 +73,14 @@ class TileNetwork:
         return max(1, min(torch.get_num_threads(), TILES_BYTES // tile_bytes))
 
     def logits(self, tiles: Iterable[Block], fetch: Callable[[Box], Array]) -> Iterator[tuple[Block, Float32]]:
-        """Yield every tile in turn with its logits `heads z y x` of the tile's read box, float32.
+        """Yield every tile in order with the logits `heads z y x` of its read box, float32.
 
-        Tiles go through the network one by one, never as a batch: there the place of a tile changes its last bits
-        (docs/log.md). The number of threads changes none.
+        Tiles are not batched, since the last bits of a tile would depend on its place in the batch (docs/log.md). They do
+        not depend on the number of threads.
 
         Args:
-            tiles: What to compute.
-            fetch: Gives the gray values of a box.
+            tiles: The tiles to compute.
+            fetch: Returns the gray values of a box.
         """
         under_way: deque[tuple[Block, Future[Float32]]] = deque()
         with inferring(self.net), _threads(self.at_once) as pool:
@@ -93,7 +94,9 @@ class TileNetwork:
                     last, logits = under_way.popleft()
                     yield last, logits.result()
             finally:
-                wait([logits for _, logits in under_way if not logits.cancel()])  # nobody works on after an interrupt
+                wait(
+                    [logits for _, logits in under_way if not logits.cancel()]
+                )  # no thread goes on after an interruption
 
     def _logits(self, raw: Array) -> Float32:
         logits: Float32 = self._averaged(torch.from_numpy(intensity(raw))[None, None])[0].numpy()
@@ -101,22 +104,22 @@ class TileNetwork:
 
     @torch.inference_mode()
     def _averaged(self, x: Tensor) -> Tensor:
-        """The network's logits `b heads z y x`, averaged over turns where that is asked for; one turn is held at a time."""
-        turns = _turns(self.net.spec.patch) if self.how.tta else [_Turn()]
+        """Return logits `b heads z y x`; with `tta` averaged over all symmetries, one in memory at a time."""
+        symmetries = _symmetries(self.net.spec.patch) if self.tta else [_Symmetry()]
         x = x.to(next(self.net.parameters()).device)
-        total = sum(turn.back(self._run(turn.there(x))) for turn in turns)
+        total = sum(symmetry.undo(self._run(symmetry.apply(x))) for symmetry in symmetries)
         assert isinstance(total, Tensor)
-        return (total / len(turns)).cpu()
+        return (total / len(symmetries)).cpu()
 
     def _run(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.how.precision == "bf16"):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits: Tensor = self.net(x.contiguous(memory_format=torch.channels_last_3d))
         return logits.float()
 
 
 @contextmanager
 def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
-    """Share the threads that PyTorch has among so many threads of ours while the body runs."""
+    """Yield a pool of threads that divide PyTorch's threads among them; the calling thread keeps its number of threads."""
     before = torch.get_num_threads()
     try:
         yield _pool(number, max(1, before // number))
@@ -126,14 +129,13 @@ def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
 
 @functools.lru_cache(maxsize=1)
 def _pool(number: int, each: int) -> ThreadPoolExecutor:
-    """Threads that stay for the next block, since new ones bring memory of their own."""
+    """Return threads that are kept for the next block, since every new thread allocates memory of its own."""
     return ThreadPoolExecutor(number, "tile", torch.set_num_threads, (each,))
 
 
 @contextmanager
 def inferring(net: Network) -> Iterator[None]:
-    """Have a network in eval mode, with fast convolutions, while the body runs."""
-    keep_freed_memory()
+    """Put a network into eval mode, with fast convolutions, while the body runs."""
     was_training = net.training
     net.eval()
     try:

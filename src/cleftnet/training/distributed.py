@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from cleftnet.errors import InputError
+from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.prediction import best_device
 from cleftnet.progress import same_display
 from cleftnet.settings import Settings
@@ -145,6 +146,8 @@ class _Parcel(Generic[T]):
 
 def _packed(set_up: Callable[[], None], fabric: Fabric, function: Callable[..., T], *arguments: Any) -> _Parcel[T]:
     set_up()
+    if multiprocessing.parent_process() is not None:  # started by `launch`, for this training alone
+        keep_freed_memory()
     result = function(fabric, *arguments)
     if fabric.world_size > 1 and torch.distributed.is_initialized():
         fabric.barrier()

@@ -23,7 +23,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import BEST, LAST, Model, ModelCard, save_model
-from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.training.distributed import noticing_sigterm
 from cleftnet.training.log import RunLog
 from cleftnet.training.losses import ClassCounts, Losses, LossSettings, cleft_loss
@@ -89,7 +88,6 @@ def fit(
     Raises:
         InputError: when the loss is no longer a finite number, or the disk is full; what was saved before stays.
     """
-    keep_freed_memory()
     model, optimizer = fabric.setup(state.net.train(), state.optimizer)
     fabric.strategy.precision.load_state_dict(state.scaler)
     batches = load(data.patches, settings, fabric, first=state.step)

@@ -1,4 +1,4 @@
-"""A block's voxels do not depend on the block: what a whole volume says is said, bit for bit, by any part of it."""
+"""The voxels of a prediction do not depend on the blocks: any part equals the same part of the whole, bit for bit."""
 
 import functools
 import itertools
@@ -9,13 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleftnet.blockwise.work import in_silence
+from cleftnet.blockwise.work import ignore_progress
 from cleftnet.geometry import Block, Box, TileGrid
 from cleftnet.models.checkpoint import Model, ModelCard
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import PredictionSettings
-from cleftnet.prediction.blocks import BlockPrediction, block_sides
-from cleftnet.prediction.inference import overlap_in_voxels
+from cleftnet.prediction.job import PredictionJob, block_sides
 from cleftnet.volumes import DISTANCE_NAME, PROBABILITY_NAME, Volume
 
 SHAPE, PATCH = (9, 26, 21), (4, 12, 10)
@@ -35,21 +34,22 @@ def voxels():
     return values
 
 
-@functools.cache
-def prediction(way, mask=None):
+def prepare(way, mask=None):
     torch.manual_seed(0)
     net = build("cleftnet", widths=(2, 4), patch=PATCH, max_keys=32).eval()
-    raw, how = Volume(voxels(), (40, 4, 4)), WAYS[way]
-    tiles = TileGrid(raw.box, PATCH, overlap_in_voxels(PATCH, how.overlap))
-    return BlockPrediction(
-        Model(net, ModelCard(spec=net.spec)), raw, tiles, how, dict.fromkeys((PROBABILITY_NAME, DISTANCE_NAME))
-    )
+    chosen = WAYS[way] if mask is None else WAYS[way].model_copy(update={"mask": mask})
+    model, raw = Model(net, ModelCard(spec=net.spec)), Volume(voxels(), (40, 4, 4))
+    job = PredictionJob.prepare(model, raw, settings=chosen)
+    return job.writing_to(dict.fromkeys((PROBABILITY_NAME, DISTANCE_NAME)))
+
+
+prediction = functools.cache(prepare)
 
 
 def compute(work, write):
     block = Block(work.reads(write), write)
-    found = work.compute(block, work.read(block), in_silence)
-    return found or {name: np.zeros(write.shape, work.how.dtype) for name in work.targets}
+    found = work.compute(block, work.read(block), ignore_progress)
+    return found or {name: np.zeros(write.shape, work.settings.dtype) for name in work.targets}
 
 
 @functools.cache
@@ -112,9 +112,7 @@ def test_outside_the_mask_all_is_zero_and_inside_nothing_changes():
     mask = np.zeros(SHAPE, np.uint8)
     mask[2:7, 3:20, 5:9] = 1
     for way in ("half overlap", "float32"):
-        work = prediction(way)
-        how = PredictionSettings(**{**vars(work.how), "mask": Volume(mask)})
-        masked = BlockPrediction(work.model, work.raw, work.tiles, how, work.targets)
+        masked = prepare(way, Volume(mask))
         for box in (Box.of(SHAPE), Box((0, 9, 4), (8, 26, 21))):
             found = compute(masked, box)
             for name in (PROBABILITY_NAME, DISTANCE_NAME):
@@ -124,19 +122,18 @@ def test_outside_the_mask_all_is_zero_and_inside_nothing_changes():
 
 def test_a_block_without_work_gives_nothing_to_write():
     mask = Volume(np.zeros(SHAPE, np.uint8))
-    work = prediction("half overlap")
-    masked = BlockPrediction(work.model, work.raw, work.tiles, PredictionSettings(mask=mask), work.targets)
+    masked = prepare("half overlap", mask)
     block = Block(masked.reads(Box.of(SHAPE)), Box.of(SHAPE))
-    assert masked.compute(block, masked.read(block), in_silence) is None
+    assert masked.compute(block, masked.read(block), ignore_progress) is None
 
 
-def test_the_share_of_a_block_that_is_done_is_told():
-    work, told = prediction("half overlap"), []
+def test_the_finished_share_of_a_block_is_reported():
+    work, reported = prediction("half overlap"), []
     block = Block(Box.of(SHAPE), Box.of(SHAPE))
-    work.compute(block, work.read(block), told.append)
-    assert len(told) == len(work.tiles)
-    assert told[-1] == 1
-    assert told == sorted(told)
+    work.compute(block, work.read(block), reported.append)
+    assert len(reported) == len(work.tiles)
+    assert reported[-1] == 1
+    assert reported == sorted(reported)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 """A lock has one holder, and none once its holder is gone."""
 
+import errno
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
+
+import pytest
 
 from cleftnet import files
 from cleftnet.files import holding
@@ -11,7 +15,7 @@ from cleftnet.files import holding
 HOLD = """
 import runpy, sys, time
 from pathlib import Path
-holding = runpy.run_path(sys.argv[1])["holding"]  # the file alone: its package takes seconds to import
+holding = runpy.run_path(sys.argv[1])["holding"]  # the file alone, since its package takes seconds to import
 with holding(Path(sys.argv[2])) as mine:
     print(mine, flush=True)
     time.sleep(600)
@@ -37,7 +41,7 @@ def test_a_lock_can_be_taken_again_after_its_body(tmp_path):
             assert mine
 
 
-def told_and_waiting(started):
+def report_and_wait(started):
     started.set()
     time.sleep(60)
 
@@ -46,7 +50,7 @@ def test_a_forked_child_does_not_keep_the_lock_of_its_parent(tmp_path):
     """The workers that prepare patches outlive a killed training by seconds."""
     fork = multiprocessing.get_context("fork")
     started = fork.Event()
-    child = fork.Process(target=told_and_waiting, args=(started,), daemon=True)
+    child = fork.Process(target=report_and_wait, args=(started,), daemon=True)
     with holding(tmp_path / "lock"):
         child.start()
         assert started.wait(60)
@@ -55,3 +59,20 @@ def test_a_forked_child_does_not_keep_the_lock_of_its_parent(tmp_path):
             assert mine
     finally:
         child.kill()
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_the_file_system_knows_no_locks_every_process_may_go_on(tmp_path, monkeypatch, error):
+    def flock(*_):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with holding(tmp_path / "lock") as one, holding(tmp_path / "lock") as other:
+        assert one
+        assert other
+
+
+def test_a_lock_file_that_cannot_be_opened_is_an_error(tmp_path):
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(OSError, match="lock"), holding(tmp_path / "lock"):
+        pass

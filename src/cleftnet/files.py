@@ -11,21 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from cleftnet.errors import InputError
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such lock: there, nobody keeps two processes apart
-    fcntl = None  # type: ignore[assignment]
-
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # network file systems may know no locks
 
 
 @contextmanager
 def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary path; the file or folder made there becomes `path` when the body succeeds.
 
-    When the body fails, or is interrupted, nothing of it stays, and whatever was at `path` before is untouched. Missing
+    When the body fails or is interrupted, the temporary file is removed and what was at `path` before is untouched. Missing
     folders above `path` are made.
 
     Args:
@@ -90,38 +88,13 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-_held: set[int] = set()
-
-
-def _leave_to_the_parent() -> None:
-    """Close the locks in a forked process, which would otherwise keep them when its parent has died."""
-    while _held:
-        os.close(_held.pop())
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_the_parent)
-
-
-def lock(file: int) -> bool:
-    """Lock an open file until it is closed; False when another process has it, True where the file system knows no locks."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
-
-
 @contextmanager
 def holding(path: Path) -> Iterator[bool]:
-    """Try to take a lock for as long as the body runs; False when another process has it.
+    """Try to take a lock for as long as the body runs; yield False when another process holds it.
 
-    The operating system gives the lock back however its holder ends, a power cut included, so that none is ever stale. The
-    file stays, and says who took it last.
+    The operating system releases the lock however its holder ends, a power cut included, so that none is ever stale. A
+    forked process does not keep it. Where the file system knows no locks, every process gets True. The file stays, and says
+    which process took it last.
 
     Args:
         path: The lock file, made with the folders above it.
@@ -134,15 +107,23 @@ def holding(path: Path) -> Iterator[bool]:
         (True, False)
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    _held.add(file)
+    lock = FileLock(path, blocking=False, thread_local=False, preserve_lock_file=True, on_acquired=_sign)
     try:
-        mine = lock(file)
-        if mine:
-            os.ftruncate(file, 0)
-            os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        lock.acquire()
+        mine = True
+    except Timeout:
+        mine = False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        mine = True
+    try:
         yield mine
     finally:
-        if file in _held:  # not in a forked process, which has closed it
-            _held.remove(file)
-            os.close(file)
+        lock.release()
+
+
+def _sign(file: int) -> None:
+    """Write into an open lock file which process holds it."""
+    os.ftruncate(file, 0)
+    os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())

@@ -188,7 +188,7 @@ def test_a_bucket_is_written_and_read_like_a_folder(monkeypatch):
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
     assert [line.partition(" ")[2] for line in lines[:3]] == [
-        "exists already; add --overwrite or choose another name"
+        "exists already; add overwrite=True or choose another name"
     ] * 3
     assert lines[3] == "'interrupted'"
     assert sorted({name.partition("/")[0] for name in Bucket.objects}) == ["vol", "vol.n5", "vol.zarr"]

@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 import os
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from cleftnet.errors import InputError
-from cleftnet.files import lock, replacing
+from cleftnet.files import holding, replacing
 from cleftnet.geometry import IntZYX
 
-TASK, BLOCKS = "task.json", "blocks.txt"
+TASK, BLOCKS, LOCK = "task.json", "blocks.txt", ".lock"
 
 
 class Task(BaseModel):
@@ -68,19 +69,18 @@ class Journal:
         return self.task.block
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.folder / BLOCKS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            self._lock()
+        with ExitStack() as stack:
+            if not stack.enter_context(holding(self.folder / LOCK)):
+                raise InputError(f"another process is working in {self.folder}; wait for it, or choose another output")
+            self._file = os.open(self.folder / BLOCKS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            stack.callback(os.close, self._file)
             self._agree()
             self._read()
-        except BaseException:
-            os.close(self._file)
-            raise
+            self._held = stack.pop_all()  # until this journal is closed
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
+        self._held.close()
 
     def __contains__(self, index: object) -> bool:
         return isinstance(index, int) and index < len(self._done) and bool(self._done[index])
@@ -112,11 +112,6 @@ class Journal:
     def _mark(self, index: int) -> None:
         self._done.extend(bytes(max(0, index + 1 - len(self._done))))
         self._done[index] = 1
-
-    def _lock(self) -> None:
-        """Exclude other processes."""
-        if not lock(self._file):
-            raise InputError(f"another process is working in {self.folder}; wait for it, or choose another output")
 
     def _agree(self) -> None:
         path = self.folder / TASK

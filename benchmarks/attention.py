@@ -1,4 +1,4 @@
-"""The feature augmentor: exact against map-forming, reduced keys against exact, folding, every network's training step."""
+"""The feature augmentor: exact against map-forming, fewer keys, folding, training steps, the spread of trained queries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -35,9 +35,10 @@ def device() -> torch.device:
 
 
 def seconds_and_bytes(run: Run) -> tuple[float, int]:
-    """Call `run` and return its time and by how much the memory in use grew at its peak.
+    """Call `run` and return its time and how far memory use grew at its peak.
 
-    On the CPU that is the high-water mark of the process, reset before (Linux); on a GPU, what PyTorch's allocator handed out.
+    On the CPU this is the high-water mark of the process, which is reset before (Linux). On a GPU it is what PyTorch's
+    allocator handed out.
     """
     if device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -56,7 +57,7 @@ def _high_water_mark() -> int:
 
 
 def alone(prepare: Callable[..., Run], *arguments: Any) -> tuple[float, int]:
-    """Measure what `prepare(*arguments)` returns in a process of its own."""
+    """Measure the function that `prepare(*arguments)` returns, in a process of its own."""
     result: tuple[float, int] = measure(_prepared, _measured, prepare, *arguments).result
     return result
 
@@ -74,14 +75,14 @@ def _measured(run: Run) -> tuple[float, int]:
 
 
 def by_map(fa: FeatureAugmentor, x: Tensor) -> Tensor:
-    """Eqs. 3-5 as they stand, the map formed."""
+    """Compute Eqs. 3-5 as printed, forming the map."""
     weights = (fa.key(x).flatten(2).transpose(1, 2) @ fa.query.flatten(1)).softmax(1)
     z = (fa.value(x).flatten(2) @ weights).view(len(x), -1, *fa.out_shape)
     return fa.output(z) + resize(x, fa.out_shape)  # type: ignore[no-any-return]  # nn.Module calls are Any
 
 
 def by_transposed_view(fa: FeatureAugmentor, x: Tensor) -> Tensor:
-    """The same call as ours with Q, K, V as transposed views: the trap, which forms the map on the CPU."""
+    """Call the kernel as cleftnet does, but with Q, K, V as transposed views, for which it forms the map on the CPU."""
     q, k, v = (
         t.flatten(2).transpose(1, 2).unsqueeze(1)
         for t in (fa.query[None].expand(len(x), -1, -1, -1, -1), fa.key(x), fa.value(x))
@@ -94,7 +95,7 @@ FORMS = {"exact, no map": FeatureAugmentor.forward, "map formed": by_map, "trans
 
 
 def one_augmentor(form: str, in_shape: IntZYX, out_shape: IntZYX, backward: bool, max_keys: int | None = None) -> Run:
-    """A pass through one augmentor of 32 channels, warm."""
+    """Return a pass through one augmentor of 32 channels, after a warm-up."""
 
     def on(shape: IntZYX, result: IntZYX) -> Run:
         fa = FeatureAugmentor(32, shape, result, max_keys=max_keys).to(device())
@@ -149,7 +150,7 @@ def reduced_against_exact() -> None:
 
 @torch.no_grad()
 def attended(fa: FeatureAugmentor, x: Tensor, max_keys: int | None = None) -> Tensor:
-    """Return what an augmentor adds to its residual, with all keys or fewer."""
+    """Return what an augmentor adds to its residual, with all keys or at most `max_keys`."""
     own, fa.key_shape = fa.key_shape, reduced_shape(fa.in_shape, max_keys)
     y: Tensor = fa(x) - resize(x, fa.out_shape)
     fa.key_shape = own
@@ -161,7 +162,7 @@ def error(found: Tensor, exact: Tensor) -> float:
 
 
 def reduced_on_trained(address: str, volume: str | None) -> None:
-    """The same on what a trained model makes of tissue: what its augmentors add, and what becomes of its logits."""
+    """Print the errors of reduced keys in a trained model: of what its augmentors add, and of its logits."""
     trained = load_model(address).net
     net = Network(trained.spec.changed(max_keys=None)).eval()
     net.load_state_dict(trained.state_dict())
@@ -196,7 +197,7 @@ def reduced_on_trained(address: str, volume: str | None) -> None:
 
 
 def one_voxel_a_cell(x: Tensor, shape: IntZYX) -> Tensor:
-    """The other way to fewer keys: not the mean of a cell but the voxel in its middle."""
+    """Reduce keys to the voxel in the middle of each cell instead of the cell's mean."""
     for axis, (n, cells) in enumerate(zip(x.shape[-3:], shape, strict=True), start=2):
         x = x.index_select(axis, ((torch.arange(cells) + 0.5) * n / cells).long())
     return x
@@ -207,6 +208,47 @@ def tissue(address: str | None, patch: IntZYX) -> Tensor:
     volume = open_volume(address) if address else synthetic_volume(patch, seed=0).raw
     start = [(n - p) // 2 for n, p in zip(volume.shape, patch, strict=True)]
     return torch.from_numpy(intensity(volume[Box.at(start, patch)]))[None, None]
+
+
+# -- the spread of trained queries --
+
+
+class QuerySpread(NamedTuple):
+    """How far the queries of one augmentor differ from place to place.
+
+    Attributes:
+        augmentor: Its name in the network.
+        places: Number of queries.
+        mean: Norm of the mean query.
+        deviation: Mean norm of a query's deviation from the mean query.
+    """
+
+    augmentor: str
+    places: int
+    mean: float
+    deviation: float
+
+
+def query_spread(net: nn.Module) -> list[QuerySpread]:
+    """Return the spread of the queries of every feature augmentor, in the order of the network."""
+    found = []
+    for name, module in net.named_modules():
+        if isinstance(module, FeatureAugmentor):
+            query = module.query.detach().double().flatten(1)
+            mean = query.mean(1, keepdim=True)
+            deviation = (query - mean).norm(dim=0).mean()
+            found.append(QuerySpread(name.removesuffix(".part"), query.shape[1], float(mean.norm()), float(deviation)))
+    return found
+
+
+def print_query_spread(address: str) -> None:
+    found = query_spread(load_model(address).net)
+    print(f"\nspread of the queries of {address}" + ("" if found else ": it has no feature augmentor"))
+    if found:
+        print(f"{'augmentor':12s}{'queries':>10s}{'|mean|':>10s}{'mean |q - mean|':>18s}{'spread / mean':>16s}")
+    for row in found:
+        ratio = row.deviation / row.mean if row.mean else float("inf")
+        print(f"{row.augmentor:12s}{row.places:10,d}{row.mean:10.4f}{row.deviation:18.4f}{ratio:16.2f}")
 
 
 # -- folding, training steps, the full size --
@@ -240,7 +282,7 @@ def folded_against_unfolded(patch: IntZYX, max_keys: int) -> None:
 
 
 def training_step(sizes: NetSpec, batch: int) -> Run:
-    """One optimizer step, after another that warmed everything up."""
+    """Return one optimizer step, after a warm-up step."""
     net = Network(sizes).channels_last().to(device())
     optimizer = torch.optim.Adam(net.parameters())
     x = torch.rand(batch, 1, *sizes.patch, device=device())
@@ -281,18 +323,22 @@ def full_forward() -> None:
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks attention", description=__doc__)
-    parts = ("exact", "reduced", "folded", "steps", "forward")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all but forward without")
-    parser.add_argument("--model", help="a trained CleftNet, whose features reduced keys are measured on")
-    parser.add_argument("--volume", help="the tissue it sees (default: synthetic)")
-    parser.add_argument("--max-keys", type=int, default=512, help="of the reduced form (default: 512)")
-    parser.add_argument("--batch", type=int, default=2, help="patches of a training step (default: 2)")
-    parser.add_argument("--full", action="store_true", help="the paper's patch 8×256×256 instead of 8×64×64")
+    parts = ("exact", "reduced", "folded", "steps", "forward", "spread")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; default: the first four")
+    parser.add_argument(
+        "--model", help="trained CleftNet for the parts reduced (its features) and spread (its queries)"
+    )
+    parser.add_argument("--volume", help="tissue that the model is applied to in reduced (default: synthetic)")
+    parser.add_argument("--max-keys", type=int, default=512, help="number of keys of the reduced form (default: 512)")
+    parser.add_argument("--batch", type=int, default=2, help="patches in a training step (default: 2)")
+    parser.add_argument("--full", action="store_true", help="use the paper's patch 8×256×256 instead of 8×64×64")
     given = parser.parse_args(arguments)
     unknown = set(given.parts) - set(parts)
     if unknown:
         parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {', '.join(parts)}")
-    chosen = given.parts or parts[:-1]
+    chosen = given.parts or parts[:4]
+    if "spread" in chosen and not given.model:
+        parser.error("spread needs --model: a run directory, a checkpoint, or the name of a released model")
     patch: IntZYX = (8, 256, 256) if given.full else (8, 64, 64)
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
     print(f"{machine('torch')}; {where}")
@@ -308,3 +354,5 @@ def main(arguments: Sequence[str]) -> None:
         steps_against_resunet(patch, given.max_keys, given.batch, 1 if given.full else 3)
     if "forward" in chosen:
         full_forward()
+    if "spread" in chosen:
+        print_query_spread(given.model)

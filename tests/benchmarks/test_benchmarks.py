@@ -1,0 +1,52 @@
+import importlib
+import pkgutil
+
+import pytest
+import torch
+
+import benchmarks
+from benchmarks.attention import main, query_spread
+from cleftnet.models.checkpoint import Model, ModelCard, save_model
+from cleftnet.nets.zoo import build
+
+NAMES = [m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in ("__main__", "measure")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_benchmark_says_in_one_line_what_it_compares_and_answers_help(name, capsys):
+    module = importlib.import_module(f"benchmarks.{name}")
+    with pytest.raises(SystemExit) as done:
+        module.main(["--help"])
+    assert done.value.code == 0
+    assert module.__doc__.splitlines()[0].split()[0] in capsys.readouterr().out
+
+
+def network(name="cleftnet"):
+    return build(name, widths=(2, 4), patch=(2, 8, 8))
+
+
+def test_the_spread_of_queries_is_their_mean_distance_from_their_mean():
+    """Half the queries are (3, 4, 0, 0), half (3, -4, 0, 0): the mean (3, 0, 0, 0) has norm 3, each is 4 away from it."""
+    net = network()
+    query = torch.zeros(4, 1, 4, 4)
+    query[0], query[1, 0, :2], query[1, 0, 2:] = 3, 4, -4
+    net.bottom.query.data = query
+    found = {row.augmentor: row for row in query_spread(net)}
+    assert list(found) == ["downs.0", "bottom", "ups.0"]
+    assert found["bottom"] == ("bottom", 16, 3, 4)
+
+
+def test_the_spread_of_a_model_is_printed_as_a_table(tmp_path, capsys):
+    net = network()
+    net.bottom.query.data.fill_(1)
+    save_model(tmp_path / "net.safetensors", Model(net, ModelCard(spec=net.spec)))
+    main(["spread", "--model", str(tmp_path / "net.safetensors")])
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("bottom"))
+    assert row.split() == ["bottom", "16", "2.0000", "0.0000", "0.00"]
+
+
+def test_a_model_without_augmentors_has_no_spread(tmp_path, capsys):
+    net = network("resunet")
+    save_model(tmp_path / "net.safetensors", Model(net, ModelCard(spec=net.spec)))
+    main(["spread", "--model", str(tmp_path / "net.safetensors")])
+    assert "it has no feature augmentor" in capsys.readouterr().out

@@ -1,1 +1,1 @@
-"""Performance claims, each as a ratio against a named peer or a plain restatement, measured in one run."""
+"""Performance comparisons: each prints ratios against a named peer or a plain restatement, measured in one run."""

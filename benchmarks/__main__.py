@@ -1,6 +1,6 @@
-"""`python -m benchmarks NAME`: run one comparison; without a name, list them.
+"""Runs the comparison named by `python -m benchmarks NAME`; lists all without a name.
 
-A benchmark is a module beside this one with a function `main(arguments)`; its first line says what it compares.
+A benchmark is a module of this package with a function `main(arguments)`. Its first line says what it compares.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The feature augmentor: exact against map-forming, fewer keys, folding, training steps, the spread of trained queries."""
+"""The feature augmentor: exact against map-forming, fewer keys, folding, training steps, spread of queries."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def by_transposed_view(fa: FeatureAugmentor, x: Tensor) -> Tensor:
         for t in (fa.query[None].expand(len(x), -1, -1, -1, -1), fa.key(x), fa.value(x))
     )
     z = nn.functional.scaled_dot_product_attention(q, k, v, scale=fa.scale)
-    return fa.output(z.squeeze(1).transpose(1, 2).reshape(len(x), -1, *fa.out_shape)) + resize(x, fa.out_shape)  # type: ignore[no-any-return]
+    z = z.squeeze(1).transpose(1, 2).reshape(len(x), -1, *fa.out_shape)
+    return fa.output(z) + resize(x, fa.out_shape)  # type: ignore[no-any-return]  # nn.Module calls are Any
 
 
 FORMS = {"exact, no map": FeatureAugmentor.forward, "map formed": by_map, "transposed view": by_transposed_view}
@@ -176,7 +177,8 @@ def reduced_on_trained(address: str, volume: str | None) -> None:
         hook.remove()
     exact = {fa: attended(fa, x) for fa, x in inputs.items()}
     print(
-        f"\na trained model's features on {volume or 'synthetic tissue'}; trained with {trained.spec.max_keys or 'all'} keys"
+        f"\na trained model's features on {volume or 'synthetic tissue'}; "
+        f"trained with {trained.spec.max_keys or 'all'} keys"
     )
     print(
         f"{'keys':>8s}{'a key is':>20s}{'augmentors: median':>20s}{'largest':>10s}{'logits':>10s}{'clefts (Dice)':>15s}"
@@ -276,7 +278,8 @@ def folded_against_unfolded(patch: IntZYX, max_keys: int) -> None:
         cells = "".join(f"{s:8.2f} s {b / MIB:6.0f} MiB" for s, b in found)
         (s, b), (t, c) = found
         print(
-            f"{'all keys' if keys is None else f'{keys} keys':44s}{cells}   {t / s:.2f} of the time, {c / b:.2f} of the memory",
+            f"{'all keys' if keys is None else f'{keys} keys':44s}{cells}   "
+            f"{t / s:.2f} of the time, {c / b:.2f} of the memory",
             flush=True,
         )
 

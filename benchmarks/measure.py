@@ -1,4 +1,4 @@
-"""Time and peak memory of one function, each in a fresh process, so that neither side inherits the other's caches."""
+"""Measures time and peak memory of a function in a fresh process, so that no caches are inherited."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a function returned, how long it took, and the peak memory of its process, its input included."""
+    """Result and time of a function, and peak memory of its process, input included."""
 
     result: Any
     seconds: float
@@ -44,7 +44,7 @@ def _measure_here(
 
 
 def machine(*packages: str) -> str:
-    """Return one line that says where and with which versions a number was measured."""
+    """Return one line with the machine, its load and the versions that a number was measured with."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     load = os.getloadavg()[0]

@@ -22,16 +22,16 @@ SHARE = 0.01
 
 
 def clefts(shape: Sequence[int], share: float, rng: np.random.Generator) -> Mask:
-    """Return a mask of plates 60 nm thick and of 100 to 300 nm radius, in all directions, that fill a share of the voxels."""
+    """Return a mask in which plates, 60 nm thick and of 100 to 300 nm radius, fill a share of the voxels."""
     size, mask, count = np.array(VOXEL_SIZE_NM), np.zeros(tuple(shape), np.bool_), 0
     while count < share * mask.size:
-        centre, radius, normal = rng.uniform(0, shape), rng.uniform(100, 300), rng.normal(size=3)
+        center, radius, normal = rng.uniform(0, shape), rng.uniform(100, 300), rng.normal(size=3)
         normal /= np.linalg.norm(normal)
         reach = np.ceil(radius / size).astype(int) + 1
-        low, high = np.maximum(0, centre - reach).astype(int), np.minimum(shape, centre + reach + 1).astype(int)
+        low, high = np.maximum(0, center - reach).astype(int), np.minimum(shape, center + reach + 1).astype(int)
         z, y, x = (
             ((np.arange(a, b) - c) * v).reshape([-1 if axis == n else 1 for n in range(3)])
-            for axis, (a, b, c, v) in enumerate(zip(low, high, centre, size, strict=True))
+            for axis, (a, b, c, v) in enumerate(zip(low, high, center, size, strict=True))
         )
         plate = (np.abs(z * normal[0] + y * normal[1] + x * normal[2]) <= 30) & (z * z + y * y + x * x <= radius**2)
         part = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
@@ -41,7 +41,7 @@ def clefts(shape: Sequence[int], share: float, rng: np.random.Generator) -> Mask
 
 
 def prediction_and_truth(shape: tuple[int, int, int]) -> tuple[Mask, Mask]:
-    """A truth with 1 % clefts, and a prediction that is off by a section and some pixels, misses some and invents others."""
+    """Return a truth with 1 % clefts, and a shifted prediction that misses some and adds others."""
     rng = np.random.default_rng(0)
     true = clefts(shape, SHARE, rng)
     predicted = np.roll(true, (1, 4, -5), axis=(0, 1, 2))
@@ -50,14 +50,14 @@ def prediction_and_truth(shape: tuple[int, int, int]) -> tuple[Mask, Mask]:
 
 
 def with_scipy(predicted: Mask, true: Mask) -> Scores:
-    """The challenge's evaluation restated: a float64 transform of either mask, read at the voxels of the other."""
+    """Compute the score as the challenge does: a float64 distance transform of each mask, read at the voxels of the other."""
     to_truth = distance_transform_edt(~true, sampling=VOXEL_SIZE_NM)[predicted]
     to_prediction = distance_transform_edt(~predicted, sampling=VOXEL_SIZE_NM)[true]
     return _scores(to_truth, to_prediction)
 
 
 def with_edt(predicted: Mask, true: Mask) -> Scores:
-    """The same with the `edt` package (float32, both cores)."""
+    """Compute the score with the `edt` package (float32, all cores)."""
     to_truth = edt.edt(~true, anisotropy=VOXEL_SIZE_NM, parallel=0)[predicted]
     to_prediction = edt.edt(~predicted, anisotropy=VOXEL_SIZE_NM, parallel=0)[true]
     return _scores(to_truth.astype(np.float64), to_prediction.astype(np.float64))
@@ -96,5 +96,6 @@ def main(arguments: Sequence[str]) -> None:
         same = "the same" if math.isclose(difference, 0, abs_tol=1e-6) else "different"
         faster, memory = theirs.seconds / ours.seconds, ours.peak_bytes / theirs.peak_bytes
         print(
-            f"against {name}: {faster:.1f} times as fast, {memory:.2f} of the memory, {same} numbers (to {difference:.1g})"
+            f"against {name}: {faster:.1f} times as fast, {memory:.2f} of the memory, "
+            f"{same} numbers (to {difference:.1g})"
         )

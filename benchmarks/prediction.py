@@ -32,7 +32,7 @@ GOAL_SPEED, GOAL_MEMORY = 1.5, 0.25  # of MONAI's
 
 
 def make_volume(source: str | None, shape: IntZYX, out: Path) -> None:
-    """Write a volume of this shape as Zarr: tissue mirrored over and over, or noise."""
+    """Write a volume of this shape as Zarr: tissue repeated by mirroring, or noise."""
     tissue = (
         open_volume(source).read() if source else np.random.default_rng(0).integers(0, 256, (20, 256, 256), np.uint8)
     )
@@ -43,7 +43,7 @@ def make_volume(source: str | None, shape: IntZYX, out: Path) -> None:
 
 
 def mirrored(start: int, stop: int, side: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Indices that run there and back: 0, 1, ..., side - 1, side - 1, ..., 1, 0, 0, ..."""
+    """Return indices that run up and down again: 0, 1, ..., side - 1, side - 1, ..., 1, 0, 0, ..."""
     place = np.arange(start, stop) % (2 * side)
     return np.where(place < side, place, 2 * side - 1 - place)
 
@@ -54,7 +54,7 @@ def prepared(threads: int, *arguments: Any) -> tuple[Any, ...]:
 
 
 def ours(model: Path, raw: Path, out: Path, how: PredictionSettings, execution: ExecutionSettings) -> tuple[int, int]:
-    """Predict; return the largest worker's peak memory in bytes, and a checksum."""
+    """Predict with cleftnet; return the largest worker's peak memory in bytes, and a checksum."""
     keep_freed_memory()  # as the command line does
     probability = predict(model, raw, out, settings=how, execution=execution, overwrite=True)
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -62,7 +62,7 @@ def ours(model: Path, raw: Path, out: Path, how: PredictionSettings, execution: 
 
 
 def monais(model: Path, raw: Path, out: Path, overlap: float, folded: bool, batch: int) -> int:
-    """The same with MONAI: all of raw in memory, one window after the other, the volume of logits in memory; a checksum."""
+    """Predict with MONAI, raw and logits in memory, one window after the other; return a checksum."""
     from monai.inferers import sliding_window_inference
 
     device = best_device()
@@ -104,11 +104,12 @@ def row(name: str, voxels: int, found: Measurement, first: Measurement | None, m
 
 def against_monai(model: Path, raw: Path, folder: Path, given: argparse.Namespace) -> None:
     if importlib.util.find_spec("monai") is None:
-        print("MONAI is not installed, so there is nothing to compare with: pip install -c constraints.txt monai")
+        print("MONAI is not installed, which this part compares with: pip install -c constraints.txt monai")
         return
     how, voxels = PredictionSettings(overlap=given.overlap), open_volume(raw).box.voxels
     print(
-        f"\noverlap {given.overlap}, {given.threads} threads, windows of {given.batch} for MONAI; peak memory of the process"
+        f"\noverlap {given.overlap}, {given.threads} threads, windows of {given.batch} for MONAI; "
+        "peak memory of the process"
     )
     first = None
     monai_rows = {"MONAI": False, "MONAI, our folded network": True}
@@ -142,7 +143,6 @@ def by_workers(model: Path, raw: Path, folder: Path, given: argparse.Namespace) 
     print(f"\noverlap {given.overlap}; starting the workers, and their import of torch, is part of the time")
     first, sums = None, set()
     for workers in given.workers:
-        # in this process all threads; workers share the cores
         execution = ExecutionSettings(block=block, workers=workers)
         found = measure(prepared, ours, given.threads, model, raw, folder / "o.zarr", how, execution)
         peak, checksum = found.result
@@ -189,7 +189,7 @@ def sides(text: str) -> IntZYX:
 
 
 def some_model(folder: Path, patch: IntZYX, widths: tuple[int, ...], max_keys: int) -> Path:
-    """An untrained CleftNet, which takes as long as a trained one."""
+    """Save an untrained CleftNet, which takes as long as a trained one."""
     torch.manual_seed(0)
     net = build("cleftnet", widths=widths, patch=patch, max_keys=max_keys)
     save_model(folder / "model.safetensors", Model(net, ModelCard(spec=net.spec)))
@@ -199,26 +199,32 @@ def some_model(folder: Path, patch: IntZYX, widths: tuple[int, ...], max_keys: i
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks prediction", description=__doc__)
     parts = ("monai", "workers", "overlap")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; monai without")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; default: monai")
+    parser.add_argument("--shape", type=sides, default=(32, 256, 256), help="shape of the volume (default: 32,256,256)")
+    parser.add_argument("--volume", help="tissue to repeat by mirroring, and to score on (default: noise)")
+    parser.add_argument("--model", help="run directory or checkpoint (default: untrained, widths 8-64, 512 keys)")
     parser.add_argument(
-        "--shape", type=sides, default=(32, 256, 256), help="of the volume (the issue's: 512,1024,1024)"
+        "--patch", type=sides, default=(8, 96, 96), help="patch size of the untrained model (default: 8,96,96)"
     )
-    parser.add_argument("--volume", help="tissue to mirror and tile, and to score on (default: noise)")
-    parser.add_argument("--model", help="a run or checkpoint (default: untrained, widths 8-64, 512 keys)")
-    parser.add_argument("--patch", type=sides, default=(8, 96, 96), help="of the untrained model (default: 8,96,96)")
-    parser.add_argument("--widths", type=numbers, default=(8, 16, 32, 64), help="of it (default: 8,16,32,64)")
-    parser.add_argument("--max-keys", type=int, default=512, help="of it (default: 512)")
+    parser.add_argument(
+        "--widths", type=numbers, default=(8, 16, 32, 64), help="widths of the untrained model (default: 8,16,32,64)"
+    )
+    parser.add_argument(
+        "--max-keys", type=int, default=512, help="number of keys of the untrained model (default: 512)"
+    )
     parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--batch", type=int, default=1, help="windows that MONAI runs together (default: 1)")
-    parser.add_argument(
-        "--plain", action="store_true", help="of `monai`, MONAI and cleftnet alone, without their variants"
-    )
+    parser.add_argument("--plain", action="store_true", help="part monai: leave out the variants")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2], help="0 is this process (default: 0 1 2)")
-    parser.add_argument("--block", help="of the blocks (default: chosen by memory)")
-    parser.add_argument("--roi", help="part that `overlap` predicts and scores")
+    parser.add_argument("--block", help="block size (default: chosen by memory)")
+    parser.add_argument("--roi", help="region that the part overlap predicts and scores")
     parser.add_argument(
-        "--overlaps", type=float, nargs="*", default=[0.0, 0.25, 0.5, 0.75], help="that `overlap` compares"
+        "--overlaps",
+        type=float,
+        nargs="*",
+        default=[0.0, 0.25, 0.5, 0.75],
+        help="overlaps that the part overlap compares",
     )
     given = parser.parse_args(arguments)
     unknown = set(given.parts) - set(parts)

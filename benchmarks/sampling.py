@@ -1,4 +1,4 @@
-"""Training patches per second on one core: the paper's changes and the EM ones, from memory and HDF5, stage by stage."""
+"""Training patches per second on one core, from memory and HDF5, stage by stage."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CHANGES = [*NONE, "misalign", "elastic", "grayscale_sections", "blur", "noise", 
 
 
 def make_file(path: Path, shape: IntZYX) -> None:
-    """Write a CREMI-shaped file, cheaply: raw is one tile of smooth noise over and over, labels are plates."""
+    """Write a file of CREMI's layout: raw repeats one tile of smooth noise, labels are plates."""
     rng = np.random.default_rng(0)
     tile = gaussian_filter(rng.standard_normal((8, 256, 256)), (0, 1.5, 1.5), mode="wrap")
     tile = np.clip(128 + 100 * tile / tile.std() / 3, 0, 255).astype(np.uint8)
@@ -51,7 +51,7 @@ def open_labels(path: Path) -> tuple[Volume]:
 
 
 def open_targets(path: Path) -> tuple[Volume]:
-    """The targets, as an earlier run left them in the cache."""
+    """Return the targets, cached by an earlier run."""
     return (targets(*open_labels(path)),)
 
 
@@ -74,10 +74,10 @@ def sampler(path: Path, patch: IntZYX, augmentation: AugmentSettings, *, in_memo
 
 
 def seconds_each(make: Callable[[int], object], seconds: float) -> float:
-    """Return the core time of one call, over as many as fit into some seconds; the first are not counted.
+    """Return the mean CPU time of one call, over as many calls as fit into `seconds`, after three to warm up.
 
-    Core time is what a busy machine leaves as it is. Waiting for a disk is not in it; the file was written a moment ago and
-    is read from the system's memory.
+    Core time is what a busy machine leaves as it is. Waiting for a disk is not in it; the file was written a moment ago
+    and is read from the system's memory.
     """
     for i in range(3):
         make(i)
@@ -89,14 +89,15 @@ def seconds_each(make: Callable[[int], object], seconds: float) -> float:
 
 
 def print_once(path: Path, patch: IntZYX) -> None:
-    """What is done once a volume, each in a process of its own."""
+    """Print the time and memory of each step done once for a volume, in its own process."""
     runs: list[tuple[str, Measurement]] = [
         ("targets computed and kept", measure(open_labels, targets, path)),
         ("targets found again", measure(open_labels, targets, path)),
         ("index of clefts", measure(targets_and_patch, index, path, patch)),
     ]
     print(
-        f"\nonce a volume{'':24s}{'time s':>10s}{'peak GiB':>10s}   (all cores for the distances; peaks count mapped pages)"
+        f"\nonce a volume{'':24s}{'time s':>10s}{'peak GiB':>10s}   "
+        "(all cores for the distances; peaks count mapped pages)"
     )
     for name, found in runs:
         print(f"{name:37s}{found.seconds:10.2f}{found.peak_bytes / GIB:10.2f}", flush=True)
@@ -104,7 +105,7 @@ def print_once(path: Path, patch: IntZYX) -> None:
 
 
 def print_stages(patches: PatchSampler, seconds: float) -> None:
-    """Each change alone, always: what it takes beyond the plain patch."""
+    """Print the additional time of each change alone, at probability 1."""
     print(f"\nstage by stage, raw in memory{'':8s}{'ms a patch':>10s}")
 
     def rng(i: int) -> np.random.Generator:
@@ -146,8 +147,10 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks sampling", description=__doc__)
     parser.add_argument("--shape", default="125,1250,1250", help="z,y,x voxels of 40×4×4 nm (default: a CREMI volume)")
     parser.add_argument("--patch", default=",".join(map(str, PATCH)), help="z,y,x voxels (default: the paper's)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long each number is measured")
-    parser.add_argument("--small", action="store_true", help="16×300×300 voxels, hardly timed: does it run?")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds to spend on each number")
+    parser.add_argument(
+        "--small", action="store_true", help="use 16×300×300 voxels and time hardly anything (for tests)"
+    )
     given = parser.parse_args(arguments)
     z, y, x = (int(side) for side in ("16,300,300" if given.small else given.shape).split(","))
     d, h, w = (int(side) for side in given.patch.split(","))
@@ -159,7 +162,8 @@ def main(arguments: Sequence[str]) -> None:
         os.environ[CACHE] = folder
         make_file(path, (z, y, x))
         print(
-            f"patches of {d}×{h}×{w} from {z}×{y}×{x} voxels, {SHARE:.0%} clefts, {path.stat().st_size / GIB:.2g} GiB of HDF5"
+            f"patches of {d}×{h}×{w} from {z}×{y}×{x} voxels, {SHARE:.0%} clefts, "
+            f"{path.stat().st_size / GIB:.2g} GiB of HDF5"
         )
         print_once(path, (d, h, w))
         print_stages(sampler(path, (d, h, w), PAPER, in_memory=True), seconds)

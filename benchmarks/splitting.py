@@ -1,4 +1,4 @@
-"""Clefts that touch: connected components against watersheds of the predicted distance, scored by whole clefts."""
+"""Splitting touching clefts: connected components against watersheds of the predicted distance."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[Any]
 Heights = npt.NDArray[np.floating]
 
-NEIGHBOURS = [o for o in itertools.product((-1, 0, 1), repeat=3) if any(o)]
+NEIGHBORS = [o for o in itertools.product((-1, 0, 1), repeat=3) if any(o)]
 LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9)  # markers: where the distance exceeds one of these
 DEPTHS = (0.02, 0.05, 0.1, 0.2, 0.3)  # markers: maxima with a drop of one of these around them
 
 
 def watershed(height: Heights, markers: Labels, mask: Mask) -> Labels:
-    """Flood from markers, highest first, inside a mask; 26 neighbours. What no marker reaches becomes clefts of its own."""
+    """Flood from markers inside a mask, highest first, over 26 neighbors; regions without a marker become clefts too."""
     found, order = markers.copy(), itertools.count()
     heap = [
         (-height[place], next(order), place) for place in zip(*map(np.ndarray.tolist, np.nonzero(markers)), strict=True)
@@ -37,7 +37,7 @@ def watershed(height: Heights, markers: Labels, mask: Mask) -> Labels:
     heapq.heapify(heap)
     while heap:
         _, _, (z, y, x) = heapq.heappop(heap)
-        for dz, dy, dx in NEIGHBOURS:
+        for dz, dy, dx in NEIGHBORS:
             near = (z + dz, y + dy, x + dx)
             if (
                 min(near) >= 0
@@ -52,7 +52,7 @@ def watershed(height: Heights, markers: Labels, mask: Mask) -> Labels:
 
 
 def maxima(height: Heights, depth: float) -> Mask:
-    """Return the maxima that the height drops from by at least a depth before it reaches a higher one."""
+    """Return the maxima from which the height drops by at least `depth` before it reaches a higher one."""
     lowered = height - depth
     while True:  # morphological reconstruction by dilation
         grown = np.minimum(ndimage.maximum_filter(lowered, size=3), height)
@@ -62,7 +62,7 @@ def maxima(height: Heights, depth: float) -> Mask:
 
 
 def ways(distance: Heights, mask: Mask) -> Iterator[tuple[str, Labels]]:
-    """Yield every way to cut a mask into clefts."""
+    """Yield the name and result of each way to split a mask into clefts."""
     yield "components", components(mask)[0]
     for level in LEVELS:
         yield f"watershed, distance > {level}", watershed(distance, _markers((distance > level) & mask), mask)
@@ -79,7 +79,7 @@ def _markers(mask: Mask) -> Labels:
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks splitting", description=__doc__)
-    parser.add_argument("prediction", help="what cleftnet predict wrote, with a distance")
+    parser.add_argument("prediction", help="prediction with a distance, written by cleftnet predict")
     parser.add_argument("truth", help="labels")
     parser.add_argument("--thresholds", type=float, nargs="*", default=[0.4, 0.3, 0.2, 0.1])
     parser.add_argument("--min-size", type=float, default=5e5, help="nm³")

@@ -1,4 +1,4 @@
-"""Synapses of a large prediction: ours in blocks against cc3d and `scipy.ndimage` statistics on the whole volume."""
+"""Synapses of a large prediction: cleftnet in blocks against cc3d and `scipy.ndimage` on the whole volume."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.metrics import SHARE, VOXEL_SIZE_NM, clefts
 from cleftnet.synapses import SynapseSettings, find_synapses
 from cleftnet.volumes import LABELS, PREDICTION, Volume, open_volume, write_volume
 
-Table = np.ndarray[Any, np.dtype[np.float64]]  # a row each: voxels, centroid, box, mean, maximum and sum of probability
+Table = np.ndarray[Any, np.dtype[np.float64]]  # columns: voxels, centroid, box, mean, maximum and sum of probability
 
 
 def write_prediction(shape: tuple[int, int, int], everywhere: bool, path: Path) -> None:
@@ -34,21 +34,21 @@ def paths(prediction: Path, out: Path) -> tuple[Path, Path]:
 
 
 def with_scipy(prediction: Path, out: Path) -> Table:
-    """All in memory: components, then a statistic at a time, then the labels written."""
+    """Find synapses in memory: components, one statistic at a time, then write the labels."""
     volume = open_volume(prediction, default=PREDICTION)
     values = volume.read()
     labels, number = cc3d.connected_components((values >= 128).view(np.uint8), connectivity=26, return_N=True)
     ids = np.arange(1, number + 1)
     voxels = ndimage.sum_labels(values >= 128, labels, ids)
-    centre = np.array(ndimage.center_of_mass(labels > 0, labels, ids))
+    center = np.array(ndimage.center_of_mass(labels > 0, labels, ids))
     boxes = np.array([[[p.start, p.stop] for p in box] for box in ndimage.find_objects(labels)]).reshape(-1, 6)
     statistics = [f(values, labels, ids) / 255 for f in (ndimage.mean, ndimage.maximum, ndimage.sum_labels)]
     write_volume(Volume(labels.astype(np.uint64), volume.voxel_size), f"{out}/labels.zarr", default=LABELS[0])
-    return np.column_stack([voxels, centre, boxes, *statistics])
+    return np.column_stack([voxels, center, boxes, *statistics])
 
 
 def with_cleftnet(prediction: Path, out: Path) -> Table:
-    """The same and more: area, extent, normal, dense ids by first voxel."""
+    """Find synapses with cleftnet, which also measures area, extent and normal."""
     table = find_synapses(prediction, out, settings=SynapseSettings(hole_nm=0)).table
     names = [
         "z",
@@ -71,9 +71,7 @@ def with_cleftnet(prediction: Path, out: Path) -> Table:
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks synapses", description=__doc__)
     parser.add_argument("--shape", default="512,1024,1024", help="z,y,x voxels of 40×4×4 nm")
-    parser.add_argument(
-        "--everywhere", action="store_true", help="cleft everywhere: the most that can be held in memory"
-    )
+    parser.add_argument("--everywhere", action="store_true", help="cleft everywhere, the worst case for memory")
     given = parser.parse_args(arguments)
     z, y, x = (int(side) for side in given.shape.split(","))
     print(machine("numpy", "scipy", "connected-components-3d", "tensorstore"))
@@ -96,7 +94,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _agree(ours: Table, theirs: Table) -> bool:
-    """True where both found the same synapses, in whatever order, to rounding."""
+    """Return whether both tables hold the same synapses, in any order and up to rounding."""
     if ours.shape != theirs.shape:
         return False
     first, second = (table[np.lexsort(np.round(table[:, :4].T, 5))] for table in (ours, theirs))

@@ -174,7 +174,7 @@ def test_volumes_are_drawn_as_often_as_they_have_positions():
 
 def test_training_data_without_any_cleft_is_refused():
     empty = LabelledVolume.read(Volume(np.zeros((4, 16, 16), np.uint8)), Volume(np.zeros((4, 16, 16), np.uint64)))
-    with pytest.raises(InputError, match="no cleft voxel in the training data"):
+    with pytest.raises(InputError, match="the training data has no cleft voxel"):
         sampler([empty])
 
 

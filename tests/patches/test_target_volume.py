@@ -162,7 +162,7 @@ def test_a_distance_in_nm_asks_for_the_voxel_size():
 def test_a_cache_that_cannot_be_written_names_the_way_to_another(labels, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv(CACHE, str(tmp_path / "file"))
-    with pytest.raises(InputError, match=f"cannot be kept.*{CACHE}"):
+    with pytest.raises(InputError, match=f"cannot be cached.*{CACHE}"):
         kept(labels)
 
 

@@ -1,11 +1,12 @@
 """The attentions of the paper: feature augmentor (Eqs. 3-5), self-attention (Eq. 2), spatial and channel gate (Eq. 1).
 
-They take features `b c z y x` and work on tokens `b n c`, one row of channels for each voxel. Features with channels last
-lie in memory as tokens do, so that nothing is copied between the two, and a 1×1×1 convolution is a matrix product of tokens.
+They take features `b c z y x` and work on tokens `b n c`, one row of channels for each voxel. Features with channels
+last lie in memory as tokens do, so that nothing is copied between the two, and a 1×1×1 convolution is a matrix product
+of tokens.
 
 The attention map, keys × queries, is never formed: at the paper's size it would take 137 GB. PyTorch's
-`scaled_dot_product_attention` computes the same softmax with memory linear in voxels, as long as the channels of Q, K and V
-lie side by side in memory. For a transposed view it forms the map on the CPU, without a warning.
+`scaled_dot_product_attention` computes the same softmax with memory linear in voxels, as long as the channels of Q, K
+and V lie side by side in memory. For a transposed view it forms the map on the CPU, without a warning.
 """
 
 # ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
@@ -80,8 +81,8 @@ def convolve(conv: nn.Conv3d, rows: Float[Tensor, "b n c"]) -> Float[Tensor, "b 
 def padded_width(key_channels: int, value_channels: int) -> int:
     """Return the common width that queries, keys and values are padded to for the attention kernel.
 
-    The kernels want Q, K and V of one width, a multiple of four in float32 and of eight in bfloat16 on CUDA; otherwise they
-    form the map.
+    The kernels want Q, K and V of one width, a multiple of four in float32 and of eight in bfloat16 on CUDA; otherwise
+    they form the map.
 
     Example:
         >>> padded_width(30, 32), padded_width(33, 4)
@@ -105,8 +106,8 @@ def attend(
         One row for each query; the softmax runs over the keys, separately for each query.
     """
     channels = value.shape[-1]
-    # Under autocast the convolutions return the lower precision, but the query parameter keeps its own. torch.export cannot
-    # derive a dynamic batch size from an expanded tensor, hence the copy.
+    # Under autocast the convolutions return the lower precision, but the query parameter keeps its own. torch.export
+    # cannot derive a dynamic batch size from an expanded tensor, hence the copy.
     query = query.to(key.dtype).expand(key.shape[0], -1, -1).contiguous()
     width = padded_width(key.shape[-1], channels)  # the added zeros change neither the products nor the sums
     q, k, v = (F.pad(t, (0, width - t.shape[-1])) if t.shape[-1] < width else t for t in (query, key, value))
@@ -149,7 +150,7 @@ def interpolate(x: Float[Tensor, "b c z y x"], shape: IntZYX) -> Float[Tensor, "
 def add_residual(
     rows: Float[Tensor, "b n c"], query_shape: IntZYX, x: Float[Tensor, "b c z y x"], shape: IntZYX
 ) -> Float[Tensor, "b c rz ry rx"]:
-    """Return attended rows, interpolated from the grid of queries to `shape` where they differ, plus the residual of `x`."""
+    """Return attended rows as features, interpolated to `shape` where their grid differs, plus the residual of `x`."""
     attended = features(rows, query_shape)
     return (attended if query_shape == shape else interpolate(attended, shape)) + resize(x, shape)
 
@@ -197,8 +198,8 @@ class Attention(nn.Module):
 class FeatureAugmentor(Attention):
     """The feature augmentor: learnable queries attend to all voxels of the input (Eqs. 3-5).
 
-    `N = conv1x1x1(V · Softmax(KᵀQ)) + Residual(M)`, where K and V are 1×1×1 convolutions of the input M, and Q is a free
-    parameter shared by all inputs. The output size may be half the input's, twice it, the same, or any other
+    `N = conv1x1x1(V · Softmax(KᵀQ)) + Residual(M)`, where K and V are 1×1×1 convolutions of the input M, and Q is a
+    free parameter shared by all inputs. The output size may be half the input's, twice it, the same, or any other
     (docs/method.md, "Feature augmentor").
 
     Args:

@@ -15,7 +15,7 @@ from torch import nn
 from cleftnet.geometry import IntZYX
 from cleftnet.nets.attention import Attention, ChannelGate, FeatureAugmentor, SelfAttention, SpatialGate, padded_width
 from cleftnet.nets.parts import GatedConcatenate, MaxUnpool, NoSkip
-from cleftnet.nets.skeleton import NetSpec, Network
+from cleftnet.nets.skeleton import NetSpec, Network, channels_out
 
 FLOAT32 = 4  # bytes
 
@@ -28,16 +28,17 @@ class Cost:
         parameters: All learned numbers, queries included.
         query_parameters: Those in the queries of the feature augmentors, which grow with the patch.
         flops: Floating-point operations of the convolutions and matrix products of one forward pass of one patch,
-            attention included; a multiply-add counts as two. Norms, ELUs, pooling, interpolation, and the exponentials of
-            the softmax, one for each pair of query and key, are not counted.
+            attention included; a multiply-add counts as two. Norms, ELUs, pooling, interpolation, and the exponentials
+            of the softmax, one for each pair of query and key, are not counted.
         attention_flops: Those of `V · Softmax(KᵀQ)` alone.
         training_bytes: Peak memory of the tensors of one training step of one patch in float32: weights, Adam's two
             moments, gradients as they arise, what the forward pass keeps for the backward pass, and the gradients of
-            features in passing. Not in it: the maps inside the loss, an averaged copy of the weights, Python and PyTorch
-            themselves, freed memory that the C library keeps (`MALLOC_MMAP_THRESHOLD_=131072` makes it give it back), and
-            workspaces inside the kernels. On a CPU with AVX-512 these are about a tenth at 32 channels or more. With AVX2
-            only, oneDNN unfolds the input of a 3×3×3 convolution for the gradient of its weights, 27 numbers for each
-            one, a section at a time or, for few channels, the whole patch: as much again as the network.
+            features in passing. Not in it: the maps inside the loss, an averaged copy of the weights, Python and
+            PyTorch themselves, freed memory that the C library keeps (`MALLOC_MMAP_THRESHOLD_=131072` makes it give it
+            back), and workspaces inside the kernels. On a CPU with AVX-512 these are about a tenth at 32 channels or
+            more. With AVX2 only, oneDNN unfolds the input of a 3×3×3 convolution for the gradient of its weights, 27
+            numbers for each one, a section at a time or, for few channels, the whole patch: as much again as the
+            network.
     """
 
     parameters: int
@@ -55,9 +56,9 @@ class _Stage:
         part: The part; it may have no parameters.
         channels: Channels that enter and leave.
         shapes: Sizes z y x that enter and leave.
-        kept: How many floats the forward pass keeps here for the backward pass.
-        pending: Floats of the gradient of joined features that the backward pass makes here and the encoder's block of the
-            same level frees: positive at the skip, negative at that block.
+        kept: Floats that the forward pass of this part keeps for the backward pass.
+        pending: Floats of the gradient of joined features that the backward pass makes here and the encoder's block of
+            the same level frees: positive at the skip, negative at that block.
     """
 
     part: nn.Module
@@ -116,7 +117,7 @@ def _stages(net: Network) -> Iterator[_Stage]:
     kept = 0 if isinstance(net.bottom, nn.Identity) else bottom + _kept_by(net.bottom)
     yield _Stage(net.bottom, (widths[-1], widths[-1]), (shapes[-1], shapes[-1]), kept)
     for i, up, skip, block in zip(reversed(range(depth)), net.ups, net.skips, net.decoder, strict=True):
-        voxels, rising, joined = math.prod(shapes[i]), int(up.out_channels), int(skip.out_channels)  # type: ignore[arg-type]
+        voxels, rising, joined = math.prod(shapes[i]), channels_out(up), channels_out(skip)
         yield _Stage(up, (widths[i + 1], rising), (shapes[i + 1], shapes[i]), _kept_by(up))
         kept = joined * voxels + _kept_by_skip(skip, voxels)
         yield _Stage(skip, (rising, joined), (shapes[i], shapes[i]), kept, pending=_joined(net, i))
@@ -126,13 +127,13 @@ def _stages(net: Network) -> Iterator[_Stage]:
 
 
 def _block(block: nn.Module, entering: int, leaving: int, shape: IntZYX) -> _Stage:
-    """Return the stage of a block: every convolution, every norm but that of a residual sum, every ELU and sum is kept."""
+    """Return the stage of a block, which keeps three tensors for each ELU: its input and output, and a norm's input."""
     elus = sum(isinstance(m, nn.ELU) for m in block.modules())
     return _Stage(block, (entering, leaving), (shape, shape), 3 * elus * leaving * math.prod(shape))
 
 
 def _kept_by(part: nn.Module) -> int:
-    """Return how many floats the attentions of a part keep: keys, values, queries, attended values and their softmax sums."""
+    """Return the floats that the attentions of a part keep: keys, values, queries, attended values, softmax sums."""
     kept = 0
     for attention in (m for m in part.modules() if isinstance(m, Attention)):
         keys, queries, width = _attention_sizes(attention)
@@ -145,7 +146,7 @@ def _kept_by(part: nn.Module) -> int:
 def _joined(net: Network, level: int) -> int:
     """Return the size of the joined features of a level in floats; 0 where there is no skip."""
     skip = net.skips[len(net.skips) - 1 - level]
-    return 0 if isinstance(skip, NoSkip) else int(skip.out_channels) * math.prod(net.spec.shapes[level])  # type: ignore[arg-type]
+    return 0 if isinstance(skip, NoSkip) else channels_out(skip) * math.prod(net.spec.shapes[level])
 
 
 def _kept_by_skip(skip: nn.Module, voxels: int) -> int:
@@ -159,7 +160,8 @@ def _peak(stages: list[_Stage]) -> int:
     """Return the largest number of floats alive in one backward pass: kept features, and gradients so far.
 
     Within a stage two moments count: its first function, when the gradient of its output has become that of one more
-    operation and nothing has been freed; and its end, when its own features are freed and the gradient of its input is made.
+    operation and nothing has been freed; and its end, when its own features are freed and the gradient of its input is
+    made.
     """
     kept, gradients, pending, peak = sum(s.kept for s in stages), 0, 0, 0
     for stage in reversed(stages):

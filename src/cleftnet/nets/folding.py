@@ -4,8 +4,8 @@ Three rewrites, each exact but for rounding (docs/method.md, "Folding for infere
 
 - A key convolution folds into the query, since `(W_k m + b_k)ᵀ q = mᵀ (W_kᵀ q) + b_kᵀ q`; the last term is the same
   for every key and cancels in the softmax.
-- The value and the output convolution fold into one, since `W_o (W_v M + b_v) A + b_o = (W_o W_v) M A + (W_o b_v + b_o)`
-  where the columns of the softmax A sum to 1. Keys and values are then the features themselves.
+- The value and the output convolution fold into one, since `W_o (W_v M + b_v) A + b_o = (W_o W_v) M A + (W_o b_v +
+  b_o)` where the columns of the softmax A sum to 1. Keys and values are then the features themselves.
 - A batch norm, which in inference is a fixed scale and shift, folds into the convolution before it.
 
 Activations are computed in place, since nothing is kept for a backward pass.
@@ -72,8 +72,8 @@ def _matrix(conv: nn.Conv3d) -> tuple[Tensor, Tensor]:
 def fold(net: Network) -> Network:
     """Return a copy of a network for inference, with its feature augmentors and batch norms folded.
 
-    The copy gives the same output but for rounding, in less time and memory. It cannot be trained, and its weights are no
-    longer those of its spec: save the original.
+    The copy gives the same output but for rounding, in less time and memory. It cannot be trained, and its weights are
+    no longer those of its spec: save the original.
 
     Args:
         net: A trained network in any mode; it is not changed.

@@ -1,7 +1,7 @@
 """The parts of a network by name: blocks, downsampling, bottom, upsampling, skips (docs/method.md, "Networks").
 
-A downsampling part returns `(x, memory)` and the upsampling part of the same level receives that memory, so that SegNet's
-pooling indices need no special case. A skip joins the upsampled features with those of the encoder.
+A downsampling part returns `(x, memory)` and the upsampling part of the same level receives that memory, so that
+SegNet's pooling indices need no special case. A skip joins the upsampled features with those of the encoder.
 """
 
 from __future__ import annotations

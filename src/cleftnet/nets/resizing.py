@@ -1,8 +1,8 @@
 """Rebuilds a trained network for another patch size: same weights, queries interpolated to the new feature sizes.
 
-Convolutions fit any patch size. Queries do not: there is one for each voxel of a level, so they are interpolated, as vision
-transformers do with position embeddings. What a query has learned stays at the same fraction of the patch. Queries on a
-coarse grid (`query_grid`) keep their size.
+Convolutions fit any patch size. Queries do not: there is one for each voxel of a level, so they are interpolated, as
+vision transformers do with position embeddings. What a query has learned stays at the same fraction of the patch.
+Queries on a coarse grid (`query_grid`) keep their size.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from cleftnet.nets.skeleton import NetSpec, Network
 def resize_network(net: Network, patch: IntZYX) -> Network:
     """Return a network of another patch size with the weights of `net`, its queries interpolated.
 
-    The loss of accuracy has to be measured on labelled data: the queries are no longer those that were trained. Where an
-    axis is now halved more or less often, pooling differs from training too.
+    The loss of accuracy has to be measured on labelled data: the queries are no longer those that were trained. Where
+    an axis is now halved more or less often, pooling differs from training too.
 
     Args:
         net: The network; it is not changed.

@@ -1,8 +1,8 @@
 """The encoder-decoder behind all networks of the paper: a spec names its parts, the skeleton joins them.
 
-Each encoder level is a block, then downsampling. The bottom is a block, then an attention. Each decoder level upsamples,
-joins the skip, then applies its block: the upsampling comes *first*, because the skip needs features of its own size. A
-1×1×1 convolution gives one logit per head (docs/method.md, "Networks").
+Each encoder level is a block, then downsampling. The bottom is a block, then an attention. Each decoder level
+upsamples, joins the skip, then applies its block: the upsampling comes *first*, because the skip needs features of its
+own size. A 1×1×1 convolution gives one logit per head (docs/method.md, "Networks").
 """
 
 # ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
@@ -39,9 +39,9 @@ class NetSpec(Settings):
         widths: Output channels of the encoder levels; the last is that of the bottom.
         patch: Input size z y x in voxels.
         max_keys: Largest number of keys in an attention; None keeps all.
-        query_grid: Size z y x of the grid on which feature augmentors hold their queries, for example (1, 1, 1); None is
-            the paper's one query for each output voxel. Axes of a level that are shorter than the grid's take their own
-            length.
+        query_grid: Size z y x of the grid on which feature augmentors hold their queries, for example (1, 1, 1); None
+            is the paper's one query for each output voxel. Axes of a level that are shorter than the grid's take their
+            own length.
         zero_start: Start the output convolution of every feature augmentor at zero, so that an untrained augmentor
             returns its residual alone (as in non-local networks, Wang et al. 2018).
     """
@@ -97,6 +97,11 @@ class NetSpec(Settings):
         return tuple(shapes)
 
 
+def channels_out(part: nn.Module) -> int:
+    """Return the output channels of an upsampling part or a skip."""
+    return int(part.out_channels)  # type: ignore[arg-type]  # nn.Module attributes are tensors or modules to mypy
+
+
 class Network(nn.Module):
     """An encoder-decoder built from a spec; maps raw in 0-1 to logits.
 
@@ -127,10 +132,10 @@ class Network(nn.Module):
         self.ups, self.skips, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for i in reversed(range(depth)):
             up = UPS[spec.up](site(i + 1, i))
-            skip = SKIPS[spec.skip](int(up.out_channels), widths[i], shapes[i])  # type: ignore[arg-type]  # an int
+            skip = SKIPS[spec.skip](channels_out(up), widths[i], shapes[i])
             self.ups.append(up)
             self.skips.append(skip)
-            self.decoder.append(BLOCKS[spec.block](int(skip.out_channels), widths[i]))  # type: ignore[arg-type]
+            self.decoder.append(BLOCKS[spec.block](channels_out(skip), widths[i]))
         self.head = nn.Conv3d(widths[0], len(spec.heads), 1)
 
     def channels_last(self) -> Self:
@@ -154,8 +159,7 @@ class Network(nn.Module):
         """
         if tuple(x.shape[-3:]) != self.spec.patch or x.dim() != 5 or x.shape[1] != 1:
             raise InputError(
-                f"network input has shape {tuple(x.shape)}; this model takes b×1×{'×'.join(map(str, self.spec.patch))}, "
-                f"the patch size that its parts were built for"
+                f"network input has shape {tuple(x.shape)}; this model takes b×1×{'×'.join(map(str, self.spec.patch))}"
             )
         if self.training and x.shape[0] == math.prod(self.spec.shapes[-1]) == 1:
             raise InputError(

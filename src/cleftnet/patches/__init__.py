@@ -1,1 +1,1 @@
-"""What a network is trained on: patches of raw volume with augmented labels."""
+"""Training patches: raw with augmented labels, sampled at random and changed at random."""

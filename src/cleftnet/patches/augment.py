@@ -1,7 +1,7 @@
-"""Random changes to a patch that keep raw and labels aligned: the paper's (§IV-C), and those that sections suffer.
+"""Random augmentation that keeps raw and labels aligned: the paper's (§IV-C), and artifacts of serial sections.
 
-The paper turns, flips and changes gray values. Turns are only in the plane, because sections are ten times thicker than
-pixels are wide. Everything is a pure function of a place in a volume and a seeded generator.
+The paper rotates, flips and changes gray values. Rotations are only in the plane, because sections are ten times
+thicker than pixels are wide. A patch is a pure function of its place in a volume and of a seeded generator.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from cleftnet.geometry import Box, IntZYX
-from cleftnet.patches.artefacts import blurred, missing, noisy, uneven
+from cleftnet.patches.artifacts import blurred, missing, noisy, uneven
 from cleftnet.patches.deformation import UNFOLDED, Deformation, Shifts, elastic, rotation
 from cleftnet.patches.patch import Patch
 from cleftnet.settings import Settings
 
 
 class AugmentSettings(Settings):
-    """How often each change happens to a patch, and how large it may be; the defaults are the paper's.
+    """Probability and largest size of each change to a patch; the defaults are the paper's.
 
     Attributes:
         rotate: Probability of a rotation in the plane.
-        rotation: `any` angle, cut from a larger crop, raw interpolated; or `quarter` turns, exact on the voxel grid (only
-            180° where the patch is not square).
+        rotation: `any` angle, cut from a larger crop, raw interpolated; or `quarter` turns, exact on the voxel grid
+            (only 180° where the patch is not square).
         flip: Probability of a flip, along a random non-empty choice of the three axes.
         grayscale: Probability of a change of brightness, contrast and gamma.
         brightness: Largest shift of raw, of its range 0-1.
         contrast: Largest relative change of raw's distance from its mean.
         gamma: Largest change of the exponent's logarithm.
-        misalign: Probability of a misalignment: half the time one section slips, else all sections after one are moved.
+        misalign: Probability of a misalignment: in half the cases one section is shifted, otherwise all from one on.
         misalign_vox: Largest shift along y and x.
         elastic: Probability of a smooth deformation in the plane, the same for all sections.
-        elastic_vox: Largest move of its control points.
-        elastic_spacing_vox: The distance of its control points.
+        elastic_vox: Largest displacement of its control points.
+        elastic_spacing_vox: Distance between its control points.
         grayscale_sections: Probability that brightness and contrast differ from section to section.
-        blur: Probability that one section is out of focus.
+        blur: Probability that one section is blurred.
         blur_vox: Largest standard deviation of the blur, in pixels.
         noise: Probability of Gaussian noise.
         noise_sigma: Its largest standard deviation, of raw's range 0-1.
-        missing: Probability that one section is lost: black, or half the time as gray as the patch is on average.
+        missing: Probability that one section is lost: black, or in half the cases the mean gray of the patch.
     """
 
     rotate: float = Field(0.5, ge=0, le=1)
@@ -67,8 +67,8 @@ class AugmentSettings(Settings):
     def _does_not_fold(self) -> Self:
         if self.elastic_vox > (limit := UNFOLDED * self.elastic_spacing_vox):
             raise ValueError(
-                f"elastic_vox {self.elastic_vox:g} would fold the tissue: expected at most {limit:g}, which is {UNFOLDED} "
-                f"of elastic_spacing_vox {self.elastic_spacing_vox}"
+                f"elastic_vox {self.elastic_vox:g} would fold the tissue: expected at most {limit:g}, which is "
+                f"{UNFOLDED} of elastic_spacing_vox {self.elastic_spacing_vox}"
             )
         return self
 
@@ -79,26 +79,26 @@ def flip(patch: Patch, axes: tuple[int, ...]) -> Patch:
 
 
 def rotate(patch: Patch, quarter_turns: int) -> Patch:
-    """Return the patch turned in the y x plane by a number of quarter turns."""
+    """Return the patch rotated in the y x plane by a number of quarter turns."""
     return patch.each(lambda a: np.rot90(a, quarter_turns, axes=(1, 2)))
 
 
 def grayscale(patch: Patch, brightness: float, contrast: float, gamma: float) -> Patch:
-    """Return the patch with other gray values: `(contrast · (raw − mean) + mean + brightness) ** gamma`, cut to 0-1."""
+    """Return the patch with gray values `(contrast · (raw − mean) + mean + brightness) ** gamma`, clipped to 0-1."""
     mean = patch.raw.mean()
     raw = np.clip(contrast * (patch.raw - mean) + mean + brightness, 0, 1) ** gamma
     return patch._replace(raw=raw.astype(np.float32, copy=False))
 
 
 def slip(depth: int, section: int, shift: tuple[int, int]) -> Shifts:
-    """Return the shifts z 2 of a stack of which one section lies aside."""
+    """Return the shifts z 2 of a stack in which one section is shifted."""
     shifts = np.zeros((depth, 2), np.intp)
     shifts[section] = shift
     return shifts
 
 
 def translation(depth: int, first: int, shift: tuple[int, int]) -> Shifts:
-    """Return the shifts z 2 of a stack that lies aside from section `first` on."""
+    """Return the shifts z 2 of a stack in which all sections from `first` on are shifted."""
     shifts = np.zeros((depth, 2), np.intp)
     shifts[first:] = shift
     return shifts
@@ -108,10 +108,11 @@ def augment(read: Callable[[Box], Patch], box: Box, settings: AugmentSettings, r
     """Return the patch at a box after random changes; the same generator state gives the same result.
 
     Args:
-        read: Cuts any box in the same sections, one that reaches outside the volume included (`LabelledVolume.patch`).
-        box: Where the patch lies.
-        settings: How often each change happens, and how large it may be.
-        rng: What it draws depends on `settings` and on the box's shape alone, never on what is read.
+        read: Reads the patch at any box in the same sections, also one that reaches outside the volume
+            (`LabelledVolume.patch`).
+        box: Place of the patch.
+        settings: Probability and largest size of each change.
+        rng: Random generator; its draws depend on `settings` and on the box's shape, never on what is read.
 
     Returns:
         A patch of the box's shape, contiguous.
@@ -131,7 +132,7 @@ def augment(read: Callable[[Box], Patch], box: Box, settings: AugmentSettings, r
 
 
 def _draw_rotation(shape: IntZYX, settings: AugmentSettings, rng: np.random.Generator) -> tuple[float | None, int]:
-    """Draw an angle in degrees (None leaves the voxel grid alone) and a number of quarter turns."""
+    """Draw an angle in degrees (None keeps the voxel grid) and a number of quarter turns."""
     if not _happens(settings.rotate, rng):
         return None, 0
     if settings.rotation == "any":
@@ -165,7 +166,7 @@ def _draw_deformation(
 
 
 def _change_raw(patch: Patch, settings: AugmentSettings, rng: np.random.Generator) -> Patch:
-    """Change gray values, in the order in which light, lens, detector and accidents would."""
+    """Change gray values in the order of their physical causes: exposure, focus, detector noise, loss of a section."""
     depth = len(patch.raw)
     if _happens(settings.grayscale, rng):
         patch = grayscale(
@@ -188,5 +189,5 @@ def _change_raw(patch: Patch, settings: AugmentSettings, rng: np.random.Generato
 
 
 def _happens(probability: float, rng: np.random.Generator) -> bool:
-    """Draw whether a change happens; one that is off draws nothing, so that adding it to the settings changes no seed."""
+    """Draw whether a change happens; a probability of 0 draws nothing, so a new setting changes no seeded patch."""
     return probability > 0 and rng.random() < probability

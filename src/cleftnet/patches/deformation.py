@@ -1,7 +1,7 @@
-"""Where each voxel of a patch is taken from: rotation, elastic deformation and misaligned sections as one map in the plane.
+"""Maps each voxel of a patch to its source: rotation, elastic deformation and misaligned sections in one map.
 
-All changes of place are composed before anything is read, so that raw is interpolated once, and targets follow the same
-map. A deformed patch is cut from a larger crop of real tissue; nothing is padded.
+The maps are composed before anything is read, so that raw is interpolated once and targets follow the same map. A
+deformed patch is cut from a larger crop of real tissue, not padded.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from cleftnet.volumes import Array
 Places = npt.NDArray[np.float64]  # 2 y x: row and column, in voxels from the first voxel of the patch
 Shifts = npt.NDArray[np.intp]  # z 2: whole voxels along y and x
 
-# Rueckert's free-form deformation does not fold while its control points move by less than this share of their distance
+# A free-form deformation does not fold while its control points move by less than this fraction of their distance
 # (Choi & Lee 2000, for two dimensions).
 UNFOLDED = 0.48
 
 
 def rotation(plane: tuple[int, int], degrees: float) -> Places:
-    """Return the places of a plane turned about its middle, as `numpy.rot90` turns it at 90°.
+    """Return the source places of a plane rotated about its middle; 90° is what `numpy.rot90` does.
 
     Args:
-        plane: Sides y x of the patch, in voxels; pixels are taken to be square.
+        plane: Sides y x of the patch, in voxels; pixels must be square.
         degrees: The angle; multiples of 90 are exact.
 
     Example:
@@ -45,16 +45,16 @@ def rotation(plane: tuple[int, int], degrees: float) -> Places:
 
 
 def elastic(plane: tuple[int, int], spacing_vox: int, largest_vox: float, rng: np.random.Generator) -> Places:
-    """Return how far each voxel is moved along y and x by a smooth random deformation.
+    """Return the displacement of each voxel along y and x by a smooth random deformation.
 
     Control points on a square grid move by up to `largest_vox` along either axis; between them a uniform cubic B-spline
     interpolates (free-form deformation, Rueckert et al. 1999), which is twice continuously differentiable.
 
     Args:
         plane: Sides y x of the patch, in voxels.
-        spacing_vox: Distance of the control points.
-        largest_vox: Largest move of a control point; below `UNFOLDED * spacing_vox` nothing folds.
-        rng: Draws the moves.
+        spacing_vox: Distance between control points.
+        largest_vox: Largest displacement of a control point; below `UNFOLDED * spacing_vox` nothing folds.
+        rng: Random generator.
 
     Example:
         >>> moves = elastic((64, 64), 32, 4.0, np.random.default_rng(0))
@@ -68,7 +68,7 @@ def elastic(plane: tuple[int, int], spacing_vox: int, largest_vox: float, rng: n
 
 @functools.lru_cache
 def _cubic_weights(length: int, spacing: int) -> Places:
-    """The weight of each control point at each voxel of an axis, shape (length, points)."""
+    """Return the weight of each control point at each voxel of an axis, shape (length, points)."""
     intervals = max(1, math.ceil((length - 1) / spacing))
     knots = np.arange(-3, intervals + 4, dtype=np.float64) * spacing
     return np.asarray(BSpline.design_matrix(np.arange(length, dtype=np.float64), knots, 3).toarray())
@@ -76,12 +76,12 @@ def _cubic_weights(length: int, spacing: int) -> Places:
 
 @dataclass(frozen=True)
 class Deformation:
-    """A map from the voxels of a patch to the tissue, the same for all sections but for a shift of each.
+    """A map from the voxels of a patch to their sources: one map for all sections, and a shift for each.
 
     Args:
         plane: Sides y x of the patch, in voxels.
-        shifts: How far each section is moved besides, whole voxels y x, shape (z, 2).
-        places: Where each voxel is taken from before the shifts, shape (2, y, x); None leaves every voxel in its place.
+        shifts: Additional shift of each section in whole voxels y x, shape (z, 2).
+        places: Source of each voxel before the shifts, shape (2, y, x); None is the identity.
 
     Example:
         >>> aside = Deformation((2, 2), np.array([[0, 1]]))
@@ -96,16 +96,16 @@ class Deformation:
     places: Places | None = None
 
     def reads(self, patch: Box) -> Box:
-        """Return the box that must be read to make the patch at a box; it may reach outside the volume, never along z."""
+        """Return the box to read for the patch at a box; along y and x it may reach outside the volume."""
         low, high = self.shifts.min(axis=0), self.shifts.max(axis=0) + self.plane
-        if self.places is not None:  # linear interpolation needs one voxel more
+        if self.places is not None:  # linear interpolation needs one more voxel
             low = low + self._first
             high = high - self.plane + np.floor(self.places.max(axis=(1, 2))).astype(np.intp) + 2
         (z0, y, x), z1 = patch.start, patch.stop[0]
         return Box((z0, int(y + low[0]), int(x + low[1])), (z1, int(y + high[0]), int(x + high[1])))
 
     def apply(self, crop: Patch) -> Patch:
-        """Return the patch, cut from the crop that `reads` told of: raw linear, targets from the nearest voxel."""
+        """Return the patch from the crop at the box `reads`: raw by linear interpolation, targets by nearest voxel."""
         if self.places is None and not np.ptp(self.shifts, axis=0).any():
             return crop
         raw, target = (np.empty((len(self.shifts), *self.plane), np.float32) for _ in crop)
@@ -117,26 +117,26 @@ class Deformation:
             return Patch(raw, target)
         width = crop.raw.shape[2]
         places = self.places - self._first[:, None, None]
-        whole = places.astype(np.intp)  # none is negative: the same as the floor
+        whole = places.astype(np.intp)  # equals the floor, since none is negative
         corner = whole[0] * width + whole[1]
         fraction = (places - whole).astype(np.float32)
         half = (fraction >= 0.5).astype(np.intp)
         nearest = corner + half[0] * width + half[1]
         starts = (self.shifts - self.shifts.min(axis=0)) @ (width, 1)
-        for z, start in enumerate(starts):  # section by section, so that what is worked on stays in the cache
+        for z, start in enumerate(starts):  # section by section, to stay within the cache
             _linear(crop.raw[z].ravel()[start:], width, corner, fraction, raw[z])
             np.take(crop.target[z].ravel()[start:], nearest, out=target[z], mode="clip")  # "raise" would buffer
         return Patch(raw, target)
 
     @functools.cached_property
     def _first(self) -> Shifts:
-        """The first row and column that the places need, before the shifts."""
+        """First row and column that the places need, before the shifts."""
         assert self.places is not None
         return np.asarray(np.floor(self.places.min(axis=(1, 2))), np.intp)
 
 
 def _linear(values: Array, width: int, corner: Shifts, fraction: Float32, out: Float32) -> None:
-    """Interpolate one section, given row by row, between the four voxels around each place."""
+    """Interpolate one section, given as flat rows, between the four voxels around each place."""
     down, right = fraction
     between = []
     for row in (0, width):

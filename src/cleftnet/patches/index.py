@@ -1,7 +1,7 @@
-"""Where patches hold enough cleft: one bit for every place a patch can have, so that rejection reads no voxels.
+"""Index of the patch places with enough cleft voxels: one bit for each place, so that rejection reads no voxels.
 
-The count of cleft voxels in every box of one shape is a running sum, made section by section: a few sections are held in
-memory, whatever the size of the volume.
+The cleft voxels of all boxes of one shape are counted by a running sum over sections. A few sections are in memory at a
+time, whatever the size of the volume.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Int32 = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class CleftIndex:
-    """For every place of a patch in a volume, whether it holds enough cleft voxels there.
+    """Whether the patch at each place of a volume holds enough cleft voxels.
 
     Args:
-        places: How many places there are along z y x.
-        bits: The answers, packed along x: uint8 of shape (z, y, ceil(x / 8)).
-        cleft_voxels: How many there are in the whole volume.
+        places: Number of places along z y x.
+        bits: One bit for each place, packed along x: uint8 of shape (z, y, ceil(x / 8)).
+        cleft_voxels: Number of cleft voxels in the whole volume.
     """
 
     places: IntZYX
@@ -35,12 +35,12 @@ class CleftIndex:
 
     @classmethod
     def of(cls, target: Volume, patch: IntZYX, at_least: int) -> CleftIndex:
-        """Count the cleft voxels (target > 0) of every box of the patch's shape.
+        """Count the cleft voxels (target > 0) in every box of the patch's shape.
 
         Args:
-            target: Targets of a volume, read once, section by section; no axis shorter than the patch's.
+            target: Targets of a volume with no axis shorter than the patch's; read once, section by section.
             patch: Sides z y x in voxels.
-            at_least: How many cleft voxels are enough.
+            at_least: Number of cleft voxels that is enough.
 
         Example:
             >>> target = Volume(np.array([[[0, 0, 0.76, 0.76, 0]]], np.float32))
@@ -51,7 +51,7 @@ class CleftIndex:
         z, y, x = (n - p + 1 for n, p in zip(target.shape, patch, strict=True))
         bits = np.empty((z, y, -(-x // 8)), np.uint8)
         inside, voxels = np.zeros((y, x), np.int32), 0
-        planes: deque[Int32] = deque()  # the sections that the box spans
+        planes: deque[Int32] = deque()  # those that the box spans
         for last, cleft in enumerate(_sections(target)):
             plane = _counts(cleft, patch[1], patch[2])
             voxels += int(np.count_nonzero(cleft))
@@ -63,26 +63,26 @@ class CleftIndex:
         return cls((z, y, x), bits, voxels)
 
     def enough(self, start: IntZYX) -> bool:
-        """True when the patch that begins at `start` holds enough cleft voxels."""
+        """Return whether the patch that begins at `start` holds enough cleft voxels."""
         z, y, x = start
         return bool(self.bits[z, y, x >> 3] >> (7 - (x & 7)) & 1)
 
     @property
     def share(self) -> float:
-        """The share of all places that hold enough."""
-        z, y, x = self.places  # the bits beyond the last place are 0
+        """Share of places with enough cleft voxels."""
+        z, y, x = self.places  # bits beyond the last place are 0
         return int(np.bitwise_count(self.bits).sum(dtype=np.int64)) / (z * y * x)
 
 
 def _sections(target: Volume) -> Iterator[Array]:
-    """Yield for each section which of its voxels are cleft, y x."""
+    """Yield the cleft mask y x of each section."""
     depth, height, width = target.shape
     for z in range(depth):
         yield target[Box((z, 0, 0), (z + 1, height, width))][0] > 0
 
 
 def _counts(cleft: Array, height: int, width: int) -> Int32:
-    """Return the number of cleft voxels in every rectangle of one section: four corners of its summed-area table."""
+    """Return the number of cleft voxels in every rectangle of one section, from its summed-area table."""
     table = np.zeros((cleft.shape[0] + 1, cleft.shape[1] + 1), np.int32)
     np.cumsum(cleft, axis=1, dtype=np.int32, out=table[1:, 1:])
     np.cumsum(table, axis=0, out=table)

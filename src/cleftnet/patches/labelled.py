@@ -1,8 +1,8 @@
-"""A labelled volume that any patch can be cut from, also one that reaches outside: there the tissue is mirrored.
+"""A labelled volume that patches are cut from; outside its border, raw and targets are mirrored.
 
-Raw and targets are mirrored together, so that they stay aligned and every voxel of a rotated patch teaches something, as
-a flipped patch does. Labelling the mirrored part as unknown would teach less near the borders of a volume, where a good
-part of all patches lies, and would tell a network by their share how far it is from the border.
+Both are mirrored together, so they stay aligned and every voxel of a rotated patch is trained on. Leaving the mirrored
+part unlabelled would train less near the borders, where many patches lie, and its share would reveal the distance to
+the border.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.patches.patch import Patch
 from cleftnet.patches.target_volume import target_volume
-from cleftnet.volumes import Array, Volume, intensity
+from cleftnet.volumes import Array, Volume, check_raw_type, intensity
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class LabelledVolume:
 
     Args:
         raw: Gray values: unsigned integers, or floats in 0-1.
-        target: float32, the distance or `UNKNOWN`, as `target_volume` gives it.
+        target: float32 distance or `UNKNOWN`, as returned by `target_volume`.
     """
 
     raw: Volume
@@ -35,13 +35,13 @@ class LabelledVolume:
     def read(
         cls, raw: Volume, labels: Volume, *, scale_nm: float | None = None, signed: bool = False
     ) -> LabelledVolume:
-        """Augment the labels (Eq. 6), or find them augmented by an earlier run; raw is left where it is.
+        """Compute the targets of a label volume (Eq. 6), or take them from the cache; raw is not read.
 
         Args:
-            raw: Any unsigned integer or 0-1 float type.
-            labels: Instance ids in the house's convention, of the same shape.
-            scale_nm: None measures boundary distance in voxels, as printed; a number in nm divided by it.
-            signed: Whether the distance goes on outside clefts, with a minus.
+            raw: Gray values of an unsigned integer type, or floats in 0-1.
+            labels: Instance ids of the same shape, background 0.
+            scale_nm: None measures boundary distance in voxels, as printed; a number divides the distance in nm.
+            signed: Whether distances outside clefts are measured too, as negative numbers.
 
         Raises:
             InputError: when the shapes differ, or raw has another type.
@@ -51,7 +51,7 @@ class LabelledVolume:
                 f"{raw.address} is {raw.shape} but its labels {labels.address} are {labels.shape} (z y x voxels); give "
                 f"arrays of one shape, or labels whose offset places them"
             )
-        intensity(np.empty(0, raw.dtype))  # refuses the type now, not in a worker process at the first patch
+        check_raw_type(raw.dtype)  # before a worker process reads its first patch
         return cls(raw, target_volume(labels, scale_nm=scale_nm, signed=signed))
 
     @property
@@ -61,15 +61,15 @@ class LabelledVolume:
 
     @property
     def raw_bytes(self) -> int:
-        """How much memory all of raw would take."""
+        """Memory that all of raw takes, in bytes."""
         return self.raw.box.voxels * self.raw.dtype.itemsize
 
     def in_memory(self) -> LabelledVolume:
-        """Return the same with raw held in memory."""
+        """Return this volume with raw read into memory."""
         return replace(self, raw=replace(self.raw, store=self.raw.read()))
 
     def patch(self, box: Box) -> Patch:
-        """Cut one patch; raw becomes float32 in 0-1, and what lies outside the volume is mirrored at its border.
+        """Read one patch: raw as float32 in 0-1, mirrored at the border where the box reaches outside the volume.
 
         Args:
             box: Any box within the sections of the volume.
@@ -84,18 +84,18 @@ class LabelledVolume:
 
 
 def _mirrored(volume: Volume, box: Box) -> Array:
-    """Read a box that may reach outside in the plane; there the volume is mirrored about its first and last voxel."""
+    """Read a box that may reach outside in the plane, where the volume is mirrored about its first and last voxel."""
     if volume.box.contains(box):
         return volume[box]
     (z0, *low), (z1, *high) = box.start, box.stop
     rows, columns = (_mirrored_index(a, b, n) for a, b, n in zip(low, high, volume.shape[1:], strict=True))
     first = (z0, int(rows.min()), int(columns.min()))
-    there = volume[Box(first, (z1, int(rows.max()) + 1, int(columns.max()) + 1))]
-    return there[:, (rows - first[1])[:, None], columns - first[2]]
+    inside = volume[Box(first, (z1, int(rows.max()) + 1, int(columns.max()) + 1))]
+    return inside[:, (rows - first[1])[:, None], columns - first[2]]
 
 
 def _mirrored_index(start: int, stop: int, length: int) -> npt.NDArray[np.intp]:
-    """Return which voxel of an axis stands at each place from `start` to `stop`."""
+    """Return the index of the voxel that each place from `start` to `stop` mirrors."""
     if length == 1:
         return np.zeros(stop - start, np.intp)
     period = 2 * (length - 1)

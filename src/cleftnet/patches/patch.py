@@ -1,8 +1,8 @@
-"""One training example: raw, and what a network shall say of every voxel, in one array.
+"""One training example: raw and targets.
 
-A *target* is `y_b` of Eq. 6 (in (0, 1] inside clefts, 0 outside; negative there where the map is signed) where somebody
-labelled the voxel, and `UNKNOWN` where nobody did. Class and distance are both read off it, so that `distance > 0` exactly on
-clefts whatever happens to a patch, and a volume keeps one array of targets instead of two.
+The *target* of a labelled voxel is `y_b` of Eq. 6: in (0, 1] inside clefts and 0 outside, or negative outside where the
+map is signed. That of an unlabelled voxel is `UNKNOWN`. Class and distance both follow from it, so that `distance > 0`
+exactly on clefts whatever augmentation does, and a volume has one array of targets instead of two.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cleftnet.volumes import CLEFT, NOT_CLEFT, UNLABELLED, Array
 
 Float32 = npt.NDArray[np.float32]
 
-UNKNOWN = -1.0  # the target of a voxel that nobody labelled; a signed distance stays above
+UNKNOWN = -1.0  # target of an unlabelled voxel; signed distances stay above
 
 
 class Patch(NamedTuple):
@@ -46,9 +46,9 @@ class Patch(NamedTuple):
 
     @property
     def distance(self) -> Float32:
-        """The tanh distance map, 0 where nobody labelled: in [0, 1] and 0 outside clefts, or signed in (-1, 1]."""
+        """The tanh distance map, 0 on unlabelled voxels: in [0, 1] and 0 outside clefts, or signed in (-1, 1]."""
         return np.where(self.target <= UNKNOWN, np.float32(0), self.target)
 
     def each(self, change: Callable[[Array], Array]) -> Patch:
-        """Return the patch with the same change made to both of its arrays."""
+        """Return the patch with a change applied to raw and to target."""
         return Patch(change(self.raw), change(self.target))

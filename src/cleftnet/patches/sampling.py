@@ -1,7 +1,7 @@
-"""Random patches from labelled volumes, with the paper's rejection of patches that hold hardly any cleft (§IV-C).
+"""Random patches from labelled volumes; patches with few cleft voxels are mostly rejected, as in the paper (§IV-C).
 
-Patch number i of a training is a pure function of (seed, i): whatever the number of loader processes, and wherever a
-training was interrupted, the same patches come. Rejection looks at an index of where clefts are; only what is kept is read.
+Patch number i of a training is a pure function of (seed, i), so the patches depend neither on the number of loader
+processes nor on interruptions. Rejection uses an index of clefts; only accepted patches are read.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from cleftnet.settings import Settings
 
 
 class SamplingSettings(Settings):
-    """Which random patches are kept, and where they are read from; the defaults of the rule are the paper's.
+    """Which random patches are accepted, and how much raw is held in memory; the defaults of the rule are the paper's.
 
     Attributes:
-        min_cleft_voxels: A patch with fewer cleft voxels is rejected with `reject_probability`. Counted where the patch lies,
-            before any change of it.
-        reject_probability: How often such a patch is rejected.
-        raw_in_memory_gib: Raw volumes are held in memory, in their order, while they fit into this; the others are read
-            patch by patch.
+        min_cleft_voxels: A patch with fewer cleft voxels is rejected with `reject_probability`. They are counted before
+            augmentation.
+        reject_probability: Probability that such a patch is rejected.
+        raw_in_memory_gib: Raw volumes are held in memory, in their order, as long as they fit into this many GiB; the
+            others are read patch by patch.
     """
 
     min_cleft_voxels: int = Field(200, ge=0)
@@ -41,12 +41,12 @@ class PatchSampler(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
     """Augmented random patches by number, as tensors `raw 1 z y x`, `classes z y x`, `distance z y x`.
 
     Args:
-        volumes: The training volumes; each is drawn as often as it has patch positions.
+        volumes: Training volumes, each drawn in proportion to its number of patch places.
         shape: Patch size z y x in voxels.
-        length: How many patches there are to number.
-        seed: Together with a patch's number it decides everything about it.
-        settings: The rejection rule.
-        augmentation: The random changes.
+        length: Number of patches.
+        seed: Determines each patch together with its number.
+        settings: Rejection rule.
+        augmentation: Random changes.
 
     Raises:
         InputError: when a volume is smaller than the patch, or none holds any cleft.
@@ -82,7 +82,7 @@ class PatchSampler(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         self.indices = [CleftIndex.of(v.target, shape, settings.min_cleft_voxels) for v in volumes]
         if not any(index.cleft_voxels for index in self.indices):
             raise InputError(
-                "there is no cleft voxel in the training data; check the labels and the region (cleftnet info LABELS)"
+                "the training data has no cleft voxel; check the labels and the region (cleftnet info LABELS)"
             )
         self.volumes = _held(volumes, settings.raw_in_memory_gib * 2**30)
         places = np.array([np.prod(index.places, dtype=np.int64) for index in self.indices])
@@ -92,7 +92,7 @@ class PatchSampler(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         return self.length
 
     def draw(self, rng: np.random.Generator) -> tuple[LabelledVolume, Box]:
-        """Draw where a patch lies by the paper's rule; no voxel is read."""
+        """Draw the place of a patch by the paper's rule, without reading voxels."""
         up_to = np.cumsum(self.share)
         while True:
             number = int(np.searchsorted(up_to[:-1], rng.random(), side="right"))
@@ -109,7 +109,7 @@ class PatchSampler(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
 
 
 def _held(volumes: Sequence[LabelledVolume], limit_bytes: float) -> list[LabelledVolume]:
-    """Return the volumes, raw read into memory for as many as fit."""
+    """Return the volumes, with raw read into memory for as many as fit."""
     held, used = [], 0
     for volume in volumes:
         fits = used + volume.raw_bytes <= limit_bytes

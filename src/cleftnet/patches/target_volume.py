@@ -1,7 +1,7 @@
-"""The targets of a whole volume: computed once, tile by tile, and kept where all processes and later runs find them.
+"""Targets of a whole volume, computed once, tile by tile, and cached on disk for all processes and later runs.
 
-A tile is measured with as much context as can change a value: beyond `FARTHEST` the tanh is 1 in float32 whatever the
-distance. So memory depends on the tile and not on the volume, and the values are those of the whole.
+A tile is computed with as much context as can change a value: beyond `FARTHEST` the tanh is 1 in float32. Memory
+therefore depends on the tile, not on the volume, and the values equal those of the whole volume.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from cleftnet.volumes import Array, Volume, is_labelled
 
 log = logging.getLogger(__name__)
 
-CACHE = "CLEFTNET_CACHE"  # the environment variable that names another folder for what is kept
+CACHE = "CLEFTNET_CACHE"  # environment variable that names another cache folder
 TILE_VOX: IntZYX = (64, 512, 512)
-IN_MEMORY_VOXELS = 2**24  # smaller volumes take seconds, and their targets 64 MiB
-_LAYOUT = 1  # raised whenever the same labels get other targets
+IN_MEMORY_VOXELS = 2**24  # smaller volumes take seconds and 64 MiB; they are not cached
+_LAYOUT = 1  # to be raised whenever the targets of the same labels change
 _CRC_BYTES = 4
 
 
 def cache_folder() -> Path:
-    """Return where computed targets are kept: `$CLEFTNET_CACHE`, or the user's cache folder. It may be deleted at any time."""
+    """Return the folder of cached targets, `$CLEFTNET_CACHE` or the user's cache folder; deleting it is safe."""
     return Path(os.environ.get(CACHE) or pooch.os_cache("cleftnet")).expanduser()
 
 
@@ -52,17 +52,17 @@ def target_volume(
     in_memory_voxels: int = IN_MEMORY_VOXELS,
     tile_vox: IntZYX = TILE_VOX,
 ) -> Volume:
-    """Return the targets of a label volume: float32, the distance of Eq. 6 or a signed one, or `UNKNOWN` where nobody labelled.
+    """Return the targets of a label volume: float32 distances of Eq. 6, and `UNKNOWN` on unlabelled voxels.
 
-    Larger volumes are read once to know them by a checksum; where their targets have been computed before, these are mapped
-    into memory from the cache folder, and computed again should the file there be damaged.
+    The targets of larger volumes are cached under a checksum of the labels, for which these are read once, and mapped
+    into memory. A damaged cache file is computed again.
 
     Args:
-        labels: Instance ids in the house's convention.
-        scale_nm: None measures boundary distance in voxels, as printed; a number in nm divided by it.
-        signed: Whether the distance goes on outside clefts, with a minus (`distance_map`).
-        in_memory_voxels: Up to this size the targets stay in memory and nothing is kept.
-        tile_vox: The largest tile computed at once, its context included; grown where the distances reach farther.
+        labels: Instance ids, background 0.
+        scale_nm: None measures boundary distance in voxels, as printed; a number divides the distance in nm.
+        signed: Whether distances outside clefts are measured too, as negative numbers (`distance_map`).
+        in_memory_voxels: Volumes of at most this size are not cached; their targets stay in memory.
+        tile_vox: Largest tile computed at once, context included; it grows where distances reach farther.
 
     Raises:
         InputError: when `scale_nm` is given and the labels have no voxel size, or the cache cannot be written.
@@ -87,7 +87,7 @@ def target_volume(
 
 @dataclass(frozen=True)
 class MappedArray:
-    """An array in a .npy file, mapped into memory: processes share its pages, and only the path is pickled."""
+    """A .npy file mapped into memory: processes share its pages, and only its path is pickled."""
 
     path: str
 
@@ -109,19 +109,19 @@ class MappedArray:
         return self._array.dtype
 
     def __getitem__(self, index: tuple[slice, slice, slice]) -> Array:
-        """Return one box, read-only and not yet read from disk."""
+        """Return one box, read-only; the disk is read on access."""
         return np.asarray(self._array[index])
 
 
 def _tiles(box: Box, sides: FloatZYX, scale: float, largest: IntZYX) -> list[Block]:
-    """Cover the volume with tiles, each with the context on every side that its distances may depend on."""
+    """Cover the volume with tiles, each read with the context that its distances depend on."""
     reach = [math.ceil(FARTHEST * scale / side) for side in sides]
     shape = [min(n, max(most, 4 * r)) for n, most, r in zip(box.shape, largest, reach, strict=True)]
     return list(tile(box, shape, [min(2 * r, side - 1) for r, side in zip(reach, shape, strict=True)]))
 
 
 def _slabs_of_targets(labels: Volume, tiles: list[Block], scale_nm: float | None, signed: bool) -> Iterator[Float32]:
-    """Compute the targets, and yield them in slabs of whole sections, first to last."""
+    """Compute the targets and yield them in slabs of whole sections, from first to last."""
     _, height, width = labels.shape
     tracked = track(tiles, "measuring boundary distances", len(tiles))  # tiles come in z y x order
     for (z0, z1), row in itertools.groupby(tracked, key=lambda t: (t.write.start[0], t.write.stop[0])):
@@ -144,10 +144,12 @@ def _targets(ids: Array, voxel_size_nm: FloatZYX | None, scale_nm: float | None,
 
 
 def _key(labels: Volume, scale_nm: float | None, signed: bool) -> str:
-    """A name for everything that the targets depend on."""
+    """Return a checksum of everything that the targets depend on."""
     known = hashlib.blake2b(digest_size=16)
     geometry = None if scale_nm is None else (labels.voxel_size_nm, scale_nm)
-    kind = ("signed", FARTHEST_OUTSIDE) if signed else ()  # what was kept before there were signed ones is found again
+    kind = (
+        ("signed", FARTHEST_OUTSIDE) if signed else ()
+    )  # the key of unsigned targets is the same as before signed ones existed
     known.update(repr((_LAYOUT, labels.shape, labels.dtype.str, geometry, *kind)).encode())
     for slab in slabs(labels.box):
         known.update(repr(slab).encode())
@@ -156,7 +158,7 @@ def _key(labels: Volume, scale_nm: float | None, signed: bool) -> str:
 
 
 def _keep(path: Path, shape: IntZYX, parts: Iterator[Float32]) -> None:
-    """Write slabs as one .npy file, followed by the CRC-32 of all of it."""
+    """Write slabs as one .npy file, followed by its CRC-32."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
     crc = zlib.crc32(header.getbuffer())
@@ -171,13 +173,13 @@ def _keep(path: Path, shape: IntZYX, parts: Iterator[Float32]) -> None:
     except InputError as error:
         needed = 4 * math.prod(shape) / 2**30
         raise InputError(
-            f"the distance map cannot be kept: {error}; {needed:.2g} GiB are needed, and the environment variable {CACHE} "
-            f"names another folder"
+            f"the distance map cannot be cached: {error}; {needed:.2g} GiB are needed; set the environment variable "
+            f"{CACHE} to another folder"
         ) from error
 
 
 def _intact(path: Path) -> bool:
-    """True when the file is there, and ends with the CRC-32 of all before."""
+    """Return whether the file exists and ends with the CRC-32 of its contents."""
     try:
         with path.open("rb") as file:
             crc, left = 0, path.stat().st_size - _CRC_BYTES

@@ -1,6 +1,7 @@
-"""The label augmentor (§III-B of the paper): each voxel's label becomes its class and its tanh distance to the boundary.
+"""The label augmentor (§III-B of the paper): turns each voxel's label into its class and tanh distance to the boundary.
 
-Computed on whole volumes, never on a cut patch: a voxel beyond the patch is not background (SPEC §3).
+It is applied to whole volumes, not to patches: a voxel outside the patch is not background (docs/method.md, "Label
+augmentor").
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from cleftnet.geometry import Box, FloatZYX
 from cleftnet.volumes import BACKGROUND, Array, is_cleft, is_labelled
 
 FARTHEST = 9.1  # the tanh of any larger distance is 1 in float32
-FARTHEST_OUTSIDE = (
-    3.0  # the outside of a signed map is measured as far: tanh 3 = 0.995, and what counts is near the clefts
-)
+FARTHEST_OUTSIDE = 3.0  # limit outside clefts of a signed map: tanh 3 = 0.995
 
 Mask = npt.NDArray[np.bool_]
 Distance = npt.NDArray[np.float32]
@@ -36,25 +35,26 @@ def distance_map(
 ) -> Distance:
     """Return `y_b` of Eq. 6: tanh of the distance to the boundary inside each cleft, 0 outside.
 
-    The boundary is the first voxel outside the cleft, so that every cleft voxel is at least one voxel away from it and
-    `y_b > 0` exactly on clefts. Touching clefts with different ids have a boundary between them. Neither the border of the
-    volume nor an unlabelled voxel is a boundary: nobody knows that the cleft ends there.
+    The boundary is the first voxel outside the cleft, so every cleft voxel is at least one voxel away from it and `y_b
+    > 0` exactly on clefts. Touching clefts with different ids have a boundary between them. Neither the border of the
+    volume nor an unlabelled voxel is a boundary: the cleft may continue there.
 
-    The signed map (Heinrich et al. 2018) is the same inside; outside it is minus the tanh of the distance to the nearest
-    cleft voxel, which is at least one voxel too, so that the sign changes between two voxels. It ends at `FARTHEST_OUTSIDE`.
+    The signed map (Heinrich et al. 2018) equals it inside clefts. Outside it is minus the tanh of the distance to the
+    nearest cleft voxel, at least one voxel too, so that the sign changes between two voxels; distances end at
+    `FARTHEST_OUTSIDE`.
 
     Args:
-        labels: Instance ids z y x in the house's convention.
+        labels: Instance ids z y x, background 0.
         unit: `voxel`, as the paper prints it (tanh(1) = 0.76, tanh(2) = 0.96), or `nm`: physical distance / `scale_nm`.
-        voxel_size_nm: Voxel size z y x; needed for `nm`.
-        scale_nm: The distance whose tanh is 0.76; needed for `nm` (Heinrich et al. 2018 use 50 nm).
-        signed: Measure the outside too.
+        voxel_size_nm: Voxel size z y x; required for `nm`.
+        scale_nm: Distance whose tanh is 0.76; required for `nm` (Heinrich et al. 2018 use 50 nm).
+        signed: Whether to measure distances outside clefts too.
 
     Returns:
         float32 in [0, 1], z y x; signed in (-1, 1], negative exactly on labelled voxels outside clefts.
 
     Raises:
-        InputError: for an unknown unit, or `nm` without voxel size and scale.
+        InputError: when the unit is unknown, or is `nm` without voxel size and scale.
 
     Example:
         >>> distance_map(np.array([[[0, 5, 5, 5, 0]]], np.uint64)).round(2).tolist()
@@ -73,7 +73,7 @@ def distance_map(
 
 
 def _spacing(unit: str, voxel_size_nm: FloatZYX | None, scale_nm: float | None) -> FloatZYX:
-    """Return the sides of a voxel z y x in the unit of the distance under the tanh."""
+    """Return the sides of a voxel z y x in units of the tanh's argument."""
     if unit == "voxel":
         return 1.0, 1.0, 1.0
     if unit != "nm":
@@ -85,13 +85,13 @@ def _spacing(unit: str, voxel_size_nm: FloatZYX | None, scale_nm: float | None) 
 
 
 def _outside(cleft: Mask, labelled: Mask, spacing: FloatZYX) -> Distance:
-    """Return the tanh of the distance to the nearest cleft voxel, 0 on clefts and where nobody labelled."""
-    distance = edt.edt(~cleft, anisotropy=spacing, black_border=False, parallel=0)  # infinite where there is no cleft
+    """Return the tanh of the distance to the nearest cleft voxel, 0 on clefts and unlabelled voxels."""
+    distance = edt.edt(~cleft, anisotropy=spacing, black_border=False, parallel=0)  # infinite without any cleft
     return np.tanh(np.minimum(distance, np.float32(FARTHEST_OUTSIDE))) * labelled  # type: ignore[no-any-return]
 
 
 def _measure_past_unlabelled(distance: Distance, ids: Array, unlabelled: Mask, spacing: FloatZYX) -> None:
-    """Measure the clefts near unlabelled voxels again, in place, as if each of them went on there."""
+    """Measure clefts near unlabelled voxels again, in place, as if each cleft continued into them."""
     reach = [math.ceil(FARTHEST / side) for side in spacing]
     _, inverse = np.unique(ids, return_inverse=True)
     numbers = inverse.reshape(ids.shape)  # 0 is the background, the smallest id

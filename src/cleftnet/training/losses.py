@@ -1,11 +1,12 @@
-"""The three losses of the label augmentor (Eqs. 7-10), and one of related work: pure functions of logits and targets.
+"""Losses of the label augmentor (Eqs. 7-10), and signed-distance regression: pure functions of logits and targets.
 
-Two of the printed formulas contradict the paper's own text (SPEC §3). `consistent`, the default, does what the text says;
-`as_printed` does what the formulas say. Unlabelled voxels are left out of every sum and share; sums are divided by the
-number of labelled voxels. Everything is computed in float32 from logits, so that no logarithm of zero arises.
+Two of the printed formulas contradict the paper's text (docs/method.md, "Losses"). The form `consistent`, the default,
+follows the text; `as_printed` follows the formulas. Unlabelled voxels are left out of every sum and share, and sums are
+divided by the number of labelled voxels. Everything is computed in float32 from logits, which avoids the logarithm of
+zero.
 
-Shares and divisors belong to the whole batch. Where a batch is cut into parts (several processes, or gradients accumulated),
-each part is given the `ClassCounts` of all of them, and the mean of the parts' losses is the loss of the batch.
+Shares and divisors are those of the whole batch. Where a batch is cut into parts (over processes, or to accumulate
+gradients), each part gets the `ClassCounts` of the whole, and the mean of the parts' losses is the loss of the batch.
 """
 
 # ruff: noqa: F722 (the axes that jaxtyping reads are not Python)
@@ -25,17 +26,17 @@ from cleftnet.volumes import CLEFT, UNLABELLED
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
     from jaxtyping import Float, UInt8
 
-Reading = Literal["consistent", "as_printed"]  # of the two misprinted formulas
+Reading = Literal["consistent", "as_printed"]  # of the two formulas that contradict the text
 Form = Literal[Reading, "signed_distance"]
-SMALLEST = 1e-6  # the printed Eq. 9 takes log of a boundary value that may be 0: clamped here
+SMALLEST = 1e-6  # lower bound on the boundary value whose logarithm the printed Eq. 9 takes
 
 
 class LossSettings(Settings):
-    """The weights of Eq. 10 and the reading of the two misprinted formulas, or another loss in its place.
+    """Form and weights of the loss.
 
     Attributes:
-        form: `consistent` with the paper's text, or `as_printed`; or `signed_distance`, the regression of Heinrich et al.
-            2018 for a network with one head, which knows no weights.
+        form: `consistent` with the paper's text, or `as_printed`; or `signed_distance`, the regression of Heinrich et
+            al. 2018 for a network with one head, which uses no weights.
         boundary_weight: α₁.
         coherence_weight: α₂.
     """
@@ -46,12 +47,12 @@ class LossSettings(Settings):
 
     @property
     def signed(self) -> bool:
-        """Whether the targets are distances that go on outside clefts."""
+        """Whether the targets are distances outside clefts too."""
         return self.form == "signed_distance"
 
 
 class Losses(NamedTuple):
-    """The loss and its parts, scalars; the parts that a network has no head for, or the form does not have, are zero."""
+    """The loss and its parts, scalars; a part without a head in the network, or not in the form, is zero."""
 
     total: Tensor
     segmentation: Tensor
@@ -60,13 +61,13 @@ class Losses(NamedTuple):
 
 
 class ClassCounts(NamedTuple):
-    """How many voxels of a batch are of which kind: what the shares of Eqs. 7-8 and the divisors of all losses are made of.
+    """Voxel counts of a batch, for the shares of Eqs. 7-8 and the divisors of all losses.
 
     Attributes:
-        labelled: Voxels that somebody labelled, int64.
-        cleft: Those of them in a cleft.
-        inside: Those of them with a distance above 0.
-        parts: How many parts the batch was cut into, whose losses are averaged.
+        labelled: Number of labelled voxels, int64.
+        cleft: Number of labelled voxels in a cleft.
+        inside: Number of labelled voxels with a distance above 0.
+        parts: Number of parts that the batch is cut into, whose losses are averaged.
     """
 
     labelled: Tensor
@@ -87,7 +88,7 @@ class ClassCounts(NamedTuple):
         return cls(labelled.sum(), (classes == CLEFT).sum(), ((distance > 0) & labelled).sum())
 
     def share(self, part: Tensor) -> Tensor:
-        """Return the share of one of the counts among the labelled voxels; 0 where nothing is labelled."""
+        """Return one of the counts as a share of the labelled voxels; 0 where nothing is labelled."""
         return part / self.labelled.clamp(min=1)
 
     def mean(self, values: Tensor, valid: Tensor) -> Tensor:
@@ -98,12 +99,14 @@ class ClassCounts(NamedTuple):
 def segmentation_loss(
     logit: Float[Tensor, "b z y x"], classes: UInt8[Tensor, "b z y x"], counts: ClassCounts | None = None
 ) -> Float[Tensor, ""]:
-    """Weighted cross-entropy, Eq. 7: `−β Σ_cleft log P − (1−β) Σ_rest log(1−P)`, β the share of non-cleft voxels.
+    """Return the weighted cross-entropy of Eq. 7: `−β Σ_cleft log P − (1−β) Σ_rest log(1−P)`.
+
+    β is the share of non-cleft voxels.
 
     Args:
         logit: Segmentation logits `b z y x`.
         classes: uint8 `b z y x`: 0 not cleft, 1 cleft, 2 unlabelled.
-        counts: Those of the whole batch where this is a part of it; without, this is all of it.
+        counts: Counts of the whole batch where this is a part of it; None takes those of this batch.
 
     Returns:
         A scalar, ≥ 0.
@@ -125,7 +128,7 @@ def boundary_loss(
     form: Reading = "consistent",
     counts: ClassCounts | None = None,
 ) -> Float[Tensor, ""]:
-    """Weighted squared error, Eq. 8: `β Σ_{y>0} (y − ŷ)² + (1−β) Σ_{y=0} (y − ŷ)²` with `ŷ = tanh(logit)`.
+    """Return the weighted squared error of Eq. 8: `β Σ_{y>0} (y − ŷ)² + (1−β) Σ_{y=0} (y − ŷ)²` with `ŷ = tanh(logit)`.
 
     Args:
         logit: Boundary outputs before tanh, `b z y x`.
@@ -133,7 +136,7 @@ def boundary_loss(
         classes: uint8 `b z y x`: 0 not cleft, 1 cleft, 2 unlabelled.
         form: `as_printed` takes β as the share of *positive* voxels, which gives the rare clefts the tiny weight;
             `consistent` takes the share of zero voxels, as Eq. 7 does.
-        counts: Those of the whole batch where this is a part of it; without, this is all of it.
+        counts: Counts of the whole batch where this is a part of it; None takes those of this batch.
 
     Returns:
         A scalar, ≥ 0.
@@ -152,18 +155,18 @@ def coherence_loss(
     form: Reading = "consistent",
     counts: ClassCounts | None = None,
 ) -> Float[Tensor, ""]:
-    """Penalty on heads that contradict each other, Eq. 9, with `P = sigmoid(segmentation)`, `ŷ = tanh(boundary)`.
+    """Return the penalty on contradicting heads of Eq. 9, with `P = sigmoid(segmentation)`, `ŷ = tanh(boundary)`.
 
-    `consistent`: `−Σ_{ŷ>0} (1−P) log(1−ŷ) − Σ_{ŷ≤0} (1−ŷ) log(1−P)`: a boundary value above 0 wants P up or itself down,
-    one at or below 0 wants P down or itself up. `as_printed` has `log ŷ` and `log P` instead, which rewards P = 1 on every
-    background voxel.
+    `consistent`: `−Σ_{ŷ>0} (1−P) log(1−ŷ) − Σ_{ŷ≤0} (1−ŷ) log(1−P)`. Where the boundary value is above 0, the loss
+    raises P or lowers ŷ; elsewhere it lowers P or raises ŷ. `as_printed` has `log ŷ` and `log P` instead, which rewards
+    P = 1 on every background voxel.
 
     Args:
         segmentation_logit: `b z y x`.
         boundary_logit: Before tanh, `b z y x`.
         classes: uint8 `b z y x`; only used to leave unlabelled voxels out.
-        form: Which of the two readings.
-        counts: Those of the whole batch where this is a part of it; without, this is all of it.
+        form: The reading.
+        counts: Counts of the whole batch where this is a part of it; None takes those of this batch.
 
     Returns:
         A scalar, ≥ 0, finite for all finite logits.
@@ -187,21 +190,22 @@ def signed_distance_loss(
     classes: UInt8[Tensor, "b z y x"],
     counts: ClassCounts | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean squared error of the signed tanh distance, `Σ (y − tanh(logit))²` (Heinrich et al. 2018), no voxel weighted.
+    """Return the unweighted mean squared error of the signed tanh distance (Heinrich et al. 2018).
 
-    The logit's sign says on which side of a boundary the voxel lies, so that a threshold is put on it as on any other.
+    The logit's sign tells on which side of a boundary a voxel lies, so it is calibrated and thresholded as any other.
 
     Args:
-        logit: The one head's output, `b z y x`.
+        logit: Output of the only head, `b z y x`.
         distance: The signed tanh distance map `b z y x`, positive inside clefts.
         classes: uint8 `b z y x`; only used to leave unlabelled voxels out.
-        counts: Those of the whole batch where this is a part of it; without, this is all of it.
+        counts: Counts of the whole batch where this is a part of it; None takes those of this batch.
 
     Returns:
         A scalar, ≥ 0.
 
     Example:
-        >>> float(signed_distance_loss(torch.zeros(1, 1, 1, 2), torch.tensor([[[[0.5, -0.5]]]]), torch.ones(1, 1, 1, 2)))
+        >>> logit, distance = torch.zeros(1, 1, 1, 2), torch.tensor([[[[0.5, -0.5]]]])
+        >>> float(signed_distance_loss(logit, distance, torch.ones(1, 1, 1, 2)))
         0.25
     """
     counts = counts or ClassCounts.of(classes, distance)
@@ -215,14 +219,16 @@ def cleft_loss(
     settings: LossSettings,
     counts: ClassCounts | None = None,
 ) -> Losses:
-    """The loss of Eq. 10, `L_s + α₁ L_b + α₂ L_c`; a network without boundary head has `L_s` alone, or the signed distance.
+    """Return the loss of Eq. 10, `L_s + α₁ L_b + α₂ L_c`.
+
+    For a network with one head it is `L_s` alone, or the signed-distance regression.
 
     Args:
         logits: `b heads z y x`, one head or two.
         classes: uint8 `b z y x`: 0 not cleft, 1 cleft, 2 unlabelled.
         distance: The tanh distance map `b z y x`, in 0-1, or signed where the form is `signed_distance`.
-        settings: Weights and form.
-        counts: Those of the whole batch where this is a part of it; without, this is all of it.
+        settings: Form and weights.
+        counts: Counts of the whole batch where this is a part of it; None takes those of this batch.
 
     Returns:
         The total and its parts, scalars.

@@ -47,7 +47,7 @@ from cleftnet.volumes.opening import (
     locate,
     open_volume,
 )
-from cleftnet.volumes.volume import Array, Progress, Store, Volume, WritableStore, copy_into, intensity
+from cleftnet.volumes.volume import Array, Progress, Store, Volume, WritableStore, check_raw_type, copy_into, intensity
 from cleftnet.volumes.writing import convert, create_volumes, open_writable, write_volume
 
 __all__ = [
@@ -84,6 +84,7 @@ __all__ = [
     "WritableStore",
     "WritableVolume",
     "as_volume",
+    "check_raw_type",
     "classes",
     "convert",
     "copy_into",

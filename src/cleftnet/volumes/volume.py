@@ -273,6 +273,15 @@ def intensity(raw: Array) -> npt.NDArray[np.float32]:
     """
     if raw.dtype.kind == "u":
         return raw.astype(np.float32) / np.float32(np.iinfo(raw.dtype).max)
-    if raw.dtype.kind == "f" and (raw.size == 0 or (raw.min() >= 0 and raw.max() <= 1)):
-        return raw.astype(np.float32)
-    raise InputError(f"raw has type {raw.dtype}; expected unsigned integers, or floats between 0 and 1")
+    check_raw_type(raw.dtype)
+    if raw.size and not (raw.min() >= 0 and raw.max() <= 1):  # also true of NaN
+        raise InputError(
+            f"raw has {raw.dtype} values outside 0-1; expected unsigned integers, or floats between 0 and 1"
+        )
+    return raw.astype(np.float32)
+
+
+def check_raw_type(dtype: np.dtype[Any]) -> None:
+    """Raise `InputError` unless raw gray values may have this type: unsigned integers or floats."""
+    if dtype.kind not in "uf":
+        raise InputError(f"raw has type {dtype}; expected unsigned integers, or floats between 0 and 1")

@@ -1,7 +1,7 @@
-"""What goes wrong between knife and microscope, put into raw on purpose: the labels stay, for the tissue is the same.
+"""Artifacts of serial-section microscopy, added to raw: lost and blurred sections, noise, uneven exposure.
 
-Each function changes the raw of a patch and returns a new patch. Sections that lie in the wrong place are the matter of
-`cleftnet.patches.deformation`, since labels move with them.
+Each function returns a new patch with changed raw and unchanged labels. Misaligned sections, whose labels move too, are
+in `cleftnet.patches.deformation`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cleftnet.patches.patch import Float32, Patch
 
 
 def missing(patch: Patch, section: int, gray: float) -> Patch:
-    """Return the patch with one section lost: a single gray value, its labels as they were.
+    """Return the patch with one section replaced by a single gray value; its labels stay.
 
     Example:
         >>> ones = np.ones((2, 1, 2), np.float32)
@@ -25,7 +25,7 @@ def missing(patch: Patch, section: int, gray: float) -> Patch:
 
 
 def blurred(patch: Patch, section: int, sigma_vox: float) -> Patch:
-    """Return the patch with one section out of focus: a Gaussian in the plane, `sigma_vox` pixels wide.
+    """Return the patch with one section blurred in the plane by a Gaussian of `sigma_vox` pixels.
 
     Example:
         >>> point = np.zeros((1, 5, 5), np.float32)
@@ -37,7 +37,7 @@ def blurred(patch: Patch, section: int, sigma_vox: float) -> Patch:
 
 
 def noisy(patch: Patch, sigma: float, rng: np.random.Generator) -> Patch:
-    """Return the patch with Gaussian noise of standard deviation `sigma` (of raw's range 0-1) added, cut to 0-1."""
+    """Return the patch with Gaussian noise of standard deviation `sigma` added to raw, clipped to 0-1."""
     noise = rng.standard_normal(patch.raw.shape, dtype=np.float32)
     noise *= np.float32(sigma)
     noise += patch.raw
@@ -45,12 +45,12 @@ def noisy(patch: Patch, sigma: float, rng: np.random.Generator) -> Patch:
 
 
 def uneven(patch: Patch, brightness: npt.ArrayLike, contrast: npt.ArrayLike) -> Patch:
-    """Return the patch with each section exposed differently: `contrast · (raw − mean) + mean + brightness`, cut to 0-1.
+    """Return the patch with sections exposed differently: `contrast · (raw − mean) + mean + brightness`, clipped to 0-1.
 
     Args:
-        patch: What to change.
-        brightness: For each section, what is added.
-        contrast: For each section, what its distance from its own mean is multiplied with.
+        patch: The patch to change.
+        brightness: Number to add to each section.
+        contrast: Factor on each section's difference from its own mean.
 
     Example:
         >>> raw = np.array([[[0.25, 0.75]], [[0.25, 0.75]]], np.float32)

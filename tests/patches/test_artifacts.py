@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cleftnet.patches.artefacts import blurred, missing, noisy, uneven
+from cleftnet.patches.artifacts import blurred, missing, noisy, uneven
 from cleftnet.patches.patch import Patch
 
 CHANGES = {

@@ -1,1 +1,1 @@
-"""Scores: over voxels, over whole clefts, and the alignment of the two volumes they compare."""
+"""Scores of predictions: CREMI score, F1, AUC, and whole clefts."""

@@ -1,7 +1,7 @@
-"""Making a probability mean a probability: the logit's scale and shift are fitted where threshold and checkpoint are chosen.
+"""Calibrates probabilities: scale and shift of the logit are fitted on the validation regions.
 
-The class weights of Eq. 7 and the coherence loss of Eq. 9 both push logits far from the true odds. Platt scaling (Platt
-1999, with his smoothed targets) undoes it: `P(cleft) = sigmoid(scale · logit − shift)`, monotone, so that no ranking changes.
+The class weights of Eq. 7 and the coherence loss of Eq. 9 push logits far from the true odds. Platt scaling (Platt 1999, with
+his smoothed targets) corrects that: `P(cleft) = sigmoid(scale · logit − shift)`, which is monotone and changes no ranking.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.special import expit, log_expit
 from cleftnet.metrics.voxels import Floats, Integers, Mask, ScoreHistogram
 from cleftnet.volumes import Array
 
-BINS = 4096  # of the logits; far finer than what a fit of two numbers can tell apart
+BINS = 4096  # of the logits; far finer than a fit of two numbers can resolve
 
 
 class Calibration(NamedTuple):
@@ -26,23 +26,23 @@ class Calibration(NamedTuple):
     shift: float = 0.0
 
     def probability(self, logits: Array) -> Array:
-        """Return probabilities in 0-1 of the logits' own type and shape."""
+        """Return probabilities from 0 to 1, of the type and shape of the logits."""
         return np.asarray(expit(self.scale * logits - self.shift))
 
 
 def fit_calibration(logits: Sequence[Array], true: Sequence[Mask], valid: Sequence[Mask]) -> Calibration:
-    """Fit scale and shift by the likelihood of the labels.
+    """Fit scale and shift by maximum likelihood of the labels.
 
     Args:
         logits: Segmentation logits of each region.
-        true: Which voxels are cleft.
-        valid: Which voxels are labelled.
+        true: Voxels of each region that are cleft.
+        valid: Voxels of each region that are labeled.
 
     Returns:
         The calibration with the highest likelihood; the identity where cleft or background voxels are missing.
 
     Example:
-        >>> logits = np.repeat([-4.0, 4.0], 1000)           # odds of 1:3 and 3:1, told as e^-4 and e^4
+        >>> logits = np.repeat([-4.0, 4.0], 1000)           # odds of 1:3 and 3:1, given as e^-4 and e^4
         >>> true = np.tile([True, False, False, False], 500)
         >>> true[1000:] ^= True
         >>> calibration = fit_calibration([logits], [true], [np.ones(2000, bool)])
@@ -61,7 +61,7 @@ def fit_calibration(logits: Sequence[Array], true: Sequence[Mask], valid: Sequen
 
 
 def _most_likely(values: Floats, positives: Integers, negatives: Integers) -> Calibration:
-    """Minimise the cross-entropy over scale and shift, which is convex, by Newton steps within a trust region."""
+    """Minimize the cross-entropy over scale and shift, which is convex, by Newton steps within a trust region."""
     certain = (positives.sum() + 1) / (positives.sum() + 2)  # Platt's targets: finite even where a threshold separates
     unlikely = 1 / (negatives.sum() + 2)
     every = (positives + negatives) / positives.sum()
@@ -86,7 +86,13 @@ def _most_likely(values: Floats, positives: Integers, negatives: Integers) -> Ca
 
 
 class Reliability(NamedTuple):
-    """What was predicted and what was seen, by bins of probability: voxels, mean probability, share of cleft."""
+    """Reliability curve by bins of probability.
+
+    Attributes:
+        voxels: Number of voxels.
+        predicted: Mean probability.
+        observed: Share of the voxels that are cleft.
+    """
 
     voxels: Integers
     predicted: Floats
@@ -94,12 +100,12 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Expected calibration error: the mean distance of predicted to observed over the voxels."""
+        """Expected calibration error: the mean over voxels of the difference of predicted and observed."""
         return float(np.abs(self.predicted - self.observed) @ self.voxels / self.voxels.sum())
 
 
 def reliability(histogram: ScoreHistogram, bins: int = 10) -> Reliability:
-    """Return the reliability curve of a prediction, bins without voxels left out.
+    """Return the reliability curve of a prediction, without bins that have no voxels.
 
     Example:
         >>> probability = np.array([0, 255, 255, 255], np.uint8)

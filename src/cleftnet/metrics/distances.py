@@ -1,13 +1,13 @@
-"""Distances between two masks, taken only at the voxels that need one, and the CREMI score made of them.
+"""Distances between two masks, computed only at the voxels that need one, and the CREMI score.
 
     ADGT = mean distance of the predicted cleft voxels to the nearest true one
     ADF  = mean distance of the true cleft voxels to the nearest predicted one
-    CREMI score = (ADGT + ADF) / 2   [nm]                                        (Liu & Ji, Eq. 11; SPEC §6)
+    CREMI score = (ADGT + ADF) / 2   [nm]                                        (Liu & Ji, Eq. 11; docs/method.md, "Scores")
 
-Clefts fill about one voxel in a hundred, and a distance is asked for at those only. So the distance transform stops after two
-of its three passes: inside each section `edt` gives the squared distance to the nearest target voxel of that section, in
-whole pixels and therefore exactly; across sections the minimum over dz of (dz vz)² + (in-plane distance)² is
-taken at the asked-for voxels alone, nearest sections first, until dz vz exceeds the best distance found.
+Clefts fill about one voxel in a hundred, and only those need a distance. So the distance transform stops after two of its
+three passes: within each section `edt` gives the squared distance to the nearest target voxel of that section, in whole pixels
+and therefore exactly. Across sections the minimum over dz of (dz vz)² + (in-plane distance)² is computed at the cleft voxels
+only, nearest sections first, until dz vz exceeds the smallest distance so far.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.voxels import Floats, Integers, Mask
 
-FAR_NM = 200.0  # the challenge counts false positives and false negatives that lie farther away than this
-ROUNDING = 1e-9  # distances that differ by no more than this share are the same distance, computed differently
+FAR_NM = 200.0  # the challenge counts false positives and false negatives beyond this distance
+ROUNDING = 1e-9  # relative difference up to which two distances are equal, since they may be computed in different ways
 
 
 def nearest_distances(voxels: Mask, targets: Mask, voxel_size_nm: FloatZYX) -> list[Floats]:
@@ -35,12 +35,12 @@ def nearest_distances(voxels: Mask, targets: Mask, voxel_size_nm: FloatZYX) -> l
     in-plane distances up to 4096 pixels; a few 1e-8 of the distance beyond).
 
     Args:
-        voxels: Where distances are wanted, z y x.
-        targets: What they lead to, the same shape.
-        voxel_size_nm: z y x.
+        voxels: Voxels that distances are computed at, z y x.
+        targets: Voxels that distances are measured to, of the same shape.
+        voxel_size_nm: Voxel size, z y x.
 
     Returns:
-        For each section z the distances of its voxels in raster order; infinite where there is no target at all.
+        The distances of the voxels of each section z in raster order; infinite where no target exists.
 
     Raises:
         InputError: when the shapes differ.
@@ -61,11 +61,11 @@ def nearest_distances(voxels: Mask, targets: Mask, voxel_size_nm: FloatZYX) -> l
 
 
 def _in_plane(targets: Mask, voxel_size_nm: FloatZYX) -> tuple[list[npt.NDArray[np.floating] | None], float]:
-    """Squared distances inside each section (None where it has no target), flat, and the nm² that one unit of them is."""
+    """Return squared distances within each section, flat (None without a target), and their unit in nm²."""
     _, y_nm, x_nm = voxel_size_nm
     if y_nm == x_nm:  # whole numbers of pixels: exact in float32 below 2^24
         return [edt.edt2dsq(~section).ravel() if section.any() else None for section in targets], x_nm * x_nm
-    # no microscope's pixels, and edt's float32 would be off by 1e-5; SciPy is exact and several times slower
+    # pixels are rarely not square; edt's float32 would be off by 1e-5, SciPy is exact and several times slower
     transform = (
         np.square(distance_transform_edt(~s, sampling=(y_nm, x_nm))).ravel() if s.any() else None for s in targets
     )
@@ -75,7 +75,7 @@ def _in_plane(targets: Mask, voxel_size_nm: FloatZYX) -> tuple[list[npt.NDArray[
 def _across_sections(
     planes: Sequence[npt.NDArray[np.floating] | None], unit_nm2: float, z_nm: float, z: int, where: npt.NDArray[np.intp]
 ) -> Floats:
-    """Distances in nm at the flat positions `where` of section z."""
+    """Return the distances in nm at the flat positions `where` of section z."""
     best = np.full(where.size, np.inf)  # nm²
     unsettled = np.arange(where.size)
     for step in range(len(planes)):
@@ -94,15 +94,15 @@ def _across_sections(
 
 @dataclass(frozen=True)
 class Distances:
-    """Many distances, kept as distinct values and how often each occurs: exact statistics that add up over blocks.
+    """Distances as distinct values and their counts: exact statistics that add up over blocks.
 
-    Distances between voxels are few distinct numbers, however many voxels there are. Statistics of no distance at all, or
-    of distances to nothing (infinite), are None.
+    Distances between voxels take few distinct values, however many voxels there are. Statistics of no distances, or of
+    infinite ones (to an empty mask), are None.
 
     Args:
         values_nm: Distinct distances, ascending.
         counts: Voxels at each.
-        lower_bounds: How many of these voxels may lie farther away than their value says, because a block saw no farther.
+        lower_bounds: Voxels whose distance may be larger than its value, because a target may lie outside the block's halo.
 
     Example:
         >>> distances = Distances.of(np.array([0.0, 40.0, 200.0, 240.0]))
@@ -116,13 +116,13 @@ class Distances:
 
     @classmethod
     def of(cls, distances_nm: Floats, lower_bounds: int = 0) -> Distances:
-        """Count an array of distances in nm."""
+        """Count distances in nm."""
         values, counts = np.unique(distances_nm, return_counts=True)
         return cls(values, counts.astype(np.int64), lower_bounds)
 
     @classmethod
     def total(cls, parts: Iterable[Distances]) -> Distances:
-        """Add the distances of several parts, such as sections or blocks."""
+        """Add up the distances of several parts, such as sections or blocks."""
         parts = list(parts)
         if not parts:
             return cls(np.zeros(0), np.zeros(0, np.int64))
@@ -132,12 +132,12 @@ class Distances:
         return cls(values, counts, sum(p.lower_bounds for p in parts))
 
     def without_target(self) -> Distances:
-        """Return the same voxels at an infinite distance: what they are from a mask without voxels."""
+        """Return the same number of voxels at an infinite distance, which they have from an empty mask."""
         return Distances(np.full(1, np.inf), np.full(1, self.count)) if self.count else self
 
     @property
     def count(self) -> int:
-        """Voxels in all."""
+        """Number of voxels."""
         return int(self.counts.sum())
 
     @property
@@ -164,7 +164,7 @@ class Distances:
 
     @property
     def median(self) -> float | None:
-        """Median in nm, the mean of the two middle ones where their number is even."""
+        """Median in nm; the mean of the two middle distances where their number is even."""
         if not self._defined:
             return None
         upto = np.cumsum(self.counts)
@@ -172,13 +172,13 @@ class Distances:
         return float(self.values_nm[low] + self.values_nm[high]) / 2
 
     def farther_than(self, limit_nm: float) -> int:
-        """Voxels strictly farther than `limit_nm`; a distance that equals it but for rounding is not farther."""
+        """Return the number of voxels farther than `limit_nm`; a distance that differs by rounding only is not farther."""
         return int(self.counts[self.values_nm > limit_nm * (1 + ROUNDING)].sum())
 
 
 @dataclass(frozen=True)
 class CremiScore:
-    """The CREMI score with everything the challenge reports beside it.
+    """The CREMI score and everything that the challenge reports beside it.
 
     Args:
         of_predicted: Distance of each predicted cleft voxel to the nearest true one.
@@ -205,31 +205,31 @@ class CremiScore:
 
     @property
     def fp_far(self) -> int:
-        """Predicted voxels farther than 200 nm from every true one (all of them where there is none)."""
+        """Predicted voxels farther than 200 nm from every true voxel (all, where there is none)."""
         return self.of_predicted.farther_than(FAR_NM)
 
     @property
     def fn_far(self) -> int:
-        """True voxels farther than 200 nm from every predicted one (all of them where there is none)."""
+        """True voxels farther than 200 nm from every predicted voxel (all, where there is none)."""
         return self.of_true.farther_than(FAR_NM)
 
     @classmethod
     def total(cls, parts: Sequence[CremiScore]) -> CremiScore:
-        """Add up the voxels of several parts of one volume (not the mean over volumes)."""
+        """Add up the voxels of several parts of one volume; this is not the mean over volumes."""
         return cls(Distances.total(p.of_predicted for p in parts), Distances.total(p.of_true for p in parts))
 
 
 def cremi_score(predicted: Mask, true: Mask, voxel_size_nm: FloatZYX, valid: Mask | None = None) -> CremiScore:
     """Score a predicted mask of clefts against the true one, as the CREMI challenge does.
 
-    The challenge's masks are *label is background, or truth is invalid*, in both volumes: an invalid voxel is neither a cleft
-    nor the target of any distance, but distances pass through it.
+    In both volumes the challenge masks voxels that are background or whose truth is invalid: an invalid voxel is neither a
+    cleft nor the target of a distance, but distances pass through it.
 
     Args:
         predicted: Predicted cleft voxels, z y x.
-        true: True cleft voxels, the same shape.
-        voxel_size_nm: z y x.
-        valid: Where the truth is labelled; everywhere, when None.
+        true: True cleft voxels, of the same shape.
+        voxel_size_nm: Voxel size, z y x.
+        valid: Voxels whose truth is labeled; all, when None.
 
     Raises:
         InputError: when the shapes differ.

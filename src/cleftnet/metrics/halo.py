@@ -1,8 +1,8 @@
-"""Distances block by block, for volumes larger than memory: exact as far as the halo reaches, and it says where it does not.
+"""Distances block by block, for volumes larger than memory: exact within the halo, and marked as lower bounds beyond it.
 
-A block reads a halo around what it scores. The nearest voxel it cannot see gives every distance a bound: a target found
-within the bound is the nearest one; beyond it, a nearer one may hide outside, and the bound itself is taken, counted as a
-lower bound. The far counts (over 200 nm) are exact in any case, since every halo is wider than that.
+A block reads a halo around what it scores. The nearest voxel outside the halo bounds every distance: a target within the bound
+is the nearest one; beyond it a nearer target may lie outside, so that the bound is taken and counted as a lower bound. The
+counts beyond 200 nm are always exact, since every halo is wider than that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class HaloSettings(Settings):
     halo_nm: float = Field(1000.0, gt=FAR_NM)
 
     def cover(self, box: Box, voxel_size_nm: FloatZYX) -> Iterator[Block]:
-        """Cover a box with blocks that each score their own part and read the halo around it.
+        """Yield blocks that cover a box; each scores its own part and reads the halo around it.
 
         Example:
             >>> blocks = HaloSettings(shape=(2, 9, 9), halo_nm=201)
@@ -45,19 +45,19 @@ class HaloSettings(Settings):
 
 
 def whole(box: Box) -> list[Block]:
-    """Cover a box with a single block, whose distances are all exact."""
+    """Return a single block that covers a box, so that all distances are exact."""
     return [Block(read=box, write=box)]
 
 
 def score_block(predicted: Mask, true: Mask, block: Block, box: Box, voxel_size_nm: FloatZYX) -> list[CremiScore]:
-    """Return the CREMI score's distances for each section that a block scores.
+    """Return the distances of the CREMI score for each section of a block.
 
     Args:
         predicted: Predicted cleft voxels of the block's read box, invalid ones left out.
         true: True cleft voxels of the same box, invalid ones left out.
-        block: What the masks cover, and the part of it that is scored.
-        box: The whole region scored: nothing lies beyond its faces.
-        voxel_size_nm: z y x.
+        block: The box that the masks cover (read), and its part that is scored (write).
+        box: The whole scored region, beyond which there are no voxels.
+        voxel_size_nm: Voxel size, z y x.
     """
     of_predicted = _bounded(predicted, true, block, box, voxel_size_nm)
     of_true = _bounded(true, predicted, block, box, voxel_size_nm)
@@ -81,7 +81,7 @@ def _bounded(voxels: Mask, targets: Mask, block: Block, box: Box, voxel_size_nm:
 
 
 def _unseen_nm(z: int, section: Mask, read: Box, box: Box, voxel_size_nm: FloatZYX) -> Floats:
-    """Distance from each voxel of a section to the nearest voxel of `box` outside `read`, at least."""
+    """Return a lower bound of the distance from each voxel of a section to the nearest voxel of `box` outside `read`."""
     y, x = np.nonzero(section)
     bound = np.full(y.size, np.inf)
     for axis, place in enumerate((np.full(y.size, z), y, x)):

@@ -19,7 +19,7 @@ from cleftnet.metrics.voxels import ScoreHistogram, VoxelCounts
 
 
 def mean_defined(values: Sequence[float | None]) -> float | None:
-    """Return the mean of all values; None where one of them is undefined, or there is none.
+    """Return the mean of all values; None where one of them is undefined, or without values.
 
     Example:
         >>> mean_defined([1.0, 2.0]), mean_defined([1.0, None])
@@ -129,7 +129,7 @@ class MeanEvaluation:
         return {threshold: mean_defined([at[threshold].distances.score for at in sweeps]) for threshold in sweeps[0]}
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values under the names of `cleftnet evaluate --json`, and each volume's own under `volumes`."""
+        """Return all means as plain values for JSON, and the scores of each volume under `volumes`."""
         thresholds = {evaluation.threshold for evaluation in self.volumes}
         return {
             **self.scores,
@@ -141,7 +141,7 @@ class MeanEvaluation:
         }
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Return a table for people: name, mean, and its unit or why there is no mean."""
+        """Return rows of a table: name, mean, and its unit or why there is no mean."""
         rows = score_rows(self.scores, SCORES, self.undefined)
         if self.objects is None:
             return [*rows, ("objects", "-", self.undefined["objects"])]
@@ -153,13 +153,13 @@ class MeanEvaluation:
 
 
 def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:
-    """Average scores over volumes; a score that one of them lacks has no mean, and the reason is kept.
+    """Average scores over volumes; a score that is undefined in one of them has no mean, and the reason is kept.
 
     Args:
-        evaluations: One for each volume.
+        evaluations: One evaluation for each volume.
 
     Raises:
-        InputError: when there is nothing to average.
+        InputError: when there is no evaluation.
 
     Example:
         >>> from cleftnet.metrics.scores import MaskScores

@@ -22,7 +22,7 @@ SCORES = (
     "auc",
     "fp_far",
     "fn_far",
-)  # in the order people read them
+)  # in the order that tables show them
 OBJECT_SCORES = ("precision", "recall", "f1", "average_precision")  # over whole clefts
 OBJECT_COUNTS = ("true", "predicted", "matched", "splits", "merges")
 _UNITS = {
@@ -43,7 +43,7 @@ class MaskScores:
     distances: CremiScore
 
     def to_json(self) -> dict[str, float | int | None]:
-        """Return the scores under the names of `evaluate --json`, those that are not defined as None."""
+        """Return the scores under their names in JSON; undefined scores are None."""
         return {
             "cremi_score": self.distances.score,
             "adgt": self.distances.adgt,
@@ -70,13 +70,13 @@ class Sweep:
 
     @property
     def best_cremi_score(self) -> tuple[float, float] | None:
-        """Threshold and lowest CREMI score on the grid (the lowest threshold of equals); None where it is nowhere defined."""
+        """Threshold with the lowest CREMI score on the grid, and that score; None where the score is undefined everywhere."""
         defined = [(m.distances.score, threshold) for threshold, m in self.at.items() if m.distances.score is not None]
         score, threshold = min(defined, default=(None, None))
         return None if score is None or threshold is None else (threshold, score)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the grid as rows, and both best points."""
+        """Return the grid as rows, and the best points by F1 and by CREMI score."""
         return {
             "rows": [{"threshold": threshold, **scores.to_json()} for threshold, scores in self.at.items()],
             "best_f1": self.best_f1 and dict(zip(("threshold", "f1"), self.best_f1, strict=True)),
@@ -93,15 +93,15 @@ class Evaluation:
         scores: Over all scored voxels, at the threshold.
         threshold: Voxels of at least this probability are predicted; None for a mask or labels.
         auc: Area under the ROC curve; None where undefined.
-        objects: Whole clefts, matched one to one; None where it was not computed.
-        sections: The same scores for each section, by its z in the truth; distances still reach through the whole volume.
+        objects: Whole clefts, matched one to one; None where they were not matched.
+        sections: The scores of each section, by its z in the truth; their distances reach through the whole volume.
         scored_box: The region scored, in voxels of the truth, as text `z0:z1,y0:y1,x0:x1`.
         voxel_size_nm: z y x.
-        undefined: For each score that is None, why.
+        undefined: The reason for each score that is None.
         warnings: What a reader should know before trusting the numbers.
-        sweep: Scores over a grid of thresholds, where asked for.
-        histogram: Voxels by probability: F1 at any threshold and the precision-recall curve without reading again; not in the
-            JSON. None for a mask or labels.
+        sweep: Scores over a grid of thresholds; None where they were not swept.
+        histogram: Voxels by probability, which give F1 at any threshold and the precision-recall curve; not in the JSON. None
+            for a mask or labels.
     """
 
     scores: MaskScores
@@ -132,7 +132,7 @@ class Evaluation:
         return not (self.scores.distances.of_predicted.lower_bounds or self.scores.distances.of_true.lower_bounds)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values under the names of `cleftnet evaluate --json`."""
+        """Return all scores as plain values for JSON."""
         counts, distances = self.scores.counts, self.scores.distances
         return {
             **self.scores.to_json(),
@@ -157,7 +157,7 @@ class Evaluation:
         }
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Return a table for people: name, value, and its unit or why there is no value."""
+        """Return rows of a table: name, value, and its unit or why there is no value."""
         rows = score_rows(self.to_json(), [*SCORES, "threshold", "voxels_scored"], self.undefined)
         if self.objects is None:
             return [*rows, ("objects", "-", self.undefined.get("objects", ""))]
@@ -175,7 +175,7 @@ def score_rows(
 
 
 def objects_json(objects: ObjectScores) -> dict[str, Any]:
-    """Return plain values under the names of `evaluate --json`."""
+    """Return the scores of whole clefts as plain values for JSON."""
     return {
         **{name: getattr(objects, name) for name in (*OBJECT_SCORES, *OBJECT_COUNTS)},
         "by_size": [
@@ -193,7 +193,7 @@ def objects_json(objects: ObjectScores) -> dict[str, Any]:
 
 
 def _object_rows(objects: ObjectScores, why: Mapping[str, str | None]) -> list[tuple[str, str, str]]:
-    """Return whole clefts for people; scores that are not defined stand alone, with the reason."""
+    """Return rows for whole clefts; undefined scores have rows of their own, with the reason."""
     found = f"{objects.matched} matched of {objects.true} true, {objects.predicted} predicted"
     apart = f"{objects.splits} splits, {objects.merges} merges"
     rows = [("objects f1", _text(objects.f1, "f1"), f"{found}: {why['f1']}" if why["f1"] else f"{found}, {apart}")]

@@ -1,10 +1,10 @@
-"""Scores from counting voxels: precision, recall, F1, and the area under the ROC curve, all added up block by block.
+"""Scores that count voxels: precision, recall, F1, and the area under the ROC curve.
 
-    F1 = 2 / (1/recall + 1/precision) = 2 TP / (2 TP + FP + FN)         (Liu & Ji, Eq. 11; SPEC §6)
+    F1 = 2 / (1/recall + 1/precision) = 2 TP / (2 TP + FP + FN)         (Liu & Ji, Eq. 11; docs/method.md, "Scores")
 
-A voxel is *predicted* when its probability is at least the threshold. Every score here follows from whole numbers that add
-up over blocks, so streaming through a volume gives the very same number as holding it. What would be a division by
-zero is None.
+A voxel is *predicted* when its probability is at least the threshold. Every score follows from whole numbers that add up over
+blocks, so that a volume read block by block gets exactly the scores of the whole volume. A score that would divide by zero is
+None.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-UINT8_PROBABILITY: Floats = (
-    np.arange(256) / 255
-)  # what a uint8 prediction means; dividing rounds once, so 51 is exactly 0.2
+UINT8_PROBABILITY: Floats = np.arange(256) / 255  # what uint8 values mean; a division rounds once, so 51 is exactly 0.2
 SLAB_VOX = 2**22
 
 
@@ -49,7 +47,7 @@ class VoxelCounts:
 
     @classmethod
     def of(cls, predicted: Mask, true: Mask, valid: Mask | None = None) -> VoxelCounts:
-        """Count two masks of one shape, over the voxels where `valid` is True (all, when None)."""
+        """Count the voxels of two masks of one shape where `valid` is True (all voxels, when None)."""
         voxels = predicted.size
         if valid is not None:
             predicted, true, voxels = predicted & valid, true & valid, int(np.count_nonzero(valid))
@@ -68,7 +66,7 @@ class VoxelCounts:
 
     @property
     def voxels(self) -> int:
-        """All voxels counted."""
+        """All counted voxels."""
         return self.true_positives + self.false_positives + self.false_negatives + self.true_negatives
 
     @property
@@ -99,7 +97,7 @@ class VoxelCounts:
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Precision, recall and F1 at every threshold that makes a difference, thresholds ascending."""
+    """Precision, recall and F1 at every threshold that changes them, thresholds ascending."""
 
     threshold: Floats
     precision: Floats
@@ -109,15 +107,15 @@ class PrecisionRecall:
 
 @dataclass(frozen=True)
 class ScoreHistogram:
-    """How many cleft and how many background voxels have each probability: enough for every threshold at once.
+    """Numbers of cleft and of background voxels with each probability, which give the scores at every threshold.
 
-    Exact: uint8 predictions have 256 possible values, v meaning v/255; for floats each distinct value is kept (up to 20
-    bytes for each: uint8 is the better format for large volumes).
+    The counts are exact: uint8 predictions have 256 possible values (v means v/255), and every distinct value of a float
+    prediction is kept. That takes up to 20 bytes a value, so that uint8 is the better format for large volumes.
 
     Args:
         values: Probabilities, distinct and ascending.
-        positives: Cleft voxels that have each value.
-        negatives: Background voxels that have each value.
+        positives: Cleft voxels with each value.
+        negatives: Background voxels with each value.
 
     Example:
         >>> probability = np.array([0, 100, 100, 255], np.uint8)
@@ -132,15 +130,15 @@ class ScoreHistogram:
 
     @classmethod
     def of(cls, probability: Array, true: Mask, valid: Mask | None = None) -> ScoreHistogram:
-        """Count a prediction, slab by slab, so that no second copy of it is made where it is uint8.
+        """Count the voxels of a prediction, slab by slab, so that a uint8 prediction is not copied.
 
         Args:
             probability: uint8 (0 to 255 meaning 0 to 1) or float (0 to 1), any shape.
-            true: Which voxels are cleft, the same shape.
-            valid: Which voxels count, the same shape; all, when None.
+            true: Voxels that are cleft, of the same shape.
+            valid: Voxels that are counted, of the same shape; all, when None.
 
         Raises:
-            InputError: when the type is another, or a float lies outside 0 to 1 or is not a number.
+            InputError: when the type is another one, or a float is NaN or outside 0 to 1.
         """
         if probability.dtype == np.uint8:
             everything, positives = np.zeros(256, np.int64), np.zeros(256, np.int64)
@@ -177,16 +175,16 @@ class ScoreHistogram:
 
     @property
     def positive(self) -> int:
-        """Cleft voxels counted."""
+        """Counted cleft voxels."""
         return int(self.positives.sum())
 
     @property
     def negative(self) -> int:
-        """Background voxels counted."""
+        """Counted background voxels."""
         return int(self.negatives.sum())
 
     def counts(self, threshold: float) -> VoxelCounts:
-        """Return the confusion matrix of `probability >= threshold` (the threshold rounded to the prediction's own type)."""
+        """Return the confusion matrix of `probability >= threshold`, the threshold rounded to the type of the prediction."""
         first = int(np.searchsorted(self.values, self.values.dtype.type(threshold)))
         hits, alarms = int(self.positives[first:].sum()), int(self.negatives[first:].sum())
         return VoxelCounts(hits, alarms, self.positive - hits, self.negative - alarms)
@@ -195,8 +193,8 @@ class ScoreHistogram:
     def auc(self) -> float | None:
         """Area under the ROC curve over all voxels; None where cleft or background voxels are missing.
 
-        That is the chance that a random cleft voxel scores higher than a random background voxel, equal scores counting
-        half: the trapezoid rule over every threshold (Hanley & McNeil, Radiology 1982).
+        It is the probability that a random cleft voxel scores higher than a random background voxel, with equal scores
+        counted half: the trapezoid rule over every threshold (Hanley & McNeil, Radiology 1982).
         """
         if not self.positive or not self.negative:
             return None
@@ -204,9 +202,12 @@ class ScoreHistogram:
         return float(np.dot(self.negatives, higher + self.positives / 2) / self.positive / self.negative)
 
     def ranks(self, values: Array) -> Floats:
-        """Return the share of background voxels below each of some probabilities of this prediction, equal ones counting half.
+        """Return the share of background voxels that score below each of the given values, with equal scores counted half.
 
-        Their mean over the cleft voxels is the AUC.
+        The mean of the ranks of all cleft voxels is the AUC.
+
+        Args:
+            values: Probabilities that occur in this prediction.
 
         Example:
             >>> probability = np.array([0, 100, 100, 255], np.uint8)
@@ -218,7 +219,7 @@ class ScoreHistogram:
         return np.asarray(below[values if values.dtype == np.uint8 else np.searchsorted(self.values, values)])
 
     def curve(self) -> PrecisionRecall:
-        """Return precision, recall and F1 at each probability that occurs; precision and recall are NaN where undefined."""
+        """Return precision, recall and F1 at each probability that occurs; recall is NaN without cleft voxels."""
         occurs = (self.positives + self.negatives) > 0
         hits = np.cumsum(self.positives[::-1])[::-1][occurs].astype(np.float64)
         predicted = np.cumsum((self.positives + self.negatives)[::-1])[::-1][occurs].astype(np.float64)
@@ -227,7 +228,7 @@ class ScoreHistogram:
         return PrecisionRecall(self.values[occurs].astype(np.float64), hits / predicted, recall, f1)
 
     def best_f1(self) -> tuple[float, float] | None:
-        """Return the threshold with the highest F1 and that F1 (the lowest of equals); None without cleft voxels."""
+        """Return the threshold with the highest F1 (the lowest among equals), and that F1; None without cleft voxels."""
         if not self.positive:
             return None
         curve = self.curve()
@@ -236,7 +237,7 @@ class ScoreHistogram:
 
 
 def _slabs(probability: Array, true: Mask, valid: Mask | None) -> Iterator[tuple[Array, Mask, Mask]]:
-    """Cut along the first axis into pieces whose copies are small."""
+    """Yield pieces along the first axis whose copies are small."""
     if valid is None:
         valid = np.broadcast_to(np.True_, true.shape)
     step = max(1, SLAB_VOX * len(probability) // max(1, probability.size))

@@ -1,4 +1,4 @@
-"""Synapses, not voxels: from a prediction to a list of synapses with a mask for each, whatever the size of the volume."""
+"""Synapses of a prediction of any size: a table with a row for each, and a volume of their ids."""
 
 from cleftnet.synapses.finding import Synapses, find_synapses
 from cleftnet.synapses.rules import SynapseScore, SynapseSettings

@@ -1,6 +1,6 @@
-"""From a prediction to the mask whose 26-connected components are the synapses: threshold, gaps bridged, holes filled.
+"""Turns a prediction into the mask whose 26-connected components are synapses: threshold, gaps bridged, holes filled.
 
-Every step looks only so far, so that a block that reads a halo around itself gets the mask that the whole volume would give.
+Every step has a limited reach, so that a block with a halo around it gets the mask that the whole volume would give.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from cleftnet.volumes import Array
 
 @dataclass(frozen=True)
 class Segmenter:
-    """The settings, made ready for voxels of one size and values of one kind.
+    """The steps from a prediction to a mask, for one voxel size and one kind of prediction.
 
     Attributes:
-        kind: What the values are.
-        threshold: Of a probability; None for a mask or labels.
-        gap: Sections.
-        hole_vox: The widest hole that is filled, along y and x.
+        kind: What the prediction holds.
+        threshold: Threshold of a probability; None for a mask or labels.
+        gap: Longest run of sections that is bridged.
+        hole_vox: Widest hole that is filled, in voxels along y and x.
     """
 
     kind: PredictionKind
@@ -39,20 +39,20 @@ class Segmenter:
     def of(
         cls, settings: SynapseSettings, kind: PredictionKind, threshold: float | None, voxel_size_nm: FloatZYX
     ) -> Segmenter:
-        """Turn nm into voxels."""
+        """Take the values of the settings, with lengths in voxels."""
         y, x = (int(settings.hole_nm / side) for side in voxel_size_nm[1:])
         return cls(kind, threshold, settings.gap, (y, x))
 
     @property
     def halo(self) -> IntZYX:
-        """How far the mask of a voxel depends on others, in voxels z y x."""
+        """How far away voxels affect the mask of a voxel, in voxels z y x."""
         return self.gap, *self.hole_vox
 
     def mask(self, values: Array) -> Mask:
-        """Return the voxels of synapses; right for all that lie `halo` or more from the border of what was read.
+        """Return the voxels of synapses; correct for voxels at least `halo` away from the border of `values`.
 
         Args:
-            values: Of the prediction, z y x.
+            values: The prediction, z y x.
         """
         found = values != 0 if self.kind is PredictionKind.MASK else predicted_mask(values, self.threshold)
         return fill_holes(bridge_gaps(found, self.gap), self.hole_vox)
@@ -76,9 +76,9 @@ def bridge_gaps(mask: Mask, gap: int) -> Mask:
 
 
 def fill_holes(mask: Mask, widest_vox: tuple[int, int]) -> Mask:
-    """Fill background that cleft encloses within a section and that is no wider than so many voxels along y and along x.
+    """Fill background that cleft encloses within a section, up to a width in voxels along y and along x.
 
-    Background is 4-connected, as it must be where clefts are 8-connected in a section. What reaches the border is no hole.
+    Background is 4-connected, since clefts are 8-connected in a section. Background that reaches the border is no hole.
 
     Example:
         >>> ring = np.array([[[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]]], bool)
@@ -99,7 +99,7 @@ def fill_holes(mask: Mask, widest_vox: tuple[int, int]) -> Mask:
 
 
 def _holes(background: npt.NDArray[np.integer], widest_vox: tuple[int, int]) -> Mask:
-    """Tell which regions of a section's background (by id; 0 is cleft) are holes."""
+    """Return which regions of a section's background (by id; 0 is cleft) are holes."""
     boxes = cc3d.statistics(background, no_slice_conversion=True)["bounding_boxes"].reshape(-1, 2, 2)
     first, last = boxes[..., 0], boxes[..., 1]
     enclosed = (first > 0).all(1) & (last < np.array(background.shape) - 1).all(1)
@@ -109,7 +109,7 @@ def _holes(background: npt.NDArray[np.integer], widest_vox: tuple[int, int]) -> 
 
 
 def as_stored(probability: float, dtype: np.dtype[Any]) -> float:
-    """Return what stored probabilities must reach to count as at least this one, rounded as in `predicted_mask`.
+    """Return the value that stored probabilities must reach to count as at least this one, rounded as in `predicted_mask`.
 
     Example:
         >>> as_stored(0.7, np.dtype("float32")) <= float(np.float32(0.7)), as_stored(0.2, np.dtype("uint8")) <= 51 / 255

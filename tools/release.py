@@ -1,9 +1,9 @@
-"""A trained model made ready to ship with the package: rounded, scored as shipped, its page filled in with what was measured.
+"""Releases a trained model: rounds its weights, scores them as shipped, and writes the numbers of its page.
 
     python -m tools.release RUN NAME          (docs/releasing.md)
 
-What a person writes about a model (data, terms, use, limits) stands in models/weights/NAME.md; every number between
-its two marks is written here.
+People write about data, terms, use and limits in models/weights/NAME.md. This tool writes every number between the two
+marks of that page.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ BEGIN, END = "<!-- measured: python -m tools.release -->", "<!-- end of what is 
 MEGABYTE = 1e6
 
 
-class Released(NamedTuple):
-    """What a release left behind.
+class ReleaseFiles(NamedTuple):
+    """The files of a release.
 
     Attributes:
         weights: The checkpoint.
-        page: The page about it.
-        card: That of the checkpoint.
+        page: The page about the model.
+        card: The card of the checkpoint.
     """
 
     weights: Path
@@ -52,26 +52,26 @@ class Released(NamedTuple):
     card: ModelCard
 
 
-def release(model: str | Path, name: str, *, folder: Path = FOLDER) -> Released:
-    """Put a trained model among those that the package ships, in the place of one of the same name.
+def release(model: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFiles:
+    """Add a trained model to the released models, or replace the one of the same name.
 
-    Weights are rounded to float16. The rounded model predicts the validation regions of the recipe that it was trained by, as
-    `cleftnet predict` does; threshold and scores of its card come from there, and its page shows them beside those of the
-    model as trained.
+    Weights are rounded to float16. The rounded model predicts the validation regions of its recipe as `cleftnet predict`
+    does. Its card gets threshold and scores from these predictions, and its page shows them beside those of the model as
+    trained.
 
     Args:
         model: A run directory or a checkpoint file.
-        name: What users will say for MODEL; `NAME.md` must be there.
-        folder: Of the released models.
+        name: Name that users will give for MODEL; the page `NAME.md` must exist.
+        folder: Folder of the released models.
 
     Raises:
-        InputError: when the page is missing or has no place for the numbers, a network has this name, or the model's recipe or
-            data cannot be used.
+        InputError: when the page is missing or has no place for the numbers, a network has this name, or the recipe or the
+            data of the model cannot be used.
     """
     page, weights = folder / f"{name}{PAGE}", folder / f"{name}{WEIGHTS}"
     if name in ZOO:
         raise InputError(f"'{name}' is the name of a network; choose another, such as that of the data")
-    before, after = _around_the_numbers(page)
+    before, after = _split_page(page)
     source = find_model(model)
     trained = load_model(source, best_device())
     recipe = _recipe(trained.card, source)
@@ -80,41 +80,41 @@ def release(model: str | Path, name: str, *, folder: Path = FOLDER) -> Released:
         rounded = Path(scratch) / weights.name
         save_model(rounded, trained, half=True)
         shipped, scored = load_model(rounded, best_device()), {}
-        for what, found in {"as trained": trained, "as shipped": shipped}.items():
+        for what, candidate in {"as trained": trained, "as shipped": shipped}.items():
             log.info(f"scoring the model {what} on validation")
-            scored[what] = _score(found, recipe, regions, Path(scratch))
+            scored[what] = _score(candidate, recipe, regions, Path(scratch))
         card = _card(trained.card, scored["as shipped"])
         save_model(weights, Model(shipped.net, card), half=True)
-        weights.chmod(0o644)  # whoever installs the package, everybody reads it
+        weights.chmod(0o644)  # every user of an installed package reads it
     sizes = {"as trained": source.stat().st_size, "as shipped": weights.stat().st_size}
     lines = _numbers(name, card, recipe, {what: _row(scored[what], sizes[what]) for what in scored})
     with replacing(page, overwrite=True) as temporary:
         temporary.write_text("\n".join([before + BEGIN, *lines, END + after]))
-    return Released(weights, page, card)
+    return ReleaseFiles(weights, page, card)
 
 
-def _around_the_numbers(page: Path) -> tuple[str, str]:
-    """What stands on a page before and after the numbers."""
-    found = re.fullmatch(f"(.*){BEGIN}.*{END}(.*)", page.read_text() if page.is_file() else "", re.DOTALL)
-    if found is None:
+def _split_page(page: Path) -> tuple[str, str]:
+    """Return the text of a page before and after the numbers."""
+    match = re.fullmatch(f"(.*){BEGIN}.*{END}(.*)", page.read_text() if page.is_file() else "", re.DOTALL)
+    if match is None:
         raise InputError(
             f"{page} is not there or has no place for the numbers; write data, terms, use and limits of the model there, and "
             f"the lines {BEGIN} and {END}"
         )
-    return found[1], found[2]
+    return match[1], match[2]
 
 
 def _recipe(card: ModelCard, source: Path) -> Recipe:
-    """The recipe that a model was trained by.
+    """Return the recipe that a model was trained with.
 
     Raises:
-        InputError: when it has none, or one that makes sense on one machine only.
+        InputError: when the card has no recipe, or the recipe has paths of one machine.
     """
     try:
         recipe = Recipe.model_validate(card.provenance.get("recipe"))
     except ValidationError:
         raise InputError(
-            f"{source} does not know the recipe it was trained by; release a model of `cleftnet train`"
+            f"{source} does not hold the recipe it was trained with; release a model that `cleftnet train` wrote"
         ) from None
     for volume in (*recipe.data.train, *recipe.data.validate_on):
         if PurePath(volume.raw).is_absolute() or PurePath(volume.labels or "").is_absolute():
@@ -126,17 +126,15 @@ def _recipe(card: ModelCard, source: Path) -> Recipe:
 
 
 def _score(model: Model, recipe: Recipe, regions: Sequence[Region], scratch: Path) -> RegionScores:
-    how = PredictionSettings(overlap=recipe.training.validation_overlap)
-    predictions = [
-        predict(model, region.raw, scratch / f"prediction-{number}.hdf", settings=how, overwrite=True)
-        for number, region in enumerate(regions)
-    ]
+    """Predict the regions as in validation, and score them together."""
+    settings = PredictionSettings(overlap=recipe.training.validation_overlap)
+    predictions = [predict(model, region.raw, settings=settings) for region in regions]
     folders = [scratch / f"synapses-{number}" for number in range(len(regions))]
     return score_regions(predictions, regions, TuningSettings(), folders)
 
 
 def _card(card: ModelCard, scored: RegionScores) -> ModelCard:
-    """The card with what was measured."""
+    """Return the card with the measured threshold and scores."""
     objects = {
         "object_f1": scored.objects.f1,
         "object_precision": scored.objects.precision,
@@ -149,7 +147,7 @@ def _card(card: ModelCard, scored: RegionScores) -> ModelCard:
 
 
 def _row(scored: RegionScores, size: int) -> dict[str, str]:
-    """One column of the table of scores."""
+    """Return one column of the table of scores."""
     scores, objects = scored.scores, scored.objects
     values = {
         "threshold": (scored.threshold, ".3f"),
@@ -171,17 +169,17 @@ def _row(scored: RegionScores, size: int) -> dict[str, str]:
 
 
 def _numbers(name: str, card: ModelCard, recipe: Recipe, rows: Mapping[str, dict[str, str]]) -> list[str]:
-    """The lines of a page between its marks."""
+    """Return the lines of a page between its marks."""
     spec, size = card.spec, card.voxel_size_nm
     versions = cast(dict[str, str], card.provenance.get("versions", {}))
     facts = {
-        "network": f"{_row_of_the_zoo(card)}, widths {', '.join(map(str, spec.widths))}"
+        "network": f"{_network_name(card)}, widths {', '.join(map(str, spec.widths))}"
         + ("" if spec.max_keys is None else f", at most {spec.max_keys} keys"),
         "patch, voxels z×y×x": "×".join(map(str, spec.patch)),
         "voxel size of the data, nm z×y×x": "unknown" if size is None else "×".join(f"{side:g}" for side in size),
-        "trained": f"{card.step:,} steps of {recipe.training.batch} patches, seed {recipe.seed}, "
+        "training": f"{card.step:,} steps of {recipe.training.batch} patches, seed {recipe.seed}, "
         f"cleftnet at commit {card.provenance.get('git')}, torch {versions.get('torch')}",
-        "learned from": ", ".join(f"{volume.raw} {volume.roi or ''}".strip() for volume in recipe.data.train),
+        "trained on": ", ".join(f"{volume.raw} {volume.roi or ''}".strip() for volume in recipe.data.train),
         "validated on": ", ".join(f"{volume.raw} {volume.roi or ''}".strip() for volume in recipe.data.validate_on),
     }
     lines = ["", "| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), ""]
@@ -195,8 +193,8 @@ def _numbers(name: str, card: ModelCard, recipe: Recipe, rows: Mapping[str, dict
     return [
         *lines,
         "",
-        "These commands print them (thresholds and sizes were chosen on validation, so that the scores are not those of tissue "
-        "that nobody tuned on):",
+        "These commands print the scores. Thresholds and sizes were chosen on validation, so the scores on",
+        "other tissue may be lower:",
         "",
         f"    cleftnet predict {shlex.quote(name)} {raw} out.hdf{part} --overlap {recipe.training.validation_overlap:g}",
         f"    cleftnet evaluate out.hdf {labels}",
@@ -207,8 +205,8 @@ def _numbers(name: str, card: ModelCard, recipe: Recipe, rows: Mapping[str, dict
     ]
 
 
-def _row_of_the_zoo(card: ModelCard) -> str:
-    """The name of the network in the paper's tables, or its parts."""
+def _network_name(card: ModelCard) -> str:
+    """Return the name of the network in the zoo, or its parts if it has none."""
     free = {"widths", "patch", "max_keys"}
     parts = card.spec.model_dump(exclude=free)
     names = [name for name, spec in ZOO.items() if spec.model_dump(exclude=free) == parts]
@@ -219,7 +217,7 @@ def main() -> None:
     """Release a model from the command line."""
     parser = argparse.ArgumentParser("python -m tools.release", description=release.__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("model", help="A run directory or a checkpoint file.")
-    parser.add_argument("name", help="What users will say for MODEL; models/weights/NAME.md must be there.")
+    parser.add_argument("name", help="Name that users will give for MODEL; models/weights/NAME.md must exist.")
     given = parser.parse_args()
     log_to_stderr()
     try:

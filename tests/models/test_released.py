@@ -10,7 +10,7 @@ import pytest
 from cleftnet.errors import InputError
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.models.checkpoint import BEST, find_model, load_card, load_model, save_model
-from cleftnet.models.released import FOLDER, released_models, released_page, released_weights
+from cleftnet.models.released import FOLDER, list_models, released_page, released_weights
 from cleftnet.nets.zoo import ZOO
 from cleftnet.prediction import PredictionSettings, predict
 from cleftnet.synapses import SynapseSettings, find_synapses
@@ -54,16 +54,16 @@ def test_a_name_that_none_has_names_the_nearest(here):
 
 
 def test_no_released_model_has_the_name_of_a_network():
-    assert not set(released_models()) & set(ZOO)
+    assert not set(list_models()) & set(ZOO)
 
 
-@pytest.mark.parametrize("name", released_models())
+@pytest.mark.parametrize("name", list_models())
 def test_weights_take_a_few_megabytes_and_come_back_as_float32(name):
     assert released_weights(name).stat().st_size < 16 * MEGABYTE
     assert {str(p.dtype) for p in load_model(name).net.parameters()} == {"torch.float32"}
 
 
-@pytest.mark.parametrize("name", released_models())
+@pytest.mark.parametrize("name", list_models())
 def test_a_page_says_data_terms_split_use_and_limits_and_shows_the_scores_of_the_card(name):
     page, scores = released_page(name), load_card(name).scores
     for word in ("## Data and terms", "CC BY-NC-SA", "commercial", "## Split", "## Scores", "what not"):
@@ -80,7 +80,7 @@ def test_a_page_says_data_terms_split_use_and_limits_and_shows_the_scores_of_the
     assert shown["object F1"] == f"{scores['object_f1']:.3f}"
 
 
-@pytest.mark.parametrize("name", released_models())
+@pytest.mark.parametrize("name", list_models())
 def test_a_card_tells_the_recipe_and_no_path_of_anybodys_machine(name):
     card = load_card(name)
     Recipe.model_validate(card.provenance["recipe"])
@@ -117,4 +117,4 @@ def test_a_released_model_reproduces_the_scores_of_its_card(name, real_data, tmp
 
 def test_the_folder_holds_a_page_for_every_model_and_a_model_for_every_page():
     pages = sorted(path.stem for path in FOLDER.glob("*.md"))
-    assert pages == released_models() != []
+    assert pages == list_models() != []

@@ -102,7 +102,7 @@ def test_a_release_cannot_have_the_name_of_a_network(run, folder):
 
 def test_a_model_without_recipe_is_not_released(model, folder):
     save_model(folder / "m.safetensors", model)
-    with pytest.raises(InputError, match="does not know the recipe"):
+    with pytest.raises(InputError, match="does not hold the recipe"):
         release(folder / "m.safetensors", "tiny", folder=folder)
 
 

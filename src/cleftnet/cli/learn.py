@@ -61,15 +61,15 @@ def models(
     Costs: parameters, floating-point operations of a forward pass, and memory of a training step, for one patch.
     """
     from cleftnet.errors import InputError, nearest
-    from cleftnet.models.released import released_models
+    from cleftnet.models.released import list_models
     from cleftnet.nets.costs import cost
     from cleftnet.nets.zoo import ZOO, spec
 
-    if name in released_models():
+    if name in list_models():
         _print_released(name, as_json)
         return
     if name is not None and name not in ZOO:
-        raise InputError(f"unknown network '{name}'; {nearest(name, [*ZOO, *released_models()])}")
+        raise InputError(f"unknown network '{name}'; {nearest(name, [*ZOO, *list_models()])}")
     names = list(ZOO) if name is None else [name]
     size = patch_size(patch)
     costs = {n: cost(spec(n, patch=size, max_keys=max_keys)) for n in names}
@@ -97,9 +97,9 @@ def models(
 def _list_released() -> None:
     """Print the released models."""
     from cleftnet.models.checkpoint import load_card
-    from cleftnet.models.released import released_models
+    from cleftnet.models.released import list_models
 
-    cards = {name: load_card(name) for name in released_models()}
+    cards = {name: load_card(name) for name in list_models()}
     rows = [
         (name, text(card.spec.patch), text(card.voxel_size_nm), text(card.scores.get("f1")))
         for name, card in cards.items()

@@ -1,1 +1,1 @@
-"""Trained models on disk: checkpoints with their card, and the released weights."""
+"""Trained models: checkpoints with a model card, and the released weights that come with the package."""

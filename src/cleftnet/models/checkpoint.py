@@ -1,7 +1,7 @@
-"""A trained model on disk: safetensors weights with the card that says what they are, and nothing that executes.
+"""Reads and writes trained models: safetensors weights with a model card, and no executable content.
 
-The card travels inside the file: the network's spec, the correction that makes its output a probability, the threshold
-chosen on validation, and where the weights come from.
+The card lies inside the file. It holds the network's specification, the calibration that makes its output a probability, the
+threshold chosen on validation, and the origin of the weights.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from cleftnet.errors import InputError, nearest
 from cleftnet.files import replacing
 from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.calibration import Calibration
-from cleftnet.models.released import released_models, released_weights
+from cleftnet.models.released import list_models, released_weights
 from cleftnet.nets.skeleton import NetSpec, Network
 
-BEST, LAST = "best.safetensors", "last.safetensors"  # the names inside a run directory
-_KEY = "cleftnet"
+BEST, LAST = "best.safetensors", "last.safetensors"  # names inside a run directory
+_KEY = "cleftnet"  # of the card in the metadata of a safetensors file
 
 Float32 = npt.NDArray[np.float32]
 
 
 class ModelCard(BaseModel):
-    """What a set of weights is and where it comes from.
+    """Describes a set of weights: network, calibration, threshold, scores and origin.
 
     Attributes:
-        spec: The network's parts and sizes.
-        calibration: Scale and shift that make the segmentation logit a probability (SPEC §3).
-        threshold: The probability from which a voxel is called cleft, chosen on validation.
+        spec: Parts and sizes of the network.
+        calibration: Scale and shift that make the segmentation logit a probability (docs/method.md, "Losses").
+        threshold: Voxels of at least this probability count as cleft; chosen on validation.
         voxel_size_nm: Voxel size z y x of the training data.
         step: Optimizer steps taken.
-        scores: The validation scores of these weights.
-        provenance: Versions, device, seed, recipe: whatever a reader needs to do it again.
+        scores: Validation scores of these weights.
+        provenance: Versions, device, seed and recipe, with which the training can be repeated.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,17 +61,17 @@ class ModelCard(BaseModel):
 
 @dataclass(frozen=True)
 class Model:
-    """A network with its card."""
+    """A network with its model card."""
 
     net: Network
     card: ModelCard
 
     def probability(self, logits: Float32) -> Float32:
-        """Return P(cleft) in 0-1, `z y x`, from logits `heads z y x`, corrected for what the losses did to the odds."""
+        """Return the calibrated probability of cleft in 0-1, `z y x`, from logits `heads z y x`."""
         return self.card.calibration.probability(logits[0])
 
     def distance(self, logits: Float32) -> Float32 | None:
-        """Return the boundary head's distance in 0-1, `z y x`, or None where there is no such head."""
+        """Return the distance of the boundary head in 0-1, `z y x`, or None if the network has no such head."""
         return np.tanh(logits[1]).clip(min=0) if len(logits) > 1 else None
 
 
@@ -79,9 +79,9 @@ def save_model(path: Path, model: Model, *, half: bool = False) -> None:
     """Write weights and card to one safetensors file, whole or not at all.
 
     Args:
-        path: Replaced where it exists.
-        model: What to write.
-        half: Round kernels and queries to float16, which halves the file; norms and biases, which are few, stay as they are.
+        path: File to write; an existing one is replaced.
+        model: The model to write.
+        half: Round kernels and queries to float16, which halves the file; norms and biases stay float32.
     """
     weights = model.net.state_dict()
     if half:
@@ -90,52 +90,53 @@ def save_model(path: Path, model: Model, *, half: bool = False) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
-    """Write tensors and texts to one safetensors file that replaces `path` once it is whole and on the disk.
+    """Write tensors and texts to one safetensors file, which replaces `path` once it is complete and on disk.
 
     Raises:
-        InputError: when the disk is full; whatever was at `path` is untouched.
+        InputError: when the disk is full; an existing file at `path` stays as it was.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path, overwrite=True) as temporary:
         try:
             safetensors.torch.save_file(plain, temporary, dict(texts))
-        except safetensors.SafetensorError as error:  # it wraps the system's errors into text
+        except safetensors.SafetensorError as error:  # contains the error of the system as text
             code = re.search(r"os error (\d+)", str(error))
             raise OSError(int(code[1]), os.strerror(int(code[1]))) if code else error from None
         with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # a machine that loses its power must not leave a renamed, empty file
+            os.fsync(file.fileno())  # after a power failure there must be no renamed but empty file
 
 
 def find_model(address: str | Path) -> Path:
-    """Return the checkpoint that MODEL names: a file, the best one of a run directory, or that of a released model.
+    """Return the checkpoint file of a model, which is named by a file, a run directory or the name of a released model.
 
-    A path comes before the name of a released model, but for a folder without any checkpoint.
+    A path takes precedence over the name of a released model, unless it is a folder without a checkpoint. For a run directory
+    the best checkpoint is returned.
 
     Raises:
-        InputError: when there is none.
+        InputError: when there is no such model.
     """
     path = Path(address)
     for file in (path, path / BEST, path / LAST):
         if file.is_file():
             return file
-    if str(address) in (known := released_models()):
+    if str(address) in (known := list_models()):
         return released_weights(str(address))
     if path.is_dir():
         raise InputError(f"{path} holds no {BEST}; expected a run directory that `cleftnet train` has finished writing")
     raise InputError(
-        f"no model at {path}; expected a run directory, a .safetensors file (cleftnet train RECIPE) or a released model "
+        f"no model at {path}; expected a run directory, a .safetensors file, or a released model "
         f"({nearest(str(address), known)})"
     )
 
 
 def load_card(address: str | Path) -> ModelCard:
-    """Read the card of a model, without its weights.
+    """Read the card of a model without its weights.
 
     Args:
         address: A run directory (its best checkpoint), a `.safetensors` file, or the name of a released model.
 
     Raises:
-        InputError: when there is no such model, or the file is not one of ours.
+        InputError: when there is no such model, or cleftnet did not write the file.
 
     Example:
         >>> load_card("vnc-l3").voxel_size_nm
@@ -145,20 +146,20 @@ def load_card(address: str | Path) -> ModelCard:
     with _refusing(path), safetensors.safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get(_KEY)
     if text is None:
-        raise InputError(f"{path} holds weights without a cleftnet card; expected a file that `cleftnet train` wrote")
+        raise InputError(f"{path} holds weights without a cleftnet card; expected a file that cleftnet wrote")
     with _refusing(path):
         return ModelCard.model_validate(json.loads(text))
 
 
 def load_model(address: str | Path, device: torch.device | str = "cpu") -> Model:
-    """Read a model from a run directory or a checkpoint file; nothing in the file is executed.
+    """Read a trained model; nothing in the file is executed.
 
     Args:
         address: A run directory (its best checkpoint), a `.safetensors` file, or the name of a released model.
-        device: Where the network is put; its weights are float32 there, however they are stored.
+        device: Device to put the network on, as float32 whatever the type in the file.
 
     Raises:
-        InputError: when there is no such model, or the file is not one of ours.
+        InputError: when there is no such model, or cleftnet did not write the file.
     """
     path, card = find_model(address), load_card(address)
     with _refusing(path):
@@ -169,7 +170,7 @@ def load_model(address: str | Path, device: torch.device | str = "cpu") -> Model
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with a file in the body into one line."""
+    """Turn errors that the body meets in a file into an `InputError` of one line."""
     try:
         yield
     except (safetensors.SafetensorError, OSError) as error:

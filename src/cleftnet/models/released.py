@@ -1,6 +1,6 @@
-"""The models that come with the package: NAME.safetensors, the weights with their card, and NAME.md, the page about them.
+"""The released models that come with the package: NAME.safetensors (weights and card) and NAME.md (a page about them).
 
-Made by `tools.release`; found by name wherever a MODEL is asked for.
+`tools.release` makes both files. The name of a released model is accepted wherever a MODEL is.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ FOLDER = Path(__file__).parent / "weights"
 WEIGHTS, PAGE = ".safetensors", ".md"
 
 
-def released_models() -> list[str]:
+def list_models() -> list[str]:
     """Return the names of the released models.
 
+    `cleftnet.load_card(name)` tells the network, the voxel size and the validation scores of one, and
+    `cleftnet.models.released.released_page(name)` its data, terms of use and limits.
+
     Example:
-        >>> released_models()
+        >>> list_models()
         ['vnc-l3']
     """
     return sorted(path.stem for path in FOLDER.glob(f"*{WEIGHTS}"))
@@ -27,22 +30,22 @@ def released_weights(name: str) -> Path:
     """Return the checkpoint of a released model.
 
     Raises:
-        InputError: when none has this name.
+        InputError: when no released model has this name.
     """
-    return _file(name, WEIGHTS)
+    return _find_file(name, WEIGHTS)
 
 
 def released_page(name: str) -> str:
-    """Return the Markdown page about a released model: data and its terms, scores, what it is for and what not.
+    """Return the Markdown page about a released model: data and terms, scores, intended use and limits.
 
     Raises:
-        InputError: when none has this name.
+        InputError: when no released model has this name.
     """
-    return _file(name, PAGE).read_text()
+    return _find_file(name, PAGE).read_text()
 
 
-def _file(name: str, ending: str) -> Path:
-    known = released_models()
+def _find_file(name: str, ending: str) -> Path:
+    known = list_models()
     if name not in known:
         raise InputError(f"no released model '{name}'; {nearest(name, known)}")
     return FOLDER / f"{name}{ending}"

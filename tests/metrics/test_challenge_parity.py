@@ -1,6 +1,6 @@
 """The challenge's evaluation of clefts, restated from its published rules in float64 SciPy, against ours.
 
-Rules (SPEC §6): a voxel is no cleft where its label is background, or where the truth is invalid, in both volumes alike;
+Rules (docs/method.md, "Scores"): in both volumes a voxel is no cleft where its label is background or the truth is invalid;
 Euclidean distances by each file's own resolution; plain means; far is strictly more than 200 nm.
 """
 

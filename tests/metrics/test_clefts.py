@@ -43,7 +43,7 @@ def scores(true, predicted, matched, splits=0, merges=0):
             scores(2, 2, 2, 1, 1),
             id="each cleft takes the partner that is best for all",
         ),
-        pytest.param(row(5, 6, 0, 0), row(0, 0, 1, 2), scores(2, 2, 0), id="neighbours that share no voxel"),
+        pytest.param(row(5, 6, 0, 0), row(0, 0, 1, 2), scores(2, 2, 0), id="neighbors that share no voxel"),
         pytest.param(row(0, 0, 0, 0), row(1, 0, 2, 2), scores(2, 0, 0), id="nothing predicted"),
         pytest.param(row(5, 6, 0, 0), row(0, 0, 0, 0), scores(0, 2, 0), id="nothing true"),
         pytest.param(row(0, 0), row(0, 0), scores(0, 0, 0), id="neither"),
@@ -86,14 +86,14 @@ def test_pieces_that_share_an_id_are_one_cleft():
     assert match_clefts(row(1, 0, 1, 2), row(1, 0, 1, 2)) == scores(2, 2, 2)
 
 
-@pytest.mark.parametrize("unlabelled", [INVALID, OUTSIDE])
-def test_unlabelled_voxels_count_on_neither_side(unlabelled):
-    """5 shares only unlabelled voxels with the truth, and has a voxel left; 6 lies in them wholly and is no cleft at all."""
-    true = row(1, 0, unlabelled, unlabelled, 2)
+@pytest.mark.parametrize("unlabeled", [INVALID, OUTSIDE])
+def test_unlabeled_voxels_count_on_neither_side(unlabeled):
+    """5 shares only unlabeled voxels with the truth, and has a voxel left; 6 lies in them wholly and is no cleft at all."""
+    true = row(1, 0, unlabeled, unlabeled, 2)
     assert match_clefts(row(0, 5, 5, 6, 0), true) == scores(2, 1, 0)
 
 
-def test_an_unlabelled_gap_does_not_split_a_predicted_cleft():
+def test_an_unlabeled_gap_does_not_split_a_predicted_cleft():
     predicted = np.array([[[True, True, True]]])
     assert match_clefts(predicted, row(1, INVALID, 2)) == scores(2, 1, 1, merges=1)
 

@@ -18,7 +18,7 @@ from cleftnet.volumes import INVALID, LABELS, Volume, open_volume
 
 SIZE_NM = (40.0, 4.0, 4.0)
 DATA = Path(os.environ.get("CLEFTNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
-# the keys that INTERFACE.md promises
+# the keys that docs/evaluation.md lists first
 KEYS = [
     "cremi_score",
     "adgt",

@@ -12,7 +12,7 @@ VNC_NM, CUBES_NM = (50.0, 4.6, 4.6), (4.0, 4.0, 4.0)
 
 
 def plate(normal, shape, size_nm, sides_nm=(400.0, 300.0), thickness_nm=30.0):
-    """Return a mask: the voxels whose centres lie in a box of these sides, its thickness along `normal`, in the middle."""
+    """Return a mask: the voxels whose centers lie in a box of these sides, its thickness along `normal`, in the middle."""
     normal = np.array(normal) / np.linalg.norm(normal)
     across = np.cross(normal, (0, 0, 1) if abs(normal[2]) < 0.9 else (0, 1, 0))
     across /= np.linalg.norm(across)

@@ -52,9 +52,9 @@ def fit_calibration(logits: Sequence[Array], true: Sequence[Mask], valid: Sequen
     low, high = min(float(part.min()) for part in logits), max(float(part.max()) for part in logits)
     edges = np.linspace(low, high + 1e-6 + 1e-6 * abs(high), BINS + 1)
     positives, negatives = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
-    for part, cleft, labelled in zip(logits, true, valid, strict=True):
-        positives += np.histogram(part[cleft & labelled], edges)[0]
-        negatives += np.histogram(part[~cleft & labelled], edges)[0]
+    for part, cleft, labeled in zip(logits, true, valid, strict=True):
+        positives += np.histogram(part[cleft & labeled], edges)[0]
+        negatives += np.histogram(part[~cleft & labeled], edges)[0]
     if not positives.any() or not negatives.any():
         return Calibration()
     return _most_likely((edges[:-1] + edges[1:]) / 2, positives, negatives)

@@ -84,8 +84,8 @@ def _across_sections(
         if not unsettled.size:
             break
         here, nearest = where[unsettled], best[unsettled]
-        for neighbour in {z - step, z + step}:
-            plane = planes[neighbour] if 0 <= neighbour < len(planes) else None
+        for neighbor in {z - step, z + step}:
+            plane = planes[neighbor] if 0 <= neighbor < len(planes) else None
             if plane is not None:
                 np.minimum(nearest, plane.take(here) * np.float64(unit_nm2) + floor, out=nearest)
         best[unsettled] = nearest

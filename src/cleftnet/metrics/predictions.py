@@ -102,10 +102,10 @@ def check_labelled(prediction: Volume, ids: Array, valid: Mask) -> None:
     """
     if ids.dtype == np.bool_:
         return
-    unlabelled = int(np.count_nonzero(~is_labelled(ids) & valid))
-    if unlabelled:
+    unusable = int(np.count_nonzero(~is_labelled(ids) & valid))
+    if unusable:
         raise InputError(
-            f"{prediction.address} marks {unlabelled} voxels invalid or outside where the truth is labelled (the challenge "
+            f"{prediction.address} marks {unusable} voxels invalid or outside where the truth is labeled (the challenge "
             f"would count them as clefts); a prediction must say cleft or background everywhere"
         )
 

@@ -1,7 +1,7 @@
-"""The table as annotations that neuroglancer shows: a point for each synapse, with its numbers and the neurons that meet there.
+"""Writes the table as annotations for neuroglancer: a point for each synapse, with its numbers and its neurons.
 
 Format: neuroglancer's precomputed annotations, "neuroglancer_annotations_v1" (google/neuroglancer,
-src/datasource/precomputed/annotations.md), unsharded, axes x y z, which any server of plain files can hand out.
+src/datasource/precomputed/annotations.md), unsharded, axes x y z, which any web server can serve as plain files.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from cleftnet.volumes import Volume
 
 PROPERTIES = ("score", "volume_nm3", "area_nm2", "extent_nm", "mean_probability")
 RELATIONSHIPS = ("segment_a", "segment_b")  # where a segmentation was given
-SEED = 0  # the spatial index wants its points in random order
+SEED = 0  # the format asks for points in random order in the spatial index
 
 
 def write_annotations(table: SynapseTable, like: Volume, path: Path, overwrite: bool = False) -> None:
     """Write a folder of precomputed annotations: points at the centroids, in voxels of the prediction.
 
-    Each synapse has a small file of its own, and each neuron one that lists its synapses; one more has all of them.
+    Each synapse gets a small file, each neuron a file that lists its synapses, and the spatial index one file with all of them.
 
     Args:
         table: The synapses.
-        like: What they were found in, for the voxel size and the bounds.
+        like: The prediction, which gives voxel size and bounds.
         path: The folder.
-        overwrite: Whether one already there may be replaced.
+        overwrite: Whether an existing folder is replaced.
 
     Raises:
         InputError: when the folder exists, or cannot be written.
@@ -83,19 +83,19 @@ def _info(like: Volume, number: int, related: list[str]) -> dict[str, JsonValue]
 
 
 def _corner(like: Volume) -> list[float]:
-    """Return the outer corner of the first voxel, x y z in voxels: neuroglancer's voxel n reaches from n to n + 1."""
+    """Return the outer corner of the first voxel, x y z in voxels; neuroglancer's voxel n reaches from n to n + 1."""
     return [offset / side for offset, side in zip(like.offset_nm[::-1], like.voxel_size_nm[::-1], strict=True)]
 
 
 def _points(table: SynapseTable, like: Volume) -> npt.NDArray[np.float32]:
-    """Return what is kept of every synapse, a row each: place x y z, then its properties."""
+    """Return a row for every synapse: its position x y z, then its properties."""
     size = like.voxel_size_nm[::-1]
     places = [table[f"{axis}_nm"] / side + 0.5 for axis, side in zip("xyz", size, strict=True)]
     return np.stack([*places, *(table[name] for name in PROPERTIES)], axis=1).astype("<f4")
 
 
 def _neurons(segment: int) -> bytes:
-    """Return the list of one synapse's neurons on one side: one, or none."""
+    """Return the encoded list of a synapse's neurons on one side: one, or none."""
     ids = np.array([segment] if segment else [], "<u8")
     return np.array(len(ids), "<u4").tobytes() + ids.tobytes()
 

@@ -14,6 +14,12 @@ def test_every_public_name_is_there_and_documented(name):
     assert getattr(cleftnet, name).__doc__
 
 
+def test_no_public_name_is_the_name_of_a_module():
+    """Python sets a subpackage as an attribute of its parent once it is imported, and would hide the function."""
+    modules = {path.stem for path in Path(cleftnet.__file__).parent.iterdir()}
+    assert not modules & set(cleftnet.__all__)
+
+
 def test_a_name_that_is_not_public_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'predictions'"):
         cleftnet.predictions  # noqa: B018 (the look-up is the test)

@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cleftnet.comparison import compare as compare
     from cleftnet.errors import InputError as InputError
     from cleftnet.geometry import Box as Box
     from cleftnet.metrics.evaluation import evaluate as evaluate
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cleftnet.nets.zoo import build as build
     from cleftnet.patches.targets import distance_map as distance_map
     from cleftnet.prediction import predict as predict
+    from cleftnet.reporting import report as report
     from cleftnet.synapses import find_synapses as find_synapses
     from cleftnet.synthetic import synthetic_volume as synthetic_volume
     from cleftnet.training.recipe import load_recipe as load_recipe
@@ -31,6 +33,7 @@ _WHERE = {
     "InputError": "errors",
     "Volume": "volumes",
     "build": "nets.zoo",
+    "compare": "comparison",
     "distance_map": "patches.targets",
     "evaluate": "metrics.evaluation",
     "find_synapses": "synapses",
@@ -38,6 +41,7 @@ _WHERE = {
     "load_recipe": "training.recipe",
     "open_volume": "volumes",
     "predict": "prediction",
+    "report": "reporting",
     "synthetic_volume": "synthetic",
     "train": "training.runs",
 }

@@ -17,8 +17,7 @@ from cleftnet.geometry import Box
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.metrics.scores import Evaluation
 from cleftnet.prediction import predict
-from cleftnet.report import report
-from cleftnet.report.reporting import PAGE
+from cleftnet.reporting import PAGE, report
 from cleftnet.synapses import Synapses, find_synapses
 from cleftnet.synthetic import SyntheticSettings, synthetic_volume
 from cleftnet.training.recipe import Recipe

@@ -120,6 +120,6 @@ def report(
     The page shows scores, curves, slices, the largest mistakes and the recipe, and needs no other file. For a run
     directory, the validation regions are predicted first, with its best checkpoint.
     """
-    from cleftnet.report import report as write_report
+    from cleftnet.reporting import report as write_report
 
     print(write_report(source, out, overwrite=overwrite))

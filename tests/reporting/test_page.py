@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from cleftnet.errors import InputError
-from cleftnet.report import Contents, write_page
+from cleftnet.reporting import Contents, write_page
 
 VOID = {"meta", "img", "input", "link", "br", "hr"}
 
@@ -138,13 +138,13 @@ def test_every_section_and_layer_of_every_model_is_in_the_page(text):
 
 
 def test_models_beyond_the_room_of_the_page_are_named(contents, tmp_path, monkeypatch):
-    monkeypatch.setattr("cleftnet.report.page.MAX_SLICE_BYTES", 1)
+    monkeypatch.setattr("cleftnet.reporting.page.MAX_SLICE_BYTES", 1)
     written = write_page(contents, tmp_path / "small.html").read_text()
     assert "No room was left for the slices of 3D U-Net." in written
 
 
 def test_nothing_to_show_is_an_error(contents, tmp_path):
-    with pytest.raises(InputError, match="at least one"):
+    with pytest.raises(InputError, match="a report needs one"):
         write_page(Contents("Empty", "", contents.scenes, ()), tmp_path / "empty.html")
     assert not any(tmp_path.iterdir())
 

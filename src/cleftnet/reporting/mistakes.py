@@ -1,7 +1,7 @@
-"""Where a prediction is wrong: boxes around false regions of one section, and the largest mistakes of a whole scene.
+"""Finds mistakes of a prediction: boxes around false regions of one section, and the largest mistakes of a scene.
 
-The paper's Figure 3 boxes false positives red and false negatives green, by hand; here connected components of false
-voxels are boxed, and boxes that overlap become one.
+Figure 3 of the paper boxes false positives and false negatives by hand. This module boxes connected components of false
+voxels, and joins boxes that overlap.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from cleftnet.metrics.clefts import CONNECTIVITY
 from cleftnet.metrics.voxels import Mask
 from cleftnet.volumes import CLEFT, NOT_CLEFT
 
-MIN_NM2 = 4000.0  # about a tenth of what a cleft cut across covers, and more than the frayed rim of one
+MIN_NM2 = 4000.0  # about a tenth of the cross-section of a cleft, and more than an uneven rim
 MARGIN_NM = 25.0  # between a false region and its box
 
 
 class MistakeKind(StrEnum):
-    """Which way a voxel is wrong."""
+    """Kind of a mistake: false positive or false negative."""
 
     POSITIVE = "false positive"
     NEGATIVE = "false negative"
 
 
 class Errors(NamedTuple):
-    """The voxels that are wrong, of one section or of a scene.
+    """Wrong voxels of a section or a scene.
 
     Attributes:
-        positive: Predicted, and labelled as no cleft.
-        negative: Cleft, and not predicted.
+        positive: Predicted as cleft, labelled as background.
+        negative: Labelled as cleft, not predicted.
     """
 
     positive: Mask
@@ -45,16 +45,16 @@ class Errors(NamedTuple):
 
     @classmethod
     def of(cls, predicted: Mask, truth: npt.NDArray[np.uint8]) -> Errors:
-        """Compare a predicted mask with the classes of the truth; what nobody labelled is never wrong."""
+        """Compare a predicted mask with the classes of the truth; unlabelled voxels are never wrong."""
         return cls(predicted & (truth == NOT_CLEFT), ~predicted & (truth == CLEFT))
 
     def kinds(self) -> Iterable[tuple[MistakeKind, Mask]]:
-        """Both masks with their names."""
+        """Return both masks with their kinds."""
         return zip(MistakeKind, self, strict=True)
 
 
 class Rectangle(NamedTuple):
-    """Half-open ranges of rows and columns of one section."""
+    """Half-open ranges of rows and columns in a section."""
 
     y0: int
     x0: int
@@ -62,7 +62,7 @@ class Rectangle(NamedTuple):
     x1: int
 
     def overlaps(self, other: Rectangle) -> bool:
-        """True when they share a pixel."""
+        """Return whether two rectangles share a pixel."""
         return self.y0 < other.y1 and other.y0 < self.y1 and self.x0 < other.x1 and other.x0 < self.x1
 
     def join(self, other: Rectangle) -> Rectangle:
@@ -76,16 +76,16 @@ def false_boxes(
     """Box the false regions of one section.
 
     Args:
-        false: Wrong pixels y x, of one kind.
+        false: Wrong pixels y x of one kind.
         voxel_size_nm: z y x.
-        min_nm2: Regions (8-connected) of a smaller area get no box.
-        margin_nm: How far a box reaches beyond its region, inside the section.
+        min_nm2: Smallest area of a region (8-connected) that gets a box.
+        margin_nm: Margin between a region and its box, within the section.
 
     Returns:
-        Boxes that do not overlap, by their first row.
+        Boxes that do not overlap, sorted by their first row.
 
     Raises:
-        InputError: when `false` is no section, or a length is negative.
+        InputError: when `false` is not two-dimensional, or a length is negative.
 
     Example:
         >>> false = np.zeros((20, 40), bool)
@@ -116,7 +116,7 @@ def false_boxes(
 
 
 def merge(boxes: Iterable[Rectangle]) -> list[Rectangle]:
-    """Join rectangles that overlap until none do.
+    """Join overlapping rectangles until none overlap.
 
     Example:
         >>> [tuple(box) for box in merge([Rectangle(0, 0, 4, 4), Rectangle(3, 3, 6, 6), Rectangle(6, 0, 9, 2)])]
@@ -137,17 +137,17 @@ class Mistake:
     """One connected region of wrong voxels.
 
     Attributes:
-        kind: Which way it is wrong.
-        box: What it reaches through, in voxels of the scene.
-        centre: z y x: the section that holds most of it, and the middle of what lies there.
-        voxels: How many.
-        alone: True for a predicted cleft where there is none at all, or a cleft of which nothing was found; False for a part of
-            one that was found, such as its rim.
+        kind: False positive or false negative.
+        box: Bounding box in voxels of the scene.
+        center: z y x of its median pixel in the section that holds most of it.
+        voxels: Number of voxels.
+        alone: True for a predicted cleft without any true voxel, or a true cleft without any predicted voxel; False for a part
+            of a cleft that was found, such as its rim.
     """
 
     kind: MistakeKind
     box: Box
-    centre: tuple[int, int, int]
+    center: tuple[int, int, int]
     voxels: int
     alone: bool
 
@@ -156,17 +156,17 @@ def largest_mistakes(predicted: Mask, truth: npt.NDArray[np.uint8], count: int) 
     """Find the largest regions of false positives and of false negatives.
 
     Args:
-        predicted: Voxels called cleft, z y x.
-        truth: Their classes (`volumes.volume.classes`), the same shape.
-        count: How many of each kind, at most.
+        predicted: Predicted mask z y x.
+        truth: Classes of the voxels (`cleftnet.volumes.classes`), of the same shape.
+        count: Largest number of regions of each kind.
 
     Returns:
-        Both kinds, the largest (26-connected) first.
+        Regions (26-connected) of both kinds, the largest first.
 
     Example:
         >>> predicted, truth = np.zeros((1, 4, 9), bool), np.zeros((1, 4, 9), np.uint8)
         >>> truth[0, 0, :4] = predicted[0, 0, :2] = predicted[0, 3, 6:] = 1
-        >>> [(m.kind.value, m.voxels, m.centre, m.alone) for m in largest_mistakes(predicted, truth, 3)]
+        >>> [(m.kind.value, m.voxels, m.center, m.alone) for m in largest_mistakes(predicted, truth, 3)]
         [('false positive', 3, (0, 3, 7), True), ('false negative', 2, (0, 0, 2), False)]
     """
     right = predicted & (truth == CLEFT)
@@ -187,9 +187,9 @@ def largest_mistakes(predicted: Mask, truth: npt.NDArray[np.uint8], count: int) 
             inside = regions[box.slices] == region
             z = int(inside.sum(axis=(1, 2)).argmax())
             y, x = (int(np.median(axis)) for axis in np.nonzero(inside[z]))
-            centre = (box.start[0] + z, box.start[1] + y, box.start[2] + x)
+            center = (box.start[0] + z, box.start[1] + y, box.start[2] + x)
             alone = not np.isin(clefts[box.slices][inside], partly_right).any()
-            found.append(Mistake(kind, box, centre, int(sizes[region]), alone))
+            found.append(Mistake(kind, box, center, int(sizes[region]), alone))
     return sorted(found, key=lambda mistake: -mistake.voxels)
 
 

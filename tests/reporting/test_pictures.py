@@ -4,8 +4,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from cleftnet.report import pictures
-from cleftnet.report.pictures import Reduction
+from cleftnet.reporting import pictures
+from cleftnet.reporting.pictures import Reduction
 from cleftnet.volumes import CLEFT, NOT_CLEFT, UNLABELLED
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cleftnet.errors import InputError
-from cleftnet.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, ChartLine, chart
+from cleftnet.reporting.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, ChartLine, chart
 
 UNIT = Axis("share", 0, 1)
 
@@ -26,6 +26,20 @@ def test_a_missing_value_interrupts_the_line():
 def test_a_logarithmic_axis_gives_every_power_of_ten_the_same_room():
     shares = Axis("rate", 1e-4, 1, log=True).share(np.array([0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]))
     np.testing.assert_allclose(shares, [0, 0, 0.25, 0.5, 0.75, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0.3, 0.9, [0.4, 0.6, 0.8]),
+        (0, 360, [0, 100, 200, 300]),
+        (0, 12, [0, 2.5, 5, 7.5, 10]),
+        (-3, 2, [-3, -2, -1, 0, 1, 2]),
+    ],
+)
+def test_ticks_are_round_numbers_at_most_six(low, high, ticks):
+    assert Axis("a", low, high).ticks() == pytest.approx(ticks)
 
 
 def test_a_long_line_keeps_its_first_and_last_points():

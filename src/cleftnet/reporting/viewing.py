@@ -1,4 +1,4 @@
-"""What the page shows of a scene and of a prediction: the slices to browse, and Figure 3 of the paper for one section."""
+"""Pictures of scenes and predictions: the slice browser, and a figure like Figure 3 of the paper."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from cleftnet.errors import InputError
 from cleftnet.metrics.predictions import predicted_mask
 from cleftnet.metrics.voxels import Mask
-from cleftnet.report import pictures
-from cleftnet.report.contents import Entry, Prediction, Scene
-from cleftnet.report.mistakes import Errors, MistakeKind, Rectangle, false_boxes
-from cleftnet.report.pictures import Reduction, UInt8
+from cleftnet.reporting import pictures
+from cleftnet.reporting.contents import Entry, Scene, ScenePrediction
+from cleftnet.reporting.mistakes import Errors, MistakeKind, Rectangle, false_boxes
+from cleftnet.reporting.pictures import Reduction, UInt8
 from cleftnet.volumes import CLEFT, classes
 
 SCALE_BARS_NM = (100, 200, 500, 1000, 2000, 5000, 10000, 20000)
@@ -27,12 +27,12 @@ class MarkedBox(NamedTuple):
     place: Rectangle
 
     def to_json(self) -> list[str | int]:
-        """Return what page.js draws: the kind's CSS class, then y0, x0, y1, x1."""
+        """Return what page.js draws: the CSS class, then y0, x0, y1, x1."""
         return [self.css, *self.place]
 
     @property
     def css(self) -> str:
-        """The class that gives its colour and line style."""
+        """CSS class for color and line style."""
         return "fp" if self.kind is MistakeKind.POSITIVE else "fn"
 
 
@@ -41,10 +41,10 @@ class View:
     """A scene in memory, ready to be drawn.
 
     Attributes:
-        scene: What it is.
+        scene: The scene.
         gray: Gray values for the screen, z y x.
-        truth: Classes of its voxels (`volumes.volume.classes`), the same shape.
-        reduction: How much of it is shown.
+        truth: Classes of the voxels (`cleftnet.volumes.classes`), of the same shape.
+        reduction: Resolution and number of the sections that are shown.
     """
 
     scene: Scene
@@ -67,22 +67,22 @@ class View:
 
     @property
     def sections(self) -> list[int]:
-        """The sections that are shown."""
+        """Sections that are shown."""
         return list(range(0, self.gray.shape[0], self.reduction.step))
 
     @property
     def busiest(self) -> int:
-        """The section with most true cleft."""
+        """Section with the most true cleft."""
         return int((self.truth == CLEFT).sum(axis=(1, 2)).argmax())
 
     @property
     def scale_bar_nm(self) -> int:
-        """A round length of at most a fifth of the width."""
+        """Length of the scale bar: a round number, at most a fifth of the width."""
         width_nm = self.gray.shape[2] * self.scene.raw.voxel_size_nm[2]
         return max((length for length in SCALE_BARS_NM if length <= width_nm / 5), default=SCALE_BARS_NM[0])
 
     def frame(self) -> dict[str, Any]:
-        """Return sizes and places, for the template and for page.js."""
+        """Return sizes and positions for the template and for page.js."""
         depth, height, width = self.gray.shape
         size, offset = self.scene.raw.voxel_size_nm, self.scene.raw.offset_nm
         return {
@@ -107,7 +107,7 @@ class View:
         return pictures.tint_of_truth(self.truth[z], self.reduction.factor)
 
     def marked(self, predicted: Mask, z: int) -> list[MarkedBox]:
-        """Box what is wrong in a section of a predicted mask z y x."""
+        """Box the mistakes in a section of a predicted mask z y x."""
         return [
             MarkedBox(kind, place)
             for kind, false in Errors.of(predicted[z], self.truth[z]).kinds()
@@ -115,17 +115,17 @@ class View:
         ]
 
     def error_tint(self, predicted: Mask, z: int) -> str:
-        """Return what is right and wrong in a section of a predicted mask z y x as a data URI."""
+        """Return right and wrong voxels in a section of a predicted mask z y x as a data URI."""
         return pictures.tint_of_errors(predicted[z], self.truth[z], self.reduction.factor)
 
 
-def read_mask(entry: Entry, prediction: Prediction) -> Mask:
-    """Return what an entry calls cleft in one of its predictions."""
+def read_mask(entry: Entry, prediction: ScenePrediction) -> Mask:
+    """Return the mask of a prediction at the threshold of its entry."""
     return predicted_mask(prediction.probability.read(), entry.threshold)
 
 
 def slices_of_scene(view: View) -> dict[str, Any]:
-    """Return what page.js shows of a scene itself: its frame, and raw and truth of each section."""
+    """Return the data of a scene for page.js: its frame, and raw and truth of each section."""
     return {
         **view.frame(),
         "sections": [z + view.scene.origin[0] for z in view.sections],
@@ -136,8 +136,8 @@ def slices_of_scene(view: View) -> dict[str, Any]:
     }
 
 
-def slices_of_prediction(view: View, entry: Entry, prediction: Prediction) -> dict[str, Any]:
-    """Return what page.js lays over a scene: probability, distance, errors and their boxes, for each section."""
+def slices_of_prediction(view: View, entry: Entry, prediction: ScenePrediction) -> dict[str, Any]:
+    """Return the data of a prediction for page.js: probability, distance, errors and boxes of each section."""
     probability, mask = prediction.probability.read(), read_mask(entry, prediction)
     distance = None if prediction.distance is None else prediction.distance.read()
     factor = view.reduction.factor
@@ -151,7 +151,7 @@ def slices_of_prediction(view: View, entry: Entry, prediction: Prediction) -> di
 
 
 class Panel(NamedTuple):
-    """One picture of Figure 3: a tint over raw, boxes, and what stands below."""
+    """One picture of a figure: a tint over raw, boxes, and a caption."""
 
     label: str
     caption: str
@@ -160,7 +160,7 @@ class Panel(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """Figure 3 for one scene: the truth, then every entry on the same section."""
+    """A figure like Figure 3 of the paper for one scene: the truth, then every entry on the same section."""
 
     frame: dict[str, Any]
     section: int
@@ -169,14 +169,14 @@ class Figure(NamedTuple):
 
 
 def figure3(view: View, predicted: Iterator[tuple[str, Mask]]) -> Figure:
-    """Lay the predictions of one section side by side: the one with most true cleft.
+    """Show all predictions of the section with the most true cleft side by side.
 
     Args:
         view: The scene.
         predicted: Label and mask z y x of each entry.
 
     Returns:
-        The figure; pictures as data URIs.
+        The figure, with pictures as data URIs.
     """
     z = view.busiest
     panels = [Panel("Truth", f"{np.count_nonzero(view.truth[z] == CLEFT):,} cleft pixels", view.truth_tint(z))]

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG, whose colours the page's style sheet chooses: one drawing for light and dark, screen and print."""
+"""Line charts as inline SVG; the style sheet of the page colors them for light and dark, screen and print."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator
 
 from cleftnet.errors import InputError
 from cleftnet.metrics.voxels import Floats
 
 WIDTH, HEIGHT = 380, 270
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 46  # margins
-MAX_POINTS = 400  # of a line; more cannot be seen
-COLOURS = 7  # that page.css knows; after those the dashes change
+MAX_POINTS = 400  # of a line; more are invisible
+COLORS = 7  # in page.css; further lines have the same colors and other dashes
+STEPS = (1, 2, 2.5, 5, 10)  # between ticks, times a power of ten
+MAX_INTERVALS = 5  # between ticks
 
 
 class Axis(NamedTuple):
     """One axis of a chart.
 
     Attributes:
-        label: With its unit.
-        low: Where it begins; above 0 on a logarithmic one.
-        high: Where it ends.
-        log: Whether it is logarithmic.
+        label: Label with its unit.
+        low: Lower end; above 0 if the axis is logarithmic.
+        high: Upper end.
+        log: Whether the axis is logarithmic.
     """
 
     label: str
@@ -37,7 +38,7 @@ class Axis(NamedTuple):
     log: bool = False
 
     def share(self, values: Floats) -> Floats:
-        """Return where values lie along the axis, 0 to 1, those beyond its ends at them; NaN stays."""
+        """Return the positions of values along the axis, clipped to 0-1; NaN stays."""
         low, high = self.low, self.high
         if self.log:
             with np.errstate(divide="ignore"):
@@ -45,13 +46,15 @@ class Axis(NamedTuple):
         return np.asarray((values - low) / (high - low)).clip(0, 1)
 
     def ticks(self) -> list[float]:
-        """Return where to draw ticks."""
+        """Return the values of the ticks: round numbers, or powers of ten."""
         if self.log:
             powers = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
             every = -(-len(powers) // 6) or 1
             return [10.0**power for power in powers][::every]
-        ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
-        return [float(t) for t in ticks if self.low - 1e-9 <= t <= self.high + 1e-9]
+        least = (self.high - self.low) / MAX_INTERVALS
+        power = 10.0 ** math.floor(math.log10(least))
+        step = next(step for n in STEPS if (step := n * power) >= least * (1 - 1e-9))
+        return [n * step for n in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)]
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,13 @@ class ChartLine:
     """One line of a chart.
 
     Attributes:
-        label: Its name.
-        x: Ascending.
-        y: As many; NaN interrupts the line.
-        style: Decides colour and dashes.
-        entry: What the legend switches on and off; empty for what is always there.
+        label: Name of the line.
+        x: Ascending values.
+        y: The values at x; NaN interrupts the line.
+        style: Number that selects color and dashes.
+        entry: Key by which the legend shows and hides the line; empty for a line that is always shown.
         mark: A point to circle, such as the threshold in use.
-        faint: Drawn thinner, such as a second seed.
+        faint: Whether the line is thin, as for a second seed.
     """
 
     label: str
@@ -78,29 +81,29 @@ class ChartLine:
 
 
 def style_class(style: int) -> str:
-    """Return the classes that give a line its colour and dashes.
+    """Return the CSS classes of a line, for its color and dashes.
 
     Example:
         >>> style_class(0), style_class(8)
         ('c0 d0', 'c1 d1')
     """
-    return f"c{style % COLOURS} d{style // COLOURS % 3}"
+    return f"c{style % COLORS} d{style // COLORS % 3}"
 
 
 def chart(title: str, x: Axis, y: Axis, lines: Sequence[ChartLine]) -> Markup:
     """Draw a chart.
 
     Args:
-        title: What it shows, for those who cannot see it.
+        title: Description for screen readers.
         x: Horizontal axis.
         y: Vertical axis.
-        lines: What to draw.
+        lines: Lines to draw.
 
     Returns:
         An `svg` element.
 
     Raises:
-        InputError: when an axis has no length, or is logarithmic and reaches 0.
+        InputError: when an axis is empty, or is logarithmic and includes 0.
 
     Example:
         >>> line = ChartLine("F1", np.array([0.0, 1.0]), np.array([0.0, 1.0]))
@@ -164,7 +167,7 @@ def _drawn(line: ChartLine, x: Axis, y: Axis) -> str:
 
 
 def _number(value: float, log: bool) -> str:
-    """A tick's number: short, and powers of ten as such where they are far from 1."""
+    """Format the number of a tick; powers of ten far from 1 get an exponent."""
     if log and not 0.01 <= value <= 1000:
         return f'10<tspan class="power" dy="-5">{round(math.log10(value))}</tspan>'
     return f"{value:g}"

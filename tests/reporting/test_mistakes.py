@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleftnet.errors import InputError
-from cleftnet.report.mistakes import Errors, MistakeKind, Rectangle, false_boxes, largest_mistakes, merge
+from cleftnet.reporting.mistakes import Errors, MistakeKind, Rectangle, false_boxes, largest_mistakes, merge
 from cleftnet.volumes import CLEFT, NOT_CLEFT, UNLABELLED
 
 SIZE_NM = (40, 4, 4)  # a pixel is 16 nm²
@@ -92,7 +92,7 @@ def test_the_largest_mistakes_come_first_with_their_place_and_size():
         (MistakeKind.NEGATIVE, 12, "1:2,2:4,20:26"),
         (MistakeKind.NEGATIVE, 10, "1:2,2:4,5:10"),
     ]
-    assert found[0].centre == (1, 2, 45)
+    assert found[0].center == (1, 2, 45)
 
 
 def test_a_part_of_a_found_cleft_is_told_from_a_cleft_that_was_not_found():

@@ -1,7 +1,4 @@
-"""What a page is made from, wherever it comes from: scenes, entries predicted on them, tables, a recipe, its provenance.
-
-A run, a demo and a comparison are each turned into `Contents` by a loader of their own; the page knows only these.
-"""
+"""Contents of a page: scenes, models with their predictions, tables, the recipe and its provenance."""
 
 from __future__ import annotations
 
@@ -25,10 +22,10 @@ class Scene(NamedTuple):
     """A labelled region that was predicted.
 
     Attributes:
-        name: For headings.
+        name: Name for headings.
         raw: Gray values z y x.
         truth: Cleft ids of the same shape, background 0.
-        origin: Of its first voxel, z y x in voxels of the volume that it is a part of; places on the page count from there.
+        origin: First voxel z y x in the volume that the scene is cut from; coordinates on the page count from there.
     """
 
     name: str
@@ -37,12 +34,12 @@ class Scene(NamedTuple):
     origin: IntZYX = (0, 0, 0)
 
 
-class Prediction(NamedTuple):
-    """What a model said of one scene.
+class ScenePrediction(NamedTuple):
+    """The prediction of one scene.
 
     Attributes:
-        probability: uint8 0-255 or float 0-1, of the scene's shape.
-        distance: Distance to the cleft's boundary, 0-1 in the same types; None where the model has no such head.
+        probability: uint8 0-255 or float 0-1, of the shape of the scene.
+        distance: Distance to the boundary of a cleft, in the same range; None if the model does not predict it.
     """
 
     probability: Volume
@@ -51,11 +48,11 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """How a training went: the columns of its two tables, NaN where a value is missing; empty where a table is.
+    """The two tables of a training by column; NaN where a value is missing, empty where a table is missing.
 
     Attributes:
-        validations: Columns of `metrics.csv`, a value for each validation.
-        steps: Columns of `losses.csv`, a value for each step.
+        validations: Columns of `metrics.csv`, one value for each validation.
+        steps: Columns of `losses.csv`, one value for each step.
     """
 
     validations: Mapping[str, Floats] = field(default_factory=dict)
@@ -63,7 +60,7 @@ class History:
 
     @classmethod
     def read(cls, run: Path) -> History:
-        """Read what a run directory holds of the two tables."""
+        """Read the tables of a run directory."""
         return cls(_columns(run / METRICS), _columns(run / LOSSES))
 
 
@@ -78,19 +75,19 @@ def _columns(path: Path) -> dict[str, Floats]:
 
 @dataclass(frozen=True)
 class Entry:
-    """One model, and what it predicted.
+    """One model and its predictions.
 
     Attributes:
-        key: Short name, distinct among the entries: letters, digits, hyphens.
-        label: Name for people.
-        predictions: One for each scene, in their order.
+        key: Short unique name of letters, digits and hyphens.
+        label: Name to print.
+        predictions: One for each scene, in order.
         threshold: Voxels of at least this probability are cleft.
-        histories: Of its trainings, the first that of the model which predicted; empty for what was not trained in steps.
+        histories: Histories of its trainings, first that of the model which predicted; empty for a random forest.
     """
 
     key: str
     label: str
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[ScenePrediction, ...]
     threshold: float
     histories: tuple[History, ...] = ()
 
@@ -100,13 +97,13 @@ class Contents:
     """All that a page shows.
 
     Attributes:
-        title: Of the page.
-        about: What this is, in a sentence or two.
-        scenes: What was predicted.
-        entries: By what; the first is the one shown first.
-        tables: Beside the scores that the page itself works out.
-        recipe: As YAML.
-        provenance: What somebody needs to do it again.
+        title: Title of the page.
+        about: One or two sentences on what is shown.
+        scenes: Scenes that were predicted.
+        entries: Models; the first is shown first.
+        tables: Tables in addition to the scores that the page computes.
+        recipe: Recipe as YAML.
+        provenance: Versions, data and machine, for reproducing the results.
     """
 
     title: str

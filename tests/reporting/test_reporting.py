@@ -14,9 +14,8 @@ from cleftnet.comparison.differences import Difference
 from cleftnet.comparison.tables import SCORES, ScoreTable, Spread, TableLine
 from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import BEST, save_model
-from cleftnet.report import report
-from cleftnet.report.comparisons import comparison_contents
-from cleftnet.report.loading import demo_contents
+from cleftnet.reporting import report
+from cleftnet.reporting.sources import comparison_contents, demo_contents
 from cleftnet.training.recipe import dump
 from cleftnet.volumes import LABELS, PREDICTION, Volume, open_volume, write_cremi, write_volume
 
@@ -178,7 +177,7 @@ def test_a_comparison_is_reported_with_its_reference_first_and_all_its_seeds(rec
 def test_a_comparison_whose_prediction_is_gone_says_how_to_get_it_back(recipe, tmp_path):
     write_comparison(tmp_path, recipe)
     CellFolder.of(tmp_path, "unet3d", 0).prediction(0).unlink()
-    with pytest.raises(InputError, match=r"prediction-0\.hdf is gone; remove .*cell\.json"):
+    with pytest.raises(InputError, match=r"prediction-0\.hdf is missing; remove .*cell\.json"):
         report(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The largest mistakes of an entry as a gallery: a crop around each, with where it lies."""
+"""Gallery of the largest mistakes of a model: a crop around each, with its coordinates."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import NamedTuple
 
 from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.voxels import Mask
-from cleftnet.report import pictures
-from cleftnet.report.mistakes import Mistake, MistakeKind, Rectangle, largest_mistakes
-from cleftnet.report.viewing import MarkedBox, View
+from cleftnet.reporting import pictures
+from cleftnet.reporting.mistakes import Mistake, MistakeKind, Rectangle, largest_mistakes
+from cleftnet.reporting.viewing import MarkedBox, View
 
-COUNT = 6  # of each kind
-CROP_NM, LARGEST_CROP_NM, MARGIN_NM = 800.0, 2400.0, 150.0  # sides of a crop, and what it shows around a large mistake
+COUNT = 6  # mistakes of each kind
+CROP_NM, LARGEST_CROP_NM, MARGIN_NM = 800.0, 2400.0, 150.0  # smallest and largest side of a crop, and its margin
 
 
 class Card(NamedTuple):
-    """One mistake as the page shows it.
+    """One mistake in the gallery.
 
     Attributes:
-        title: Which way it is wrong, and what of.
-        scene: The number of its scene.
-        place: z y x in voxels of the volume.
-        place_nm: z y x in nm of the world.
-        size: Its voxels and volume, for people.
+        title: What is wrong.
+        scene: Number of its scene.
+        place: Coordinates z y x in voxels of the volume.
+        place_nm: Coordinates z y x in nm, with the offset of the volume.
+        size: Number of voxels and volume, as text.
         raw: The crop as a data URI.
-        tint: What is right and wrong there, as a data URI.
+        tint: Right and wrong voxels in the crop as a data URI.
         frame: Height and width of the crop in voxels, and its aspect ratio.
         box: The mistake within the crop.
     """
@@ -42,12 +42,12 @@ class Card(NamedTuple):
 
 
 def gallery(views: Sequence[View], masks: Sequence[Mask], count: int = COUNT) -> dict[MistakeKind, list[Card]]:
-    """Show the largest mistakes over all scenes.
+    """Return the largest mistakes over all scenes.
 
     Args:
         views: The scenes.
-        masks: What was called cleft in each, z y x.
-        count: How many of each kind, at most.
+        masks: Predicted masks of the scenes, z y x.
+        count: Largest number of mistakes of each kind.
 
     Returns:
         Cards of each kind, the largest volume first.
@@ -66,7 +66,7 @@ def gallery(views: Sequence[View], masks: Sequence[Mask], count: int = COUNT) ->
 
 def _card(mistake: Mistake, number: int, view: View, mask: Mask) -> Card:
     size, offset, origin = view.scene.raw.voxel_size_nm, view.scene.raw.offset_nm, view.scene.origin
-    z, y, x = mistake.centre
+    z, y, x = mistake.center
     volume_um3 = mistake.voxels * size[0] * size[1] * size[2] / 1e9
     crop = _crop(mistake, view)
     part = (z, slice(crop.y0, crop.y1), slice(crop.x0, crop.x1))
@@ -92,19 +92,19 @@ def _card(mistake: Mistake, number: int, view: View, mask: Mask) -> Card:
 
 def _title(mistake: Mistake) -> str:
     if mistake.kind is MistakeKind.POSITIVE:
-        return "cleft where there is none" if mistake.alone else "beyond a true cleft"
-    return "cleft not found" if mistake.alone else "part of a found cleft"
+        return "no true cleft here" if mistake.alone else "outside a true cleft"
+    return "cleft not found" if mistake.alone else "missing part of a found cleft"
 
 
 def _crop(mistake: Mistake, view: View) -> Rectangle:
-    """A window around the mistake, shifted inside the section."""
+    """Return a window around a mistake, moved inside the section."""
     edges = []
     for axis in (1, 2):
         unit = view.scene.raw.voxel_size_nm[axis]
         extent_nm = mistake.box.shape[axis] * unit + 2 * MARGIN_NM
         side = min(round(min(max(CROP_NM, extent_nm), LARGEST_CROP_NM) / unit), view.gray.shape[axis])
         middle = (
-            mistake.centre[axis]
+            mistake.center[axis]
             if extent_nm > LARGEST_CROP_NM
             else (mistake.box.start[axis] + mistake.box.stop[axis]) // 2
         )

@@ -1,4 +1,4 @@
-"""The curves of a page: how trainings went, precision against recall, the ROC curve, and scores over the threshold."""
+"""Charts of a page: losses and scores during training, precision and recall, the ROC curve, scores over the threshold."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from cleftnet.metrics.pooling import MeanEvaluation
 from cleftnet.metrics.voxels import Floats
-from cleftnet.report.charts import Axis, ChartLine, chart, style_class
-from cleftnet.report.contents import Entry, History
-from cleftnet.report.entry_scores import EntryScores
+from cleftnet.reporting.charts import Axis, ChartLine, chart, style_class
+from cleftnet.reporting.contents import Entry, History
+from cleftnet.reporting.entry_scores import ScoredEntries, histogram
 
 THRESHOLD = Axis("threshold", 0, 1)
-LOWEST_RATE = 1e-5  # of false positives, where the ROC curve begins
-ScoredEntries = Sequence[tuple[Entry, EntryScores]]
+LOWEST_RATE = 1e-5  # false-positive rate at which the ROC curve begins
 
 
 class Plot(NamedTuple):
     """One chart with its heading.
 
     Attributes:
-        title: The heading.
+        title: Heading of the chart.
         svg: The chart.
-        note: How to read it.
-        legend: Name and style of each line, where they are not the page's entries.
+        note: How to read the chart.
+        legend: Name and style of each line, where lines are not the entries of the page.
     """
 
     title: str
@@ -37,7 +37,7 @@ class Plot(NamedTuple):
 
 
 def plots(scored: ScoredEntries) -> list[Plot]:
-    """Draw every curve that there are numbers for."""
+    """Draw every chart for which there is data."""
     drawn = [*_learning(scored), _precision_recall(scored), _roc(scored), _f1(scored), _cremi(scored)]
     return [plot for plot in drawn if plot is not None]
 
@@ -52,7 +52,7 @@ def _learning(scored: ScoredEntries) -> list[Plot | None]:
 
 
 def _losses(scored: ScoredEntries) -> Plot | None:
-    """The loss of each training; where there is one, its parts."""
+    """Draw the loss of each training; for a single training, the parts of the loss."""
     parts = ["loss_total"]
     if len(scored) == 1 and scored[0][0].histories:
         parts = [name for name in scored[0][0].histories[0].steps if name.startswith("loss_")]
@@ -95,7 +95,7 @@ def _over_steps(
     label: str | None = None,
     style: int | None = None,
 ) -> list[ChartLine]:
-    """Lines over the steps of every training, the trainings after an entry's first faint."""
+    """Return lines over the steps of every training; the second and later trainings of an entry are faint."""
     lines = []
     for number, (entry, _) in enumerate(scored):
         for seed, history in enumerate(entry.histories):
@@ -111,7 +111,7 @@ def _steps(lines: Iterable[ChartLine]) -> Axis:
 
 
 def _loss(part: str, history: History) -> tuple[Floats, Floats] | None:
-    """Steps, and the running mean of a part of the loss over a hundredth of them."""
+    """Return steps, and the running mean of a part of the loss over a hundredth of the steps."""
     if part not in history.steps:
         return None
     step, value = history.steps["step"], history.steps[part]
@@ -122,38 +122,38 @@ def _loss(part: str, history: History) -> tuple[Floats, Floats] | None:
 def _precision_recall(scored: ScoredEntries) -> Plot:
     lines = []
     for number, (entry, scores) in enumerate(scored):
-        curve, counts = scores.histogram.curve(), scores.counts
+        curve, counts = histogram(scores).curve(), scores.counts
         mark = _point(counts.recall, counts.precision)
         lines.append(ChartLine(entry.label, curve.recall, curve.precision, number, entry.key, mark))
-    note = "of voxels, at every threshold; the circle is the one in use"
+    note = "of voxels, at every threshold; the circle marks the threshold in use"
     return _plot("Precision and recall", Axis("recall", 0, 1), Axis("precision", 0, 1), lines, note)
 
 
 def _roc(scored: ScoredEntries) -> Plot:
     lines = []
     for number, (entry, scores) in enumerate(scored):
-        found, counts = scores.histogram, scores.counts
+        found, counts = histogram(scores), scores.counts
         hits, alarms = (np.cumsum(side[::-1]).astype(np.float64) for side in (found.positives, found.negatives))
         with np.errstate(invalid="ignore"):
             recall, rate = hits / found.positive, alarms / found.negative
         alarmed = counts.false_positives / found.negative if found.negative else None
         mark = _point(alarmed, counts.recall)
         lines.append(ChartLine(_with_auc(entry, scores), rate, recall, number, entry.key, mark))
-    note = "of voxels; clefts are few, so the false-positive rate is logarithmic (the AUC is that of the plain axes)"
+    note = "of voxels; clefts are few, so the false-positive rate is logarithmic (the AUC is that of linear axes)"
     legend = [(line.label, style_class(line.style)) for line in lines]
     x = Axis("false-positive rate", LOWEST_RATE, 1, log=True)
     return _plot("ROC", x, Axis("recall", 0, 1), lines, note, legend if len(scored) == 1 else ())
 
 
-def _with_auc(entry: Entry, scores: EntryScores) -> str:
-    auc = scores.histogram.auc
+def _with_auc(entry: Entry, scores: MeanEvaluation) -> str:
+    auc = histogram(scores).auc
     return entry.label if auc is None else f"{entry.label}: AUC {auc:.4f}"
 
 
 def _f1(scored: ScoredEntries) -> Plot:
     lines = []
     for number, (entry, scores) in enumerate(scored):
-        curve = scores.histogram.curve()
+        curve = histogram(scores).curve()
         mark = _point(entry.threshold, scores.counts.f1)
         lines.append(
             ChartLine("F1" if len(scored) == 1 else entry.label, curve.threshold, curve.f1, number, entry.key, mark)
@@ -162,7 +162,9 @@ def _f1(scored: ScoredEntries) -> Plot:
             lines.append(ChartLine("precision", curve.threshold, curve.precision, 1, entry.key))
             lines.append(ChartLine("recall", curve.threshold, curve.recall, 2, entry.key))
     what = "F1, precision, recall" if len(scored) == 1 else "F1"
-    return _plot("Threshold sweep", THRESHOLD, Axis(what, 0, 1), lines, "of voxels; the circle is the one in use")
+    return _plot(
+        "Threshold sweep", THRESHOLD, Axis(what, 0, 1), lines, "of voxels; the circle marks the threshold in use"
+    )
 
 
 def _cremi(scored: ScoredEntries) -> Plot | None:
@@ -170,13 +172,15 @@ def _cremi(scored: ScoredEntries) -> Plot | None:
     for number, (entry, scores) in enumerate(scored):
         threshold = np.array(list(scores.cremi_at))
         score = np.array([np.nan if s is None else s for s in scores.cremi_at.values()], np.float64)
-        mark = _point(entry.threshold, scores.mean.scores["cremi_score"])
+        mark = _point(entry.threshold, scores.scores["cremi_score"])
         lines.append(ChartLine(entry.label, threshold, score, number, entry.key, mark))
     values = np.concatenate([line.y for line in lines])
     if not np.isfinite(values).any():
         return None
     y = Axis("CREMI score, nm", 0, max(float(np.nanmax(values)) * 1.05, 1.0))
-    return _plot("CREMI score over the threshold", THRESHOLD, y, lines, "lower is better; the circle is the one in use")
+    return _plot(
+        "CREMI score over the threshold", THRESHOLD, y, lines, "lower is better; the circle marks the threshold in use"
+    )
 
 
 def _point(x: float | None, y: float | None) -> tuple[float, float] | None:
@@ -186,7 +190,7 @@ def _point(x: float | None, y: float | None) -> tuple[float, float] | None:
 def _plot(
     title: str, x: Axis, y: Axis, lines: Sequence[ChartLine], note: str, legend: Sequence[tuple[str, str]] = ()
 ) -> Plot:
-    """Draw, with a legend where one entry has several lines."""
+    """Draw a chart, with a legend if one entry has several lines."""
     entries, names = {line.entry for line in lines}, {line.label: style_class(line.style) for line in lines}
     if not legend and len(entries) == 1 and len(names) > 1 and not any(line.faint for line in lines):
         legend = list(names.items())

@@ -16,7 +16,7 @@ import pytest
 from tornado.websocket import websocket_connect
 
 from cleftnet.comparison.tables import TextTable
-from cleftnet.report import Contents, Entry, History, Prediction, Scene, write_page
+from cleftnet.reporting import Contents, Entry, History, Scene, ScenePrediction, write_page
 from cleftnet.volumes import Volume
 
 
@@ -192,8 +192,8 @@ def contents():
         {"step": np.array([100.0, 200.0]), "f1": np.array([0.4, 0.6]), "cremi_score": np.array([90.0, np.nan])},
         {"step": steps, "loss_total": 1 / steps, "loss_segmentation": 0.5 / steps},
     )
-    with_distance = Prediction(volume(probability), volume(probability // 2))
-    worse = Prediction(volume((probability * 0.9).astype(np.uint8)))
+    with_distance = ScenePrediction(volume(probability), volume(probability // 2))
+    worse = ScenePrediction(volume((probability * 0.9).astype(np.uint8)))
     return Contents(
         title="A <b>tricky</b> & title",
         about="Made by hand.",

@@ -4,8 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cleftnet.datasets.submission import CHALLENGE_SHAPE, write_submission
-from cleftnet.datasets.validation import overall
+from cleftnet.datasets import CHALLENGE_SHAPE, overall, write_submission
 from cleftnet.errors import InputError
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.volumes import CREMI_BACKGROUND as BG
@@ -73,7 +72,7 @@ def test_a_prediction_with_invalid_voxels_leaves_no_file(tmp_path, one_id):
 def test_a_file_that_fails_its_check_does_not_replace_an_older_one(tmp_path):
     (tmp_path / "s.hdf").write_text("older")
     raw = Volume(np.zeros((1, 1, 2), np.uint8), SIZE_NM, address="A+.hdf")
-    with pytest.raises(InputError, match=r"makes no sound submission: .*reaches outside raw"):
+    with pytest.raises(InputError, match=r"makes no valid submission: .*reaches outside raw"):
         write_submission(row(200, 0, 0), tmp_path / "s.hdf", raw=raw, overwrite=True)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
 
@@ -122,7 +121,7 @@ def test_only_hdf5_is_taken(tmp_path):
 
 def test_too_many_voxels_to_number_ask_for_one_id(tmp_path, monkeypatch):
     monkeypatch.setattr("cleftnet.datasets.submission.LARGEST_VOX", 2)
-    with pytest.raises(InputError, match="--one-id"):
+    with pytest.raises(InputError, match="one_id=True"):
         write_submission(row(200, 0, 200), tmp_path / "s.hdf")
     write_submission(row(200, 0, 200), tmp_path / "s.hdf", one_id=True)
     assert open_volume(tmp_path / "s.hdf/volumes/labels/clefts").read().ravel().tolist() == [1, 0, 1]

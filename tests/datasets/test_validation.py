@@ -1,17 +1,13 @@
 """The verdict on a CREMI file: a sound one, and one broken in each way."""
 
-import os
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
 
-from cleftnet.datasets.validation import check_cremi, overall
+from cleftnet.datasets import check_cremi, overall
 from cleftnet.errors import InputError
 from cleftnet.volumes import INVALID, OUTSIDE, Volume, write_cremi
 
-DATA = Path(os.environ.get("CLEFTNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CLEFTS = "volumes/labels/clefts"
 
 
@@ -139,6 +135,5 @@ def test_what_is_no_hdf5_file_is_refused(tmp_path):
         check_cremi(tmp_path / "A.hdf")
 
 
-@pytest.mark.skipif(not (DATA / "vnc-l3/vnc-l3.hdf").exists(), reason="vnc-l3 is not here; set CLEFTNET_DATA")
-def test_the_real_volume_is_ok():
-    assert overall(check_cremi(DATA / "vnc-l3/vnc-l3.hdf")) == "ok"
+def test_the_real_volume_is_ok(real_data):
+    assert overall(check_cremi(real_data / "vnc-l3/vnc-l3.hdf")) == "ok"

@@ -1,6 +1,4 @@
 import json
-import os
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -17,7 +15,6 @@ from cleftnet.metrics.scores import OBJECT_SCORES
 from cleftnet.volumes import INVALID, LABELS, Volume, open_volume
 
 SIZE_NM = (40.0, 4.0, 4.0)
-DATA = Path(os.environ.get("CLEFTNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
 # the keys that docs/evaluation.md lists first
 KEYS = [
     "cremi_score",
@@ -444,10 +441,9 @@ def test_there_is_no_mean_of_nothing():
         mean_evaluation([])
 
 
-@pytest.mark.skipif(not (DATA / "vnc-l3/vnc-l3.hdf").exists(), reason="vnc-l3 is not here; set CLEFTNET_DATA")
-def test_the_real_volume_scores_perfectly_against_itself_and_one_section_off_by_50_nm_at_most():
+def test_the_real_volume_scores_perfectly_against_itself_and_one_section_off_by_50_nm_at_most(real_data):
     """20×1024×768 voxels, 37 ids (36 synapses and a crumb of 12 voxels), sections of 50 nm."""
-    real = DATA / "vnc-l3/vnc-l3.hdf"
+    real = real_data / "vnc-l3/vnc-l3.hdf"
     same = evaluate(real, real)
     assert (same.cremi_score, same.f1, same.scores.counts.voxels) == (0, 1, 20 * 1024 * 768)
     assert counted(same) == (37, 37, 37)

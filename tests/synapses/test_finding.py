@@ -16,7 +16,7 @@ import pytest
 
 from cleftnet.blockwise import ExecutionSettings, UnfinishedError
 from cleftnet.cli import main
-from cleftnet.datasets.submission import write_submission
+from cleftnet.datasets import write_submission
 from cleftnet.errors import InputError
 from cleftnet.synapses import COLUMNS, SynapseSettings, find_synapses
 from cleftnet.synapses.blocks import LabelWriter, PartMeasurer

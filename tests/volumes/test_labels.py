@@ -1,8 +1,5 @@
 """Label statistics."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +7,6 @@ from hypothesis import strategies as st
 
 from cleftnet.errors import InputError
 from cleftnet.volumes import INVALID, LABELS, OUTSIDE, Volume, label_statistics, open_volume
-
-DATA = Path(os.environ.get("CLEFTNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def test_clefts_are_counted_and_measured():
@@ -55,9 +50,8 @@ def test_probabilities_are_no_labels():
         label_statistics(Volume(np.zeros((1, 2, 3), np.float32)))
 
 
-@pytest.mark.skipif(not (DATA / "vnc-l3/vnc-l3.hdf").exists(), reason="vnc-l3 is not here; set CLEFTNET_DATA")
-def test_the_real_volume_holds_37_ids_on_0_59_percent_of_its_voxels():
+def test_the_real_volume_holds_37_ids_on_0_59_percent_of_its_voxels(real_data):
     """36 synapses and one crumb of 12 voxels at the border (id 5); counted with numpy on the file itself."""
-    found = label_statistics(open_volume(DATA / "vnc-l3/vnc-l3.hdf", default=LABELS))
+    found = label_statistics(open_volume(real_data / "vnc-l3/vnc-l3.hdf", default=LABELS))
     assert (found.clefts, found.cleft_voxels, found.unlabelled_voxels) == (37, 92815, 0)
     assert (found.sizes_vox[5], found.sizes_vox[43]) == (12, 6593)

@@ -1,8 +1,5 @@
 """TIFF: what is particular to it."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tifffile
@@ -11,7 +8,6 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.volumes import Volume, open_volume, write_volume
 
-DATA = Path(os.environ.get("CLEFTNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
 STACK = np.random.default_rng(0).integers(0, 256, (5, 32, 48), np.uint8)
 
 
@@ -226,10 +222,9 @@ def test_hidden_files_are_no_slices(tmp_path):
     assert open_volume(tmp_path / "stack/*.tif").shape == STACK.shape
 
 
-@pytest.mark.skipif(not (DATA / "vnc-l3/unlabelled").exists(), reason="vnc-l3 is not here; set CLEFTNET_DATA")
-def test_the_real_series_opens_by_folder_and_by_pattern():
-    for address in (DATA / "vnc-l3/unlabelled", DATA / "vnc-l3/unlabelled/*.tif"):
+def test_the_real_series_opens_by_folder_and_by_pattern(real_data):
+    for address in (real_data / "vnc-l3/unlabelled", real_data / "vnc-l3/unlabelled/*.tif"):
         volume = open_volume(address, voxel_size_nm=(50, 4.6, 4.6))
         assert (volume.shape, volume.dtype, volume.voxel_size_nm) == ((20, 1024, 1024), np.uint8, (50, 4.6, 4.6))
-        expected = tifffile.imread(DATA / "vnc-l3/unlabelled/07.tif")
+        expected = tifffile.imread(real_data / "vnc-l3/unlabelled/07.tif")
         np.testing.assert_array_equal(slice_at(volume, 7), expected)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cleftnet.cli import main
-from cleftnet.datasets.validation import check_cremi, overall
+from cleftnet.datasets import check_cremi, overall
 from cleftnet.errors import InputError
 from cleftnet.volumes import (
     CREMI_BACKGROUND,

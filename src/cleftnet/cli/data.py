@@ -13,7 +13,7 @@ from cleftnet.cli.printing import print_json, print_table, text
 from cleftnet.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from cleftnet.datasets.validation import Finding
+    from cleftnet.datasets import Finding
 
 
 def info(
@@ -50,7 +50,7 @@ def check(
 
     Exit code 2: a file has an error.
     """
-    from cleftnet.datasets.validation import check_cremi, overall
+    from cleftnet.datasets import check_cremi, overall
     from cleftnet.volumes import open_volume
 
     around = None if raw is None else open_volume(raw)
@@ -67,7 +67,7 @@ def check(
 
 def print_findings(file: str, findings: Sequence[Finding]) -> None:
     """Print the worst finding on a file as its verdict, then every finding."""
-    from cleftnet.datasets.validation import overall
+    from cleftnet.datasets import overall
 
     print(f"{file}: {overall(findings)}")
     for finding in findings:
@@ -132,7 +132,7 @@ def download(
 
     Checksums are verified, and an interrupted download continues.
     """
-    from cleftnet.datasets.download import download_cremi
+    from cleftnet.datasets import download_cremi
 
     if dataset != "cremi":
         raise InputError(f"there is no data set '{dataset}' to download; {nearest(dataset, ['cremi'])}")

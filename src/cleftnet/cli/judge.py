@@ -100,7 +100,7 @@ def submit(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a prediction as a CREMI challenge file, and check it."""
-    from cleftnet.datasets.submission import write_submission
+    from cleftnet.datasets import write_submission
     from cleftnet.volumes import PREDICTION, open_volume
 
     predicted = open_volume(prediction, default=PREDICTION, voxel_size_nm=voxel_size_nm(voxel_size))

@@ -1,6 +1,6 @@
-"""CREMI's own volumes, fetched: what was cut off goes on, sources are tried in turn, and no file counts before it is checked.
+"""Downloads the volumes of the CREMI challenge: resumes, tries several sources, and checks every file.
 
-A file takes its place when its SHA-256 is the known one; where none is known, when it is a sound CREMI file. TLS certificates
+A file takes its place when its SHA-256 is the known one; where none is known, when it is a valid CREMI file. TLS certificates
 are always checked, and no switch turns that off (docs/evaluation.md says why).
 """
 
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 SITE = "https://cremi.org/static/data"
 TIMEOUT_S = (15, 60)  # to connect, and between two pieces
-PIECE_BYTES = 2**16  # of a piece that is cut off nothing is kept
+PIECE_BYTES = 2**16  # an interrupted piece is fetched again
 
-_SHA256 = {  # from a public script, the same in torch_em; nobody here could hold them against the files (SPEC §5)
+_SHA256 = {  # from a public script, and the same in torch_em; not yet compared with the files (docs/method.md, "Data")
     "A": "4c563d1b78acb2bcfb3ea958b6fe1533422f7f4a19f3e05b600bfa11430b510d",
     "B": "887e85521e00deead18c94a21ad71f278d88a5214c7edeed943130a1f4bb48b8",
     "C": "2874496f224d222ebc29d0e4753e8c458093e1d37bc53acd1b69b19ed1ae7052",
@@ -55,18 +55,18 @@ SAMPLES = {  # A, B, C with labels; A+, B+, C+ without, for the challenge; padde
 def download_cremi(
     samples: Sequence[str] = ("A", "B", "C"), dest: Address = "cremi", *, mirrors: Sequence[str] = ()
 ) -> list[Path]:
-    """Fetch volumes of the CREMI challenge; complete files are not fetched again, and an interrupted one goes on.
+    """Download volumes of the CREMI challenge; complete files are not fetched again, and interrupted ones are resumed.
 
     Args:
-        samples: Names from `SAMPLES`: A, B, C, A+, B+, C+, and the same with `_padded`.
-        dest: The folder to fetch into; made where it is missing.
+        samples: Names from `SAMPLES`: A, B, C, A+, B+, C+, and each of them with `_padded`.
+        dest: The folder to download into; made where it is missing.
         mirrors: Addresses of folders that hold the same files, tried in turn before CREMI's own site.
 
     Returns:
         The files, in the order of `samples`.
 
     Raises:
-        InputError: when a name is unknown, a file there is not CREMI's, or no source gives a file (the line says why).
+        InputError: when a name is unknown, a file there is not CREMI's, or no source gives a file (the message says why).
 
     Example:
         >>> SAMPLES["A+_padded"].file
@@ -87,11 +87,11 @@ def _fetch(sample: Sample, folder: Path, sources: Sequence[str]) -> Path:
     """Fetch one file from the first source that gives it whole."""
     path = folder / sample.file
     if path.exists():
-        log.info(f"{path} is there already; {_vouch(path, sample)}")
+        log.info(f"{path} is there already; {_verify(path, sample)}")
         return path
-    pooch.get_logger().setLevel(logging.WARNING)  # its news would say less than ours
+    pooch.get_logger().setLevel(logging.WARNING)  # its messages would say less than ours
     known_hash = sample.sha256 and f"sha256:{sample.sha256}"
-    download = _Continued(folder / f"{sample.file}.part", has_checksum=known_hash is not None)
+    download = _Resuming(folder / f"{sample.file}.part", has_checksum=known_hash is not None)
     answers = []
     for source in dict.fromkeys(sources):
         url = f"{source.rstrip('/')}/{quote(sample.file)}"
@@ -99,24 +99,24 @@ def _fetch(sample: Sample, folder: Path, sources: Sequence[str]) -> Path:
             pooch.retrieve(url, known_hash, fname=sample.file, path=folder, downloader=download)
         except (requests.RequestException, _RefusedError) as error:
             answers.append(f"{source} {_reason(error)}")
-        except ValueError:  # pooch's word for a checksum that differs; it has deleted the file
+        except ValueError:  # raised by pooch when the checksum differs; it has deleted the file
             answers.append(f"{source} sent a file whose SHA-256 is not the known one; it was deleted")
         except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror or error}; choose another --dest") from error
+            raise InputError(f"cannot write {path}: {error.strerror or error}; choose another dest=...") from error
         else:
-            log.info(f"{path} is complete; {_vouch(path, sample)}")
+            log.info(f"{path} is complete; {_verify(path, sample)}")
             return path
     raise InputError(
-        f"cannot fetch {sample.file}: {'; '.join(answers)}; run the same command again later (what has come is kept), name "
-        f"another source with --mirror URL, or put the file into {folder} yourself"
+        f"cannot fetch {sample.file}: {'; '.join(answers)}; try again later (what has come is kept), name "
+        f"another source with mirrors=[URL], or put the file into {folder} yourself"
     )
 
 
-def _vouch(path: Path, sample: Sample) -> str:
-    """Say what vouches for a file that is there.
+def _verify(path: Path, sample: Sample) -> str:
+    """Return how a file that is there was verified.
 
     Raises:
-        InputError: when nothing does.
+        InputError: when it is not CREMI's file.
     """
     if sample.sha256 is not None:
         if pooch.file_hash(str(path)) == sample.sha256:
@@ -129,13 +129,13 @@ def _vouch(path: Path, sample: Sample) -> str:
             warned = "".join(f"; {finding}" for finding in findings if finding.verdict == "warning")
             return f"no checksum of it is known, so it was checked as a CREMI file: {verdict}{warned}"
         fault = _first_error(findings)
-    raise InputError(f"{path} is not CREMI's file ({fault}); move it away, or choose another --dest")
+    raise InputError(f"{path} is not CREMI's file ({fault}); move it away, or choose another dest=...")
 
 
 def _findings(path: Path) -> list[Finding]:
     try:
         return check_cremi(path)
-    except InputError as error:  # no HDF5 file at all
+    except InputError as error:  # not an HDF5 file at all
         return [Finding("error", str(error))]
 
 
@@ -148,30 +148,30 @@ class _RefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class _Continued:
-    """A downloader for pooch that goes on where an earlier one stopped; what has come so far waits in `FILE.part`.
+class _Resuming:
+    """A downloader for pooch that resumes an earlier download; the bytes received so far are kept in `FILE.part`.
 
-    A part is continued only where the whole is checked in the end: by its checksum, or, where none is known, by the server,
+    A part is resumed only where the whole is checked in the end: by its checksum, or, where none is known, by the server,
     which is asked to send the rest only if its file is still the same (`If-Range` with a strong ETag, RFC 9110 §13.1.5).
 
     Args:
-        part: Where the bytes are collected.
-        has_checksum: Whether pooch checks the whole.
+        part: The file that collects the bytes.
+        has_checksum: Whether pooch checks the whole file.
     """
 
     part: Path
     has_checksum: bool
 
     def __call__(self, url: str, output_file: str, pooch_itself: Any) -> None:
-        """Fetch the rest of a file, check it where pooch cannot, and hand it over."""
-        headers = self._continuation()
+        """Fetch the rest of a file, check it where pooch cannot, and move it to its place."""
+        headers = self._range_headers()
         with requests.get(
             url, headers={"Accept-Encoding": "identity"} | headers, stream=True, timeout=TIMEOUT_S
         ) as response:
             if url.startswith("https:") and not response.url.startswith("https:"):
                 raise _RefusedError(f"sends on to {response.url}, which is not encrypted")
             if response.status_code == requests.codes.requested_range_not_satisfiable:
-                self._drop()  # the part is no beginning of this file
+                self._drop()  # the part is not the beginning of this file
                 return self(url, output_file, pooch_itself)
             response.raise_for_status()
             if response.headers.get("Content-Type", "").startswith("text/html"):
@@ -180,13 +180,13 @@ class _Continued:
         fault = "" if self.has_checksum else _first_error(_findings(self.part))
         if fault:
             self._drop()
-            raise _RefusedError(f"sent no sound CREMI file ({fault}); it was deleted")
+            raise _RefusedError(f"sent a file that is no valid CREMI file ({fault}); it was deleted")
         self.part.replace(output_file)
         self._drop()
         return None
 
-    def _continuation(self) -> dict[str, str]:
-        """Return the headers that ask for the rest of the file; none where it has to start anew."""
+    def _range_headers(self) -> dict[str, str]:
+        """Return the headers that ask for the rest of the file; none where the download has to begin anew."""
         if not self.part.exists() or not self.part.stat().st_size:
             return {}
         rest = {"Range": f"bytes={self.part.stat().st_size}-"}
@@ -195,7 +195,7 @@ class _Continued:
         return rest | {"If-Range": self._etag.read_text()} if self._etag.exists() else {}
 
     def _receive(self, response: requests.Response) -> None:
-        """Append what comes to the part, or begin it anew where the server sends the whole."""
+        """Append the bytes received to the part, or begin it anew where the server sends the whole file."""
         begun = self.part.stat().st_size if response.status_code == requests.codes.partial else 0
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
         if begun and (span is None or int(span[1]) != begun):
@@ -223,7 +223,7 @@ class _Continued:
 
 
 def _reason(error: Exception) -> str:
-    """Say in a few words why a source did not give the file."""
+    """Return in a few words why a source did not give the file."""
     if isinstance(error, _RefusedError):
         return str(error)
     for cause in _causes(error):

@@ -1,4 +1,4 @@
-"""A file for the CREMI challenge from a prediction: every cleft with its id, checked by reading it back."""
+"""Writes a prediction as a file for the CREMI challenge, and checks the file by reading it back."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from cleftnet.metrics.voxels import ScoreHistogram
 from cleftnet.progress import bar
 from cleftnet.volumes import PREDICTION, Address, Volume, expand, open_volume, write_cremi
 
-CHALLENGE_SHAPE = (125, 1250, 1250)  # of A+, B+ and C+
-LARGEST_VOX = 2**29  # components are found in one piece, in about 5 bytes a voxel; 2.7 times a challenge volume
+CHALLENGE_SHAPE = (125, 1250, 1250)  # the shape of A+, B+ and C+
+LARGEST_VOX = 2**29  # components are labeled in memory, about 5 bytes a voxel; 2.7 times a challenge volume
 ENDINGS = (".hdf", ".h5", ".hdf5")
 
 
@@ -43,20 +43,20 @@ def write_submission(
 ) -> list[Finding]:
     """Write a prediction as a CREMI challenge file, and read it back to check it.
 
-    Clefts of a probability or a mask are its 26-connected components, found in memory (about 5 bytes a voxel); the challenge
-    scores voxels and not ids, so `one_id` does as well there, and holds one slab in memory. Ids that are given stay.
+    Clefts of a probability or a mask are its 26-connected components, labeled in memory (about 5 bytes a voxel). The challenge
+    scores voxels and not ids, so `one_id` scores the same and holds one slab in memory. Cleft ids of a prediction are kept.
 
     Args:
         prediction: A volume or its address: probability, mask or cleft ids, with its voxel size.
         out: The file to make (`.hdf`); it appears when it has passed the check.
-        threshold: Voxels of at least this probability are cleft; when None, the one stored with the prediction, else 0.5.
+        threshold: Voxels of at least this probability are cleft; when None, the threshold stored with the prediction, or 0.5.
         kind: What the prediction holds ("probability", "mask", "labels"), where its type does not tell.
         one_id: Give all clefts the id 1.
-        raw: The raw volume predicted from: the file is checked to lie on its grid.
-        overwrite: Whether `out` may be there already.
+        raw: The raw volume predicted from; the file is checked to lie on its grid.
+        overwrite: Whether a file already there may be replaced.
 
     Returns:
-        What the check found, nothing of it an error.
+        The findings of the check, none of them an error.
 
     Raises:
         InputError: when the prediction cannot be used, the check finds an error (nothing is written then), or `out` exists.
@@ -83,7 +83,7 @@ def write_submission(
             findings = check_cremi(temporary, submission=True, raw=around, progress=progress)
         errors = [finding.text for finding in findings if finding.verdict == "error"]
         if errors:
-            raise InputError(f"{predicted.address} makes no sound submission: {'; '.join(errors)}")
+            raise InputError(f"{predicted.address} makes no valid submission: {'; '.join(errors)}")
     return [*findings, _check_shape(predicted)]
 
 
@@ -107,7 +107,7 @@ def _ids(prediction: Volume, threshold: float | None, kind: str | None, one_id: 
 
 
 def _require_probabilities(prediction: Volume, said: bool) -> None:
-    """Refuse logits, and masks that would be taken for probabilities of at most 1/255: the extremes of every slab tell.
+    """Refuse logits, and masks that would be taken for probabilities of at most 1/255, by the extremes of every slab.
 
     Raises:
         InputError: when that is so.
@@ -121,7 +121,7 @@ def _require_probabilities(prediction: Volume, said: bool) -> None:
 
 @dataclass(frozen=True)
 class _Predicted:
-    """The store of a predicted mask, decided as it is read: 1 where a voxel is cleft."""
+    """The store of a predicted mask, computed as it is read: 1 where a voxel is cleft."""
 
     prediction: Volume
     threshold: float | None
@@ -151,8 +151,8 @@ def _components(mask: Volume) -> Volume:
     """
     if mask.box.voxels > LARGEST_VOX:
         raise InputError(
-            f"{mask.address} has {mask.box.voxels:,} voxels; clefts are told apart in up to {LARGEST_VOX:,} (about 5 bytes "
-            f"each): give all one id (--one-id), which scores the same, or cleft ids of your own"
+            f"{mask.address} has {mask.box.voxels:,} voxels; clefts are numbered in up to {LARGEST_VOX:,} (about 5 bytes "
+            f"each): give all clefts one id (one_id=True), which scores the same, or cleft ids of your own"
         )
     whole = np.empty(mask.shape, np.uint8)
     for slab in slabs(mask.box):

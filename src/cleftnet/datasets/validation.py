@@ -1,4 +1,4 @@
-"""Is this a sound CREMI file? Every finding in plain language, each with its own verdict."""
+"""Checks a file against the conventions of the CREMI challenge, and reports every finding with its severity."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ORDER: tuple[Verdict, ...] = ("ok", "warning", "error")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found out about a file: how grave it is, and a sentence that says what to do where it is not ok."""
+    """One result of a check: its severity, and a sentence that says what to do where it is not ok."""
 
     verdict: Verdict
     text: str
@@ -47,7 +47,7 @@ class Finding:
 
 
 def overall(findings: Iterable[Finding]) -> Verdict:
-    """Return the gravest verdict of several findings.
+    """Return the worst verdict of several findings.
 
     Example:
         >>> overall([Finding("ok", "12 clefts"), Finding("warning", "no raw")])
@@ -57,8 +57,8 @@ def overall(findings: Iterable[Finding]) -> Verdict:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """What a dataset says about where it lies."""
+class _DatasetPlace:
+    """The position of a dataset, by its attributes."""
 
     name: str
     shape: tuple[int, ...]
@@ -69,20 +69,20 @@ class _Place:
 def check_cremi(
     path: Address, *, submission: bool = False, raw: Volume | None = None, progress: Progress | None = None
 ) -> list[Finding]:
-    """Check a CREMI file against the conventions of SPEC §5, reading its labels once, slab by slab.
+    """Check a CREMI file against the conventions in docs/method.md, "Data", reading its labels once, slab by slab.
 
     Args:
         path: The HDF5 file.
         submission: Check it as a prediction to be sent to the challenge: labels must be there, all of them either cleft or
             background.
         raw: The raw volume that the labels belong to, where the file itself holds none.
-        progress: Called with the label voxels read and those in all.
+        progress: Called with the number of label voxels read and of all label voxels.
 
     Returns:
         All findings, those that are ok included; `overall` gives the verdict on the file.
 
     Raises:
-        InputError: when the file is not there or is no HDF5 file.
+        InputError: when the file is not there or is not an HDF5 file.
 
     Example:
         >>> import tempfile
@@ -107,7 +107,7 @@ def check_cremi(
                 places.append(place)
         countable = clefts_dataset is not None and clefts_dataset.ndim == 3 and clefts_dataset.dtype.kind in "iu"
     if raw is not None and raw_dataset is None:
-        places.insert(0, _Place(raw.address, raw.shape, raw.voxel_size, raw.offset_nm))
+        places.insert(0, _DatasetPlace(raw.address, raw.shape, raw.voxel_size, raw.offset_nm))
     if len(places) == 2:
         findings += _check_together(*places)
     if countable:
@@ -125,7 +125,7 @@ def _check_format(file: h5py.File) -> Iterator[Finding]:
     if said is None:
         yield Finding(
             "error",
-            f"the root attribute 'file_format' is missing, so nobody can tell that this is CREMI's; set it to '{FILE_FORMAT}'",
+            f"the root attribute 'file_format' is missing, by which CREMI files are recognized; set it to '{FILE_FORMAT}'",
         )
         return
     said = said.decode() if isinstance(said, bytes) else str(said)
@@ -137,7 +137,7 @@ def _check_format(file: h5py.File) -> Iterator[Finding]:
 
 def _check_presence(raw: h5py.Dataset | None, clefts: h5py.Dataset | None, submission: bool) -> Iterator[Finding]:
     if clefts is None and submission:
-        yield Finding("error", f"there is no dataset {CLEFTS_NAME}, which is what a submission consists of")
+        yield Finding("error", f"there is no dataset {CLEFTS_NAME}, and a submission consists of it")
     elif clefts is None and raw is None:
         yield Finding("error", f"there is neither {RAW_NAME} nor {CLEFTS_NAME}; a CREMI file holds at least one")
 
@@ -150,8 +150,8 @@ def _check_dtype(dataset: h5py.Dataset, expected: np.dtype[np.generic]) -> Itera
         yield Finding("error", f"{name} has shape {dataset.shape}; expected three axes z y x")
 
 
-def _check_geometry(dataset: h5py.Dataset) -> tuple[list[Finding], _Place]:
-    """Check what one dataset says of its own place; attributes that make no sense count as not there."""
+def _check_geometry(dataset: h5py.Dataset) -> tuple[list[Finding], _DatasetPlace]:
+    """Check the attributes that give the position of a dataset; those that make no sense count as missing."""
     name = dataset.name.lstrip("/")
     attributes = dict(dataset.attrs)
     findings = []
@@ -188,10 +188,10 @@ def _check_geometry(dataset: h5py.Dataset) -> tuple[list[Finding], _Place]:
         )
     else:
         findings.append(Finding("ok", f"{name}: resolution {resolution} nm"))
-    return findings, _Place(name, dataset.shape or (), resolution, lengths["offset"] or (0.0, 0.0, 0.0))
+    return findings, _DatasetPlace(name, dataset.shape or (), resolution, lengths["offset"] or (0.0, 0.0, 0.0))
 
 
-def _check_together(raw: _Place, clefts: _Place) -> Iterator[Finding]:
+def _check_together(raw: _DatasetPlace, clefts: _DatasetPlace) -> Iterator[Finding]:
     """Check that the labels lie inside raw, on its grid."""
     if raw.resolution is None or clefts.resolution is None or len(raw.shape) != 3 or len(clefts.shape) != 3:
         return
@@ -225,7 +225,7 @@ def _check_together(raw: _Place, clefts: _Place) -> Iterator[Finding]:
 
 
 def _check_ids(path: Path, submission: bool, progress: Progress | None) -> Iterator[Finding]:
-    """Check what the labels hold: a background that is one, clefts, and nothing unlabelled in a submission."""
+    """Check the label ids: a true background, clefts, and nothing unlabelled in a submission."""
     labels = Volume(CremiLabels(Hdf5Store(str(path.absolute()), CLEFTS_NAME)), address=f"{path}/{CLEFTS_NAME}")
     counts = label_statistics(labels, progress)
     zeros = counts.sizes_vox.get(CLEFT_ZERO, 0)

@@ -10,14 +10,20 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cleftnet.blockwise import ExecutionSettings as ExecutionSettings
     from cleftnet.comparison import compare as compare
     from cleftnet.errors import InputError as InputError
     from cleftnet.geometry import Box as Box
     from cleftnet.metrics.evaluation import evaluate as evaluate
+    from cleftnet.models.checkpoint import Model as Model
+    from cleftnet.models.checkpoint import load_card as load_card
     from cleftnet.models.checkpoint import load_model as load_model
+    from cleftnet.models.released import list_models as list_models
     from cleftnet.nets.zoo import build as build
     from cleftnet.patches.targets import distance_map as distance_map
+    from cleftnet.prediction import PredictionSettings as PredictionSettings
     from cleftnet.prediction import predict as predict
+    from cleftnet.prediction import predict_in_memory as predict_in_memory
     from cleftnet.reporting import report as report
     from cleftnet.synapses import find_synapses as find_synapses
     from cleftnet.synthetic import synthetic_volume as synthetic_volume
@@ -30,18 +36,24 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # the caller deci
 
 _WHERE = {
     "Box": "geometry",
+    "ExecutionSettings": "blockwise",
     "InputError": "errors",
+    "Model": "models.checkpoint",
+    "PredictionSettings": "prediction",
     "Volume": "volumes",
     "build": "nets.zoo",
     "compare": "comparison",
     "distance_map": "patches.targets",
     "evaluate": "metrics.evaluation",
     "find_synapses": "synapses",
+    "list_models": "models.released",
+    "load_card": "models.checkpoint",
     "load_model": "models.checkpoint",
     "load_recipe": "training.recipe",
     "open_volume": "volumes",
     "predict": "prediction",
     "report": "reporting",
+    "predict_in_memory": "prediction",
     "synthetic_volume": "synthetic",
     "train": "training.runs",
 }

@@ -4,6 +4,7 @@ import io
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import Model, ModelCard, load_model, save_model
@@ -13,6 +14,7 @@ from cleftnet.nets.folding import FoldedAugmentor, fold
 from cleftnet.nets.resizing import fit_queries, resize_network
 from cleftnet.nets.skeleton import NetSpec
 from cleftnet.nets.zoo import ZOO, build, spec
+from cleftnet.training.recipe import Recipe
 
 SHAPES = {
     "down": ((2, 6, 6), (1, 3, 3)),
@@ -214,3 +216,31 @@ def test_a_grid_without_three_positive_sides_is_refused_in_one_line(grid):
     if grid == (0, 1, 1):
         with pytest.raises(ValueError, match="query_grid is"):
             FeatureAugmentor(3, (2, 6, 6), (1, 3, 3), query_grid=grid)
+
+
+def test_a_recipe_sets_grid_and_start_as_fields_of_its_network():
+    net = {"name": "cleftnet", "query_grid": [1, 4, 4], "zero_start": True}
+    data = {name: [{"raw": "a.hdf"}] for name in ("train", "validate")}
+    recipe = Recipe(net=net, data=data, training={"steps": 1})
+    assert recipe.net == spec("cleftnet", query_grid=(1, 4, 4), zero_start=True)
+
+
+class Operations(TorchDispatchMode):
+    """Collects the names of the operations called within it."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("grid", [(1, 1, 1), (1, 4, 4)], ids=str)
+def test_a_coarse_augmentor_runs_the_kernel_that_forms_no_map(grid):
+    fa, x = FeatureAugmentor(8, (2, 16, 16), (2, 16, 16), query_grid=grid), torch.randn(1, 8, 2, 16, 16)
+    with Operations() as called:
+        fa(x).sum().backward()
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu_backward" in called.names
+    assert not [name for name in called.names if "softmax" in name]

@@ -62,7 +62,7 @@ def test_the_border_of_the_volume_is_no_boundary():
 
 
 def test_a_cleft_cut_by_the_border_of_a_patch_differs_from_the_map_of_the_volume():
-    """Computed on the cut patch, the cleft's end beyond the border is unknown: hence whole volumes (SPEC §3)."""
+    """On the patch alone, the cleft's end beyond the border is unknown, so the map is made on whole volumes."""
     whole = row(0, 0, 7, 7, 0, 0)
     assert_row(whole[..., :4], [0, 0, ONE, TWO])
     np.testing.assert_allclose(distance_map(whole)[0, 0, :4], [0, 0, ONE, ONE], rtol=1e-6)
@@ -147,7 +147,7 @@ def test_a_signed_map_in_nm_is_scaled_outside_as_inside():
     assert_row(row(0, 0, 7, 0), [-ONE, -half, half, -half], signed=True, **nm)
 
 
-def test_a_signed_map_is_0_where_nobody_labelled():
+def test_a_signed_map_is_0_on_unlabelled_voxels():
     assert_row(row(0, 7, 7, INVALID, 0), [-ONE, ONE, TWO, 0, -TWO], signed=True)
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from cleftnet.comparison import compare as compare
     from cleftnet.errors import InputError as InputError
     from cleftnet.geometry import Box as Box
+    from cleftnet.metrics.evaluation import ScoringSettings as ScoringSettings
     from cleftnet.metrics.evaluation import evaluate as evaluate
+    from cleftnet.metrics.halo import HaloSettings as HaloSettings
     from cleftnet.models.checkpoint import Model as Model
     from cleftnet.models.checkpoint import load_card as load_card
     from cleftnet.models.checkpoint import load_model as load_model
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from cleftnet.prediction import predict_in_memory as predict_in_memory
     from cleftnet.reporting import report as report
     from cleftnet.synapses import find_synapses as find_synapses
+    from cleftnet.synapses import tune as tune
+    from cleftnet.synapses.rules import SynapseScore as SynapseScore
+    from cleftnet.synapses.rules import SynapseSettings as SynapseSettings
     from cleftnet.synthetic import synthetic_volume as synthetic_volume
     from cleftnet.training.recipe import load_recipe as load_recipe
     from cleftnet.training.runs import train as train
@@ -37,9 +42,13 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # the caller deci
 _WHERE = {
     "Box": "geometry",
     "ExecutionSettings": "blockwise",
+    "HaloSettings": "metrics.halo",
     "InputError": "errors",
     "Model": "models.checkpoint",
     "PredictionSettings": "prediction",
+    "ScoringSettings": "metrics.evaluation",
+    "SynapseScore": "synapses.rules",
+    "SynapseSettings": "synapses.rules",
     "Volume": "volumes",
     "build": "nets.zoo",
     "compare": "comparison",
@@ -52,10 +61,11 @@ _WHERE = {
     "load_recipe": "training.recipe",
     "open_volume": "volumes",
     "predict": "prediction",
-    "report": "reporting",
     "predict_in_memory": "prediction",
+    "report": "reporting",
     "synthetic_volume": "synthetic",
     "train": "training.runs",
+    "tune": "synapses",
 }
 
 __all__ = sorted(_WHERE)

@@ -7,14 +7,13 @@ output records the finished blocks, so that a later run computes only the others
 from cleftnet.blockwise.grid import BlockGrid
 from cleftnet.blockwise.journal import Journal, Task
 from cleftnet.blockwise.mapping import map_blocks
-from cleftnet.blockwise.output import NewArray, Output, unfinished
+from cleftnet.blockwise.output import Output, unfinished
 from cleftnet.blockwise.work import ExecutionSettings, Tick, UnfinishedError, Work
 
 __all__ = [
     "BlockGrid",
     "ExecutionSettings",
     "Journal",
-    "NewArray",
     "Output",
     "Task",
     "Tick",

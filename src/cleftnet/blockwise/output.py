@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy.typing as npt
-
 from cleftnet.blockwise.journal import TASK, Journal, Task
 from cleftnet.errors import InputError
 from cleftnet.files import refuse_existing
@@ -24,9 +22,6 @@ from cleftnet.progress import bar
 from cleftnet.volumes import (
     Address,
     ArraySpec,
-    NewArrays,
-    Volume,
-    WritableStore,
     WritableVolume,
     copy_into,
     create_volumes,
@@ -39,21 +34,6 @@ from cleftnet.volumes import (
 )
 
 UNFINISHED = ".unfinished"
-
-
-@dataclass(frozen=True)
-class NewArray:
-    """An array to create in the output.
-
-    Attributes:
-        name: Name inside the output, such as `volumes/probability`.
-        dtype: Type of one voxel.
-        threshold: Threshold stored with a probability, see `Volume`.
-    """
-
-    name: str
-    dtype: npt.DTypeLike
-    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,15 +52,12 @@ class Output:
 
 
 @contextmanager
-def unfinished(
-    out: Address, arrays: Sequence[NewArray], like: Volume, task: Task, overwrite: bool = False
-) -> Iterator[Output]:
+def unfinished(out: Address, arrays: Sequence[ArraySpec], task: Task, overwrite: bool = False) -> Iterator[Output]:
     """Yield an output to fill; it is moved into place when the body succeeds, and kept for the next run when it fails.
 
     Args:
         out: Output, in the format of its ending: HDF5, Zarr or N5.
-        arrays: Arrays to create, all with the shape, voxel size and offset of `like`.
-        like: The volume that the output is computed from.
+        arrays: Arrays to create.
         task: Settings that decide the result, and the blocks; a later run needs the same settings to complete the output.
         overwrite: Replace an existing output, and discard another task that was begun there.
 
@@ -91,10 +68,11 @@ def unfinished(
         >>> import tempfile
         >>> import numpy as np
         >>> from cleftnet.geometry import Box
+        >>> from cleftnet.volumes import Volume
         >>> raw = Volume(np.zeros((4, 5, 6), np.uint8), (40, 4, 4))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     task = Task(settings={}, block=(4, 4, 4))
-        ...     with unfinished(f"{folder}/out.hdf", [NewArray("volumes/raw", "uint8")], raw, task) as output:
+        ...     with unfinished(f"{folder}/out.hdf", [ArraySpec.like(raw, "volumes/raw")], task) as output:
         ...         output.arrays["volumes/raw"][Box((0, 0, 0), (4, 5, 6))] = 7
         ...     open_volume(f"{folder}/out.hdf").read().max(), [p.name for p in Path(folder).iterdir()]
         (np.uint8(7), ['out.hdf'])
@@ -106,7 +84,7 @@ def unfinished(
         try:
             if not journal or not paths.has_arrays():
                 journal.clear()
-                paths.create(arrays, like, overwrite or begun)
+                paths.create(arrays, overwrite or begun)
             targets = {array.name: open_writable(f"{paths.arrays}/{array.name}") for array in arrays}
             yield Output(targets, journal, next(iter(targets.values())).chunk_shape)
             paths.finish(overwrite)
@@ -161,10 +139,10 @@ class _OutputPaths:
     def has_arrays(self) -> bool:
         return self.remote or Path(self.arrays).exists()
 
-    def create(self, arrays: Sequence[NewArray], like: Volume, overwrite: bool) -> None:
+    def create(self, arrays: Sequence[ArraySpec], overwrite: bool) -> None:
         with create_volumes(self.arrays, overwrite or not self.remote) as new:
             for array in arrays:
-                _create(new, array, like)
+                new.create(array)
 
     def finish(self, overwrite: bool) -> None:
         """Move the finished arrays into place."""
@@ -182,14 +160,10 @@ class _OutputPaths:
         with create_volumes(self.out, overwrite) as new, bar(f"writing {Path(self.out).name}") as progress:
             for address in list_arrays(self.arrays):
                 volume = open_volume(address)
-                array = NewArray(address.removeprefix(f"{self.arrays}/"), volume.dtype, volume.threshold)
-                copy_into(volume, _create(new, array, volume), progress=progress)
+                spec = ArraySpec.like(volume, address.removeprefix(f"{self.arrays}/"), threshold=volume.threshold)
+                copy_into(volume, new.create(spec), progress=progress)
 
     def remove(self) -> None:
         if self.remote:
             remove_remote(self.arrays)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _create(new: NewArrays, array: NewArray, like: Volume) -> WritableStore:
-    return new.create(ArraySpec.like(like, array.name, array.dtype, array.threshold))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, JsonValue
 
-from cleftnet.blockwise import BlockGrid, ExecutionSettings, NewArray, Task, Tick, map_blocks, unfinished
+from cleftnet.blockwise import BlockGrid, ExecutionSettings, Task, Tick, map_blocks, unfinished
 from cleftnet.comparison.forest_features import Float32, axes_of, draw_voxels, features, halo
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX
@@ -26,7 +26,16 @@ from cleftnet.prediction import to_uint8
 from cleftnet.progress import track
 from cleftnet.settings import Settings
 from cleftnet.training.validation import Region, Scores, assess
-from cleftnet.volumes import PREDICTION, PROBABILITY_NAME, Array, Volume, WritableVolume, intensity, open_volume
+from cleftnet.volumes import (
+    PREDICTION,
+    PROBABILITY_NAME,
+    Array,
+    ArraySpec,
+    Volume,
+    WritableVolume,
+    intensity,
+    open_volume,
+)
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +132,8 @@ class Forest:
             "threshold": threshold,
         }
         task = Task(settings=settings, block=BLOCK_VOX)
-        with unfinished(out, [NewArray(PROBABILITY_NAME, "uint8", threshold)], raw, task, overwrite) as output:
+        spec = ArraySpec.like(raw, PROBABILITY_NAME, "uint8", threshold)
+        with unfinished(out, [spec], task, overwrite) as output:
             work = _ForestPrediction(self, raw, output.arrays[PROBABILITY_NAME])
             grid = self._blocks(raw, output.journal.block, output.chunk)
             map_blocks(work, grid, output.journal, ExecutionSettings(), what="predicting")

@@ -13,7 +13,6 @@ import torch
 from cleftnet.blockwise import (
     BlockGrid,
     ExecutionSettings,
-    NewArray,
     Task,
     UnfinishedError,
     map_blocks,
@@ -24,7 +23,7 @@ from cleftnet.geometry import Box, FloatZYX
 from cleftnet.models.checkpoint import Model
 from cleftnet.prediction.job import PredictionJob
 from cleftnet.prediction.prediction_settings import PredictionSettings
-from cleftnet.volumes import PREDICTION, PROBABILITY_NAME, Array, Volume, open_volume
+from cleftnet.volumes import PREDICTION, PROBABILITY_NAME, Array, ArraySpec, Volume, open_volume
 
 
 def predict(
@@ -77,9 +76,9 @@ def predict(
     if out is None:
         return _in_memory(job, [PROBABILITY_NAME], execution)[PROBABILITY_NAME]
     thresholds = {PROBABILITY_NAME: job.model.card.threshold}
-    arrays = [NewArray(name, settings.dtype, thresholds.get(name)) for name in job.heads]
+    arrays = [ArraySpec.like(job.raw, name, settings.dtype, thresholds.get(name)) for name in job.heads]
     task = Task(settings=job.identity(), block=job.block_shape(execution))
-    with unfinished(out, arrays, job.raw, task, overwrite) as output:
+    with unfinished(out, arrays, task, overwrite) as output:
         work = job.writing_to(output.arrays, in_workers=execution.uses_workers)
         grid = BlockGrid(job.raw.box, output.journal.block, output.chunk, work.reads)
         map_blocks(work, grid, output.journal, execution, what="predicting", environments=gpu_environments())

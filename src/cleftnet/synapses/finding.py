@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
-from cleftnet.blockwise import BlockGrid, ExecutionSettings, Journal, NewArray, Task, Work, map_blocks, unfinished
+from cleftnet.blockwise import BlockGrid, ExecutionSettings, Journal, Task, Work, map_blocks, unfinished
 from cleftnet.errors import InputError, nearest
 from cleftnet.files import refuse_existing, replacing
 from cleftnet.geometry import Box, FloatZYX, IntZYX
@@ -26,7 +26,7 @@ from cleftnet.synapses.rules import SynapseSettings, check_seeds
 from cleftnet.synapses.segmentation import Segmenter, as_stored
 from cleftnet.synapses.table import SynapseTable, tabulate
 from cleftnet.synapses.writing import TABLE_FORMATS, check_table_format, write_table
-from cleftnet.volumes import CHUNK_VOX, LABELS, PREDICTION, Address, Array, Volume, as_volume, open_volume
+from cleftnet.volumes import CHUNK_VOX, LABELS, PREDICTION, Address, Array, ArraySpec, Volume, as_volume, open_volume
 
 BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft
 LABEL_FORMATS = ("zarr", "hdf")
@@ -201,8 +201,8 @@ class _Search:
             map_blocks(work, grid, measured, execution, what=MEASURING)
             table = tabulate(merge(arrays, grid, self.min_voxels, self.seed), volume, self.settings.score)
             written = Task(settings={**self.identity, "block": list(grid.step)}, block=grid.step)
-            array = NewArray(LABELS[0], np.uint64)
-            with unfinished(outputs.labels, [array], volume, written, overwrite) as output:
+            array = ArraySpec.like(volume, LABELS[0], np.uint64)
+            with unfinished(outputs.labels, [array], written, overwrite) as output:
                 target = output.arrays[array.name]
                 map_blocks(LabelWriter(self.labeler, arrays, target), grid, output.journal, execution, what=WRITING)
                 if self.around is not None:

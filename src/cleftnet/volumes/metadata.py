@@ -72,7 +72,8 @@ class ArraySpec:
             dtype: The type of one voxel; the volume's own, when None.
             threshold: The threshold stored with a probability.
         """
-        return cls(name, volume.shape, dtype or volume.dtype, volume.voxel_size, volume.offset_nm, threshold)
+        kind = volume.dtype if dtype is None else dtype
+        return cls(name, volume.shape, kind, volume.voxel_size, volume.offset_nm, threshold)
 
     @property
     def labels(self) -> bool:

@@ -1,7 +1,7 @@
-"""The main job once, from nothing: a synthetic volume, a training, a prediction of a part nobody trained on, synapses, a page.
+"""Runs the whole pipeline on synthetic data: volume, training, prediction, synapses, scores and a report.
 
-The volume is cut in three along y: the first part is learned from, the second chooses checkpoint and threshold, the
-third is only predicted and scored.
+The volume is cut in three along y. The network is trained on the first part; the second part is for validation, which chooses
+the threshold of the prediction, and threshold and smallest size of the synapses; the third part is predicted and scored.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cleftnet.errors import InputError
 from cleftnet.files import refuse_existing, replacing
 from cleftnet.geometry import Box
@@ -18,7 +20,7 @@ from cleftnet.metrics.evaluation import evaluate
 from cleftnet.metrics.scores import Evaluation
 from cleftnet.prediction import predict
 from cleftnet.reporting import PAGE, report
-from cleftnet.synapses import Synapses, find_synapses
+from cleftnet.synapses import Synapses, find_synapses, tune
 from cleftnet.synthetic import SyntheticSettings, synthetic_volume
 from cleftnet.training.recipe import Recipe
 from cleftnet.training.runs import train
@@ -30,24 +32,26 @@ SHAPE = (24, 512, 320)  # z y x voxels of 40×4×4 nm
 TRAIN, VALIDATE, HELD_OUT = (0, 304), (304, 400), (400, 512)  # along y
 TISSUE = SyntheticSettings(
     synapses_per_um3=24, cleft_darkness=2.5, distractors_per_synapse=2.0, noise=0.04, defect_probability=0
-)  # tame enough for a few minutes of two cores
+)  # easy enough to learn in a few minutes on two cores
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo left behind.
+    """The results of a demo.
 
     Attributes:
-        directory: Holds `volume.hdf`, `run/`, `prediction.hdf`, `synapses/`, `scores.json`, `report.html`.
+        directory: Folder with `volume.hdf`, `run/`, `prediction.hdf`, `synapses/`, `scores.json` and `report.html`.
         held_out: The part that was predicted, in voxels of the volume.
-        evaluation: Its scores.
-        synapses: What was found there.
-        page: All of it to look at.
+        evaluation: Scores of the held-out part.
+        true_synapses: Number of true synapses in the held-out part.
+        synapses: Synapses found in the held-out part.
+        page: The report.
     """
 
     directory: Path
     held_out: Box
     evaluation: Evaluation
+    true_synapses: int
     synapses: Synapses
     page: Path
 
@@ -57,7 +61,7 @@ def _part(y: tuple[int, int]) -> Box:
 
 
 def demo_recipe(volume: Path, seed: int = 0) -> Recipe:
-    """Return the demo's recipe: CleftNet made small enough for two cores and a few minutes."""
+    """Return the training recipe of the demo: a CleftNet small enough to train on two cores in a few minutes."""
     return Recipe.model_validate(
         {
             "seed": seed,
@@ -67,8 +71,8 @@ def demo_recipe(volume: Path, seed: int = 0) -> Recipe:
                 "validate": [{"raw": str(volume), "roi": str(_part(VALIDATE))}],
             },
             "sampling": {"min_cleft_voxels": 200},
-            "augment": {"rotation": "quarter"},  # what its scores in docs/results.md were measured with
-            "loss": {"coherence_weight": 0.05},  # the paper's 0.2 holds the first few hundred steps back
+            "augment": {"rotation": "quarter"},  # leaves raw uninterpolated
+            "loss": {"coherence_weight": 0.05},  # the paper's 0.2 slows down the first few hundred steps
             "training": {
                 "steps": 360,
                 "batch": 4,
@@ -83,32 +87,37 @@ def demo_recipe(volume: Path, seed: int = 0) -> Recipe:
 
 
 def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False) -> Demo:
-    """Make a synthetic volume, train on a part of it, predict another part, list its synapses, score it, and show it.
+    """Make a synthetic volume, train on one part of it, and predict, score and report on another part.
 
     Args:
-        out: The folder to fill.
-        seed: Of volume, weights and patches.
-        overwrite: Whether what an earlier demo left there may be replaced.
+        out: Output folder.
+        seed: Seed of volume, weights and patches.
+        overwrite: Whether to replace the output of an earlier demo.
 
     Raises:
-        InputError: when the folder holds something and `overwrite` is False.
+        InputError: when the folder contains the output of an earlier demo and `overwrite` is False.
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; expected a name for a folder")
+        raise InputError(f"{out} is a file; expected the name of a folder")
     volume, prediction, scores = out / "volume.hdf", out / "prediction.hdf", out / "scores.json"
     for path in (volume, prediction, out / "synapses", scores, out / PAGE):
         refuse_existing(path, overwrite)
     log.info(f"making a synthetic volume of {'×'.join(map(str, SHAPE))} voxels: {volume}")
     raw, labels = synthetic_volume(SHAPE, seed=seed, settings=TISSUE)
     write_cremi(volume, raw=raw, clefts=labels, overwrite=overwrite)
-    log.info(f"training on y {TRAIN[0]}:{TRAIN[1]}, choosing checkpoint and threshold on y {VALIDATE[0]}:{VALIDATE[1]}")
+    log.info(f"training on y {TRAIN[0]}:{TRAIN[1]}, validating on y {VALIDATE[0]}:{VALIDATE[1]}")
     run = train(demo_recipe(volume, seed), out / "run", overwrite=overwrite)
     held_out = _part(HELD_OUT)
-    log.info(f"predicting y {HELD_OUT[0]}:{HELD_OUT[1]}, which nobody has trained on: {prediction}")
+    log.info(f"predicting y {HELD_OUT[0]}:{HELD_OUT[1]}, held out from training: {prediction}")
     probability = predict(run.best, volume, prediction, roi=held_out, overwrite=overwrite)
-    evaluation = evaluate(probability, open_volume(volume, default=LABELS), roi=held_out)
+    truth = open_volume(volume, default=LABELS)
+    evaluation = evaluate(probability, truth, roi=held_out)
     with replacing(scores, overwrite=True) as temporary:
         temporary.write_text(json.dumps(evaluation.to_json(), indent=2))
-    found = find_synapses(probability, out / "synapses", overwrite=overwrite)
+    log.info(f"finding synapses: {out / 'synapses'}")
+    validated = _part(VALIDATE)
+    tuning = tune(predict(run.best, volume, roi=validated), truth.crop(validated))
+    synapses = find_synapses(probability, out / "synapses", settings=tuning.settings, overwrite=overwrite)
+    true_synapses = len(np.unique(truth[held_out])) - 1  # the background has an id too
     page = report(out, overwrite=overwrite)
-    return Demo(out, held_out, evaluation, found, page)
+    return Demo(out, held_out, evaluation, true_synapses, synapses, page)

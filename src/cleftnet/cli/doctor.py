@@ -1,4 +1,4 @@
-"""Is this installation sound: versions, devices, and the main path once on a few voxels, in seconds."""
+"""Checks an installation: versions, devices, and a run of the main steps on a tiny volume."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from cleftnet.prediction import best_device, predict
 from cleftnet.synthetic import synthetic_volume
 from cleftnet.volumes import CLEFT, LABELS, classes, open_volume, write_cremi
 
+PATCH = (4, 16, 16)  # voxels z y x: small, so that the checks take seconds
 PACKAGES = ("cleftnet", "torch", "numpy", "scipy", "h5py", "tifffile", "edt", "connected-components-3d", "safetensors")
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found.
+    """The results of the checks.
 
     Attributes:
-        facts: Names and values: versions, cores, devices.
-        checks: What was tried, and what went wrong with it, or None.
+        facts: Names and values: versions, processor, devices.
+        checks: Name of each check, and what went wrong; None if nothing did.
     """
 
     facts: list[tuple[str, str]]
@@ -37,12 +38,12 @@ class Examination:
 
     @property
     def healthy(self) -> bool:
-        """True when every check passed."""
+        """Whether every check passed."""
         return all(problem is None for _, problem in self.checks)
 
 
 def examine() -> Examination:
-    """Collect versions and devices, and run the main path on a few voxels.
+    """Collect versions and devices, and run the main steps on a tiny volume.
 
     Example:
         >>> examine().healthy
@@ -74,7 +75,7 @@ def _version(package: str) -> str:
 
 
 def _problem(step: Callable[[], object]) -> str | None:
-    """Run one step; a doctor reports what is wrong with the machine, whatever it is, and goes on."""
+    """Run one check, and return any error as text, so that the next checks still run."""
     try:
         step()
     except Exception as error:
@@ -83,7 +84,7 @@ def _problem(step: Callable[[], object]) -> str | None:
 
 
 def _make(place: Path) -> None:
-    raw, labels = synthetic_volume((8, 96, 96), seed=0)
+    raw, labels = synthetic_volume((8, 64, 64), seed=0)
     write_cremi(place / "volume.hdf", raw=raw, clefts=labels)
 
 
@@ -95,13 +96,13 @@ def _augment(place: Path) -> None:
 
 
 def _step() -> None:
-    net = build("cleftnet", widths=(4, 8), patch=(8, 32, 32)).to(best_device())
-    net(torch.rand(1, 1, 8, 32, 32, device=best_device())).square().mean().backward()
+    net = build("cleftnet", widths=(2, 4), patch=PATCH).to(best_device())
+    net(torch.rand(1, 1, *PATCH, device=best_device())).square().mean().backward()
     if not all(p.grad is not None and bool(p.grad.isfinite().all()) for p in net.parameters()):
         raise RuntimeError("gradients are missing or not finite")
 
 
 def _predict(place: Path) -> None:
-    net = build("cleftnet", widths=(4, 8), patch=(8, 32, 32))
+    net = build("cleftnet", widths=(2, 4), patch=PATCH)
     save_model(place / "model.safetensors", Model(net, ModelCard(spec=net.spec)))
     predict(load_model(place / "model.safetensors", best_device()), place / "volume.hdf", place / "prediction.hdf")

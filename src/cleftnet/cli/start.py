@@ -27,7 +27,7 @@ def demo(
     print_table(done.evaluation.rows())
     print(f"""
 results to look at: {done.page}
-{len(done.synapses.table)} synapses: {done.synapses.table_path}, masks in {done.synapses.labels_path}
+synapses found: {len(done.synapses.table)}, in truth: {done.true_synapses}; table: {done.synapses.table_path}
 Do the same with your own data:
   cleftnet info VOLUME                 print shape, voxel size and data type
   cleftnet train RECIPE --out RUN      {out / "run" / "recipe.yaml"} is a recipe to start from

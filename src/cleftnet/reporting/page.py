@@ -65,8 +65,7 @@ def report(source: str | Path, out: str | Path | None = None, *, overwrite: bool
     if (folder / RESULTS).is_file():
         return write_page(comparison_contents(folder), page, overwrite=overwrite)
     if (folder / RECIPE).is_file() and any((folder / name).is_file() for name in (BEST, LAST)):
-        with run_contents(folder) as contents:
-            return write_page(contents, page, overwrite=overwrite)
+        return write_page(run_contents(folder), page, overwrite=overwrite)
     raise InputError(
         f"{folder} holds no finished training ({RECIPE} and {BEST}), comparison or demo; expected the output "
         f"folder of one of these"

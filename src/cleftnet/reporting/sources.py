@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -17,8 +14,8 @@ from cleftnet.comparison.tables import ABOUT, text_tables
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD
-from cleftnet.models.checkpoint import find_model, load_model
-from cleftnet.prediction import PredictionSettings, predict
+from cleftnet.models.checkpoint import find_model, load_card
+from cleftnet.prediction import PredictionSettings, predict_in_memory
 from cleftnet.reporting.contents import Contents, Entry, History, Scene, ScenePrediction
 from cleftnet.training.recipe import Recipe, VolumeSettings, load_recipe
 from cleftnet.training.runs import RECIPE, RUN
@@ -27,9 +24,8 @@ from cleftnet.volumes import DISTANCE_NAME, LABELS, PREDICTION, Volume, list_arr
 log = logging.getLogger(__name__)
 
 
-@contextmanager
-def run_contents(run: Path) -> Iterator[Contents]:
-    """Predict the validation regions of a run with its best checkpoint; the predictions exist inside the `with` block.
+def run_contents(run: Path) -> Contents:
+    """Predict the validation regions of a run in memory with its best checkpoint, as a validation does.
 
     Args:
         run: A run directory.
@@ -38,28 +34,22 @@ def run_contents(run: Path) -> Iterator[Contents]:
         InputError: when the folder is no run directory, or its data cannot be opened.
     """
     recipe, checkpoint = load_recipe(run / RECIPE), find_model(run)
-    card = load_model(checkpoint).card
+    card = load_card(checkpoint)
     scenes = recipe_scenes(recipe)
-    with tempfile.TemporaryDirectory(prefix="cleftnet-report-") as folder:
-        predictions = []
-        for number, scene in enumerate(scenes):
-            log.info(f"predicting {scene.name} with {checkpoint}")
-            out, how = (
-                Path(folder, f"prediction-{number}.hdf"),
-                PredictionSettings(overlap=recipe.training.validation_overlap),
-            )
-            predict(checkpoint, scene.raw, out, settings=how)
-            predictions.append(open_prediction(out))
-        entry = Entry("run", run.resolve().name, tuple(predictions), card.threshold, (History.read(run),))
-        yield Contents(
-            title=run.resolve().name,
-            about=f"The checkpoint of step {card.step} of {recipe.training.steps}, on its validation regions. "
-            "Checkpoint and threshold were chosen on these regions, so other tissue will score lower.",
-            scenes=scenes,
-            entries=(entry,),
-            recipe=(run / RECIPE).read_text(),
-            provenance=_provenance(run),
-        )
+    settings = PredictionSettings(overlap=recipe.training.validation_overlap)
+    predictions = []
+    for scene in scenes:
+        log.info(f"predicting {scene.name} with {checkpoint}")
+        predictions.append(ScenePrediction(**predict_in_memory(checkpoint, scene.raw, settings=settings)))
+    return Contents(
+        title=run.resolve().name,
+        about=f"The checkpoint of step {card.step} of {recipe.training.steps}, on its validation regions. "
+        "Checkpoint and threshold were chosen on these regions, so other tissue will score lower.",
+        scenes=scenes,
+        entries=(Entry("run", run.resolve().name, tuple(predictions), card.threshold, (History.read(run),)),),
+        recipe=(run / RECIPE).read_text(),
+        provenance=_provenance(run),
+    )
 
 
 def demo_contents(demo: Path) -> Contents:

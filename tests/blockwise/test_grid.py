@@ -37,13 +37,13 @@ def test_no_two_blocks_write_into_the_same_chunk(start, shape, block, chunk):
 
 @settings(deadline=None, max_examples=50)
 @given(starts, sides, sides, st.tuples(*[st.integers(0, 5)] * 3))
-def test_a_block_reads_its_halo_as_far_as_there_are_voxels(start, shape, block, halo):
+def test_a_block_reads_its_halo_up_to_the_border_of_the_volume(start, shape, block, halo):
     box = Box.at(start, shape)
     for one in BlockGrid(box, block, reads=functools.partial(Box.grow, by=halo)):
         assert one.read == one.write.grow(halo).intersect(box)
 
 
-def test_a_grid_counts_and_finds_its_blocks_without_making_them():
+def test_a_grid_counts_and_indexes_its_blocks_without_making_them():
     grid = BlockGrid(Box.of((100_000, 100_000, 100_000)), (64, 512, 512), (8, 128, 128))
     assert len(grid) == 1563 * 196 * 196
     assert str(grid[len(grid) - 1].write) == "99968:100000,99840:100000,99840:100000"

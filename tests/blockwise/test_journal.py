@@ -6,7 +6,7 @@ from cleftnet.errors import InputError
 TASK = Task(settings={"model": "a", "tta": False}, block=(8, 64, 64))
 
 
-def test_a_block_recorded_is_there_for_the_next_run_and_no_other_is(tmp_path):
+def test_the_next_run_knows_the_recorded_blocks_and_no_others(tmp_path):
     with Journal(tmp_path / "j", TASK) as journal:
         journal.add(7)
         journal.add(0)
@@ -16,7 +16,7 @@ def test_a_block_recorded_is_there_for_the_next_run_and_no_other_is(tmp_path):
 
 
 @pytest.mark.parametrize("tail", [b"12", b"\0\0\0", b"1x\n5\n"])
-def test_what_a_crash_left_of_a_line_is_no_block_and_does_not_spoil_the_next(tmp_path, tail):
+def test_a_line_cut_short_by_a_crash_is_ignored_and_does_not_damage_the_next(tmp_path, tail):
     with Journal(tmp_path / "j", TASK) as journal:
         journal.add(3)
     with (tmp_path / "j" / "blocks.txt").open("ab") as file:
@@ -27,7 +27,7 @@ def test_what_a_crash_left_of_a_line_is_no_block_and_does_not_spoil_the_next(tmp
         assert [n for n in range(200) if n in journal] == [3, 4]
 
 
-def test_another_model_is_refused_by_name_and_the_journal_stays(tmp_path):
+def test_another_model_is_refused_by_name_and_the_journal_is_kept(tmp_path):
     with Journal(tmp_path / "j", TASK) as journal:
         journal.add(3)
     other = Task(settings={"model": "b", "tta": False}, block=(8, 64, 64))
@@ -37,7 +37,7 @@ def test_another_model_is_refused_by_name_and_the_journal_stays(tmp_path):
         assert 3 in journal
 
 
-def test_beginning_anew_forgets_the_blocks_of_another_task_and_keeps_those_of_the_same(tmp_path):
+def test_beginning_anew_discards_the_blocks_of_another_task_and_keeps_those_of_the_same(tmp_path):
     with Journal(tmp_path, TASK) as journal:
         journal.add(5)
     with Journal(tmp_path, TASK, anew=True) as journal:
@@ -47,7 +47,7 @@ def test_beginning_anew_forgets_the_blocks_of_another_task_and_keeps_those_of_th
         assert (len(journal), journal.block) == (0, (16, 64, 64))
 
 
-def test_a_later_run_goes_on_with_the_blocks_that_the_first_one_cut(tmp_path):
+def test_a_later_run_uses_the_block_size_of_the_first(tmp_path):
     with Journal(tmp_path / "j", TASK):
         pass
     with Journal(tmp_path / "j", TASK.model_copy(update={"block": (16, 128, 128)})) as journal:

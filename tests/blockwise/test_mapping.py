@@ -125,7 +125,9 @@ def test_a_step_that_fails_twice_is_tried_a_third_time(tmp_path, step):
 
 
 @pytest.mark.parametrize("step", ["read", "compute", "write"])
-def test_a_block_that_always_fails_is_named_the_others_finish_and_a_rerun_does_only_it(tmp_path, step, messages):
+def test_a_block_that_always_fails_is_reported_while_the_others_finish_and_a_rerun_computes_only_it(
+    tmp_path, step, messages
+):
     with pytest.raises(UnfinishedError, match="1 of 18 blocks failed, the first at 4:8,8:16,8:16: a bad sector"):
         run(Failing(tmp_path / "out.npy", step), tmp_path)
     assert "block 4:8,8:16,8:16 failed: a bad sector" in messages.text
@@ -136,7 +138,7 @@ def test_a_block_that_always_fails_is_named_the_others_finish_and_a_rerun_does_o
     assert (result(tmp_path) == window_sums(RAW)).all()
 
 
-def test_a_block_that_fails_through_the_input_is_an_error_of_the_input(tmp_path):
+def test_a_block_that_fails_because_of_the_input_raises_an_input_error(tmp_path):
     with pytest.raises(InputError, match="1 of 18 blocks failed"):
         run(Failing(tmp_path / "out.npy", "read", error=InputError), tmp_path)
 
@@ -193,7 +195,7 @@ class Interrupted(Counting):
         return super().compute(block, data, tick)
 
 
-def test_an_interrupt_leaves_what_is_finished(tmp_path):
+def test_an_interruption_keeps_finished_blocks(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(Interrupted(tmp_path / "out.npy"), tmp_path)
     assert 3 <= finished(tmp_path) <= 4
@@ -240,7 +242,7 @@ class Deadly(WindowSums):
         return super().compute(block, data, tick)
 
 
-def test_two_workers_one_of_them_killed_in_mid_block_write_what_one_process_does(tmp_path):
+def test_two_workers_of_which_one_is_killed_in_mid_block_write_the_same_as_one_process(tmp_path):
     run(Deadly(tmp_path / "out.npy"), tmp_path, workers=2)
     assert (tmp_path / "killed").exists()
     assert finished(tmp_path) == 18
@@ -266,7 +268,7 @@ def wait_for(path, seconds=120):
         time.sleep(0.05)
 
 
-def test_when_the_scheduler_is_killed_the_run_says_so_and_another_finishes_it(tmp_path):
+def test_after_the_scheduler_is_killed_another_run_completes_the_output(tmp_path):
     address = tmp_path / "scheduler.json"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     dask = [sys.executable, "-m", "dask"]
@@ -289,7 +291,7 @@ def test_when_the_scheduler_is_killed_the_run_says_so_and_another_finishes_it(tm
     assert (result(tmp_path) == window_sums(RAW)).all()
 
 
-def test_when_the_parent_is_killed_its_workers_end_and_a_rerun_finishes(tmp_path):
+def test_when_the_parent_is_killed_its_workers_end_and_a_rerun_completes_the_output(tmp_path):
     code = f"""
         import importlib.util, pathlib, sys
         spec = importlib.util.spec_from_file_location("mapping_test", {__file__!r})
@@ -317,7 +319,7 @@ def test_when_the_parent_is_killed_its_workers_end_and_a_rerun_finishes(tmp_path
 
 
 @pytest.mark.parametrize("where", ["tcp://127.0.0.1:9", "no-such-scheduler.json"])
-def test_no_scheduler_is_one_line(tmp_path, monkeypatch, where):
+def test_a_missing_scheduler_is_an_error_of_one_line(tmp_path, monkeypatch, where):
     monkeypatch.setattr("cleftnet.blockwise.cluster.CONNECT_S", 1)
     with pytest.raises(InputError, match=f"no Dask scheduler answers at {where}"):
         run(WindowSums(tmp_path / "out.npy"), tmp_path, scheduler=where)

@@ -9,7 +9,7 @@ from cleftnet.metrics.calibration import Calibration
 from cleftnet.models.checkpoint import BEST, LAST, Model, ModelCard, find_model, load_model, save_model
 
 
-def test_a_model_comes_back_with_the_same_weights_card_and_output(model, tmp_path):
+def test_a_saved_model_loads_with_the_same_weights_card_and_output(model, tmp_path):
     card = model.card.model_copy(update={"calibration": Calibration(0.5, -2.0), "step": 7, "provenance": {"seed": 3}})
     save_model(tmp_path / "m.safetensors", Model(model.net, card))
     loaded = load_model(tmp_path / "m.safetensors")
@@ -41,7 +41,7 @@ def test_a_folder_without_checkpoint_is_refused(tmp_path):
         load_model(tmp_path)
 
 
-def test_a_model_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_model_is_refused(tmp_path):
     with pytest.raises(InputError, match="no model at"):
         load_model(tmp_path / "nothing")
 
@@ -52,7 +52,7 @@ def test_a_file_that_is_no_safetensors_is_refused_and_never_unpickled(tmp_path):
         load_model(tmp_path / "m.safetensors")
 
 
-def test_weights_of_somebody_else_are_refused(tmp_path):
+def test_weights_without_a_card_are_refused(tmp_path):
     safetensors.torch.save_file({"w": torch.zeros(2)}, tmp_path / "m.safetensors")
     with pytest.raises(InputError, match="without a cleftnet card"):
         load_model(tmp_path / "m.safetensors")

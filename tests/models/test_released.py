@@ -1,4 +1,4 @@
-"""The models that come with the package: found by name, described by a page, and as good as it says."""
+"""Released models are found by name, described by a page, and reach the scores on it."""
 
 import shutil
 import subprocess
@@ -20,32 +20,32 @@ MEGABYTE = 1e6
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder to stand in."""
+def empty_folder(tmp_path, monkeypatch):
+    """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_a_released_model_is_found_by_its_name(here):
+def test_a_released_model_is_found_by_its_name(empty_folder):
     assert find_model("vnc-l3") == released_weights("vnc-l3")
     assert load_model("vnc-l3").card.voxel_size_nm == (50.0, 4.6, 4.6)
 
 
-def test_a_file_and_a_run_directory_of_that_name_come_first(here, model):
-    (here / "vnc-l3").mkdir()
-    save_model(here / "vnc-l3" / BEST, model)
+def test_a_file_and_a_run_directory_of_that_name_come_first(empty_folder, model):
+    (empty_folder / "vnc-l3").mkdir()
+    save_model(empty_folder / "vnc-l3" / BEST, model)
     assert str(find_model("vnc-l3")) == f"vnc-l3/{BEST}"
-    shutil.rmtree(here / "vnc-l3")
-    save_model(here / "vnc-l3", model)
+    shutil.rmtree(empty_folder / "vnc-l3")
+    save_model(empty_folder / "vnc-l3", model)
     assert str(find_model("vnc-l3")) == "vnc-l3"
 
 
-def test_a_folder_of_data_of_that_name_does_not_hide_it(here):
-    (here / "vnc-l3").mkdir()
+def test_a_folder_of_data_of_that_name_does_not_hide_it(empty_folder):
+    (empty_folder / "vnc-l3").mkdir()
     assert find_model("vnc-l3") == released_weights("vnc-l3")
 
 
-def test_a_name_that_none_has_names_the_nearest(here):
+def test_an_unknown_name_suggests_the_nearest(empty_folder):
     with pytest.raises(InputError, match=r"no model at vnc-l4.*did you mean 'vnc-l3'"):
         find_model("vnc-l4")
     with pytest.raises(InputError, match="no released model 'vncl3'; did you mean 'vnc-l3'"):
@@ -63,7 +63,7 @@ def test_weights_take_a_few_megabytes_and_come_back_as_float32(name):
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_a_page_says_data_terms_split_use_and_limits_and_shows_the_scores_of_the_card(name):
+def test_a_page_states_data_terms_split_use_and_limits_and_shows_the_scores_of_the_card(name):
     page, scores = released_page(name), load_card(name).scores
     for word in ("## Data and terms", "CC BY-NC-SA", "commercial", "## Split", "## Scores", "what not"):
         assert word in page
@@ -80,7 +80,7 @@ def test_a_page_says_data_terms_split_use_and_limits_and_shows_the_scores_of_the
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_a_card_tells_the_recipe_and_no_path_of_anybodys_machine(name):
+def test_a_card_holds_the_recipe_and_no_absolute_path(name):
     card = load_card(name)
     Recipe.model_validate(card.provenance["recipe"])
     assert '"/' not in card.model_dump_json()
@@ -103,14 +103,14 @@ def test_a_released_model_reproduces_the_scores_of_its_card(name, real_data, tmp
     monkeypatch.setenv("CLEFTNET_DATA", str(real_data))
     scores, recipe = load_card(name).scores, Recipe.model_validate(load_card(name).provenance["recipe"])
     (region,) = (volume.open() for volume in recipe.data.validate_on)
-    how = PredictionSettings(overlap=recipe.training.validation_overlap)
-    probability = predict(name, region.raw, tmp_path / "out.hdf", settings=how)
+    settings = PredictionSettings(overlap=recipe.training.validation_overlap)
+    probability = predict(name, region.raw, tmp_path / "out.hdf", settings=settings)
     found = evaluate(probability, region.labels)
     assert found.f1 == pytest.approx(scores["f1"], abs=0.002)
     assert found.auc == pytest.approx(scores["auc"], abs=0.0005)
     assert found.cremi_score == pytest.approx(scores["cremi_score"], abs=1)
-    settings = SynapseSettings(threshold=scores["object_threshold"], min_size_nm3=scores["object_min_size_nm3"])
-    synapses = find_synapses(probability, tmp_path / "synapses", settings=settings)
+    objects = SynapseSettings(threshold=scores["object_threshold"], min_size_nm3=scores["object_min_size_nm3"])
+    synapses = find_synapses(probability, tmp_path / "synapses", settings=objects)
     assert evaluate(synapses.labels, region.labels).objects.f1 == pytest.approx(scores["object_f1"], abs=0.06)
 
 

@@ -1,4 +1,4 @@
-"""Predictions that are stopped in every way, and the next one with the same arguments: byte for byte what nothing disturbed."""
+"""Predictions that are interrupted in every way, and completed by the same call, byte for byte like an uninterrupted one."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ from cleftnet.volumes import Volume, open_volume, write_volume
 
 SHAPE = (40, 40, 200)  # in chunks of 16×40×128: blocks of 16×40×128 are six
 SMALL = ExecutionSettings(block=(16, 40, 128), tries=1)
-HOW = PredictionSettings(overlap=0.0)
+SETTINGS = PredictionSettings(overlap=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,10 @@ def volume():
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny, volume, tmp_path_factory):
+def uninterrupted(tiny, volume, tmp_path_factory):
     """The files of a prediction in one block, by name, as bytes."""
-    out = tmp_path_factory.mktemp("undisturbed") / "p.zarr"
-    predict(tiny, volume, out, settings=HOW)
+    out = tmp_path_factory.mktemp("uninterrupted") / "p.zarr"
+    predict(tiny, volume, out, settings=SETTINGS)
     return contents(out)
 
 
@@ -69,58 +69,64 @@ class Stop:
 
 
 def finish(tiny, volume, tmp_path, monkeypatch, **options):
-    """Predict again, undisturbed; return the blocks that were still done."""
+    """Predict again, without interruption; return the blocks that were computed."""
     monkeypatch.undo()
     counter = Stop(monkeypatch, None, after=10**9)
-    predict(tiny, volume, tmp_path / "p.zarr", settings=HOW, **({"execution": SMALL} | options))
+    predict(tiny, volume, tmp_path / "p.zarr", settings=SETTINGS, **({"execution": SMALL} | options))
     return counter.written
 
 
 @pytest.mark.parametrize("block", [(16, 40, 128), (32, 40, 128), (16, 40, 200)])
-def test_the_block_size_changes_no_byte(tiny, volume, undisturbed, tmp_path, block):
-    predict(tiny, volume, tmp_path / "p.zarr", settings=HOW, execution=ExecutionSettings(block=block))
-    assert contents(tmp_path / "p.zarr") == undisturbed
+def test_the_block_size_changes_no_byte(tiny, volume, uninterrupted, tmp_path, block):
+    predict(tiny, volume, tmp_path / "p.zarr", settings=SETTINGS, execution=ExecutionSettings(block=block))
+    assert contents(tmp_path / "p.zarr") == uninterrupted
     assert left_over(tmp_path) == ["p.zarr"]
 
 
-def test_two_worker_processes_change_no_byte(tiny, volume, undisturbed, tmp_path):
+def test_two_worker_processes_change_no_byte(tiny, volume, uninterrupted, tmp_path):
     predict(
-        tiny, volume, tmp_path / "p.zarr", settings=HOW, execution=ExecutionSettings(block=(16, 40, 128), workers=2)
+        tiny,
+        volume,
+        tmp_path / "p.zarr",
+        settings=SETTINGS,
+        execution=ExecutionSettings(block=(16, 40, 128), workers=2),
     )
-    assert contents(tmp_path / "p.zarr") == undisturbed
+    assert contents(tmp_path / "p.zarr") == uninterrupted
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
-def test_an_interrupt_or_a_full_disk_loses_no_block(tiny, volume, undisturbed, tmp_path, monkeypatch, error):
+def test_an_interruption_or_a_full_disk_loses_no_block(tiny, volume, uninterrupted, tmp_path, monkeypatch, error):
     stop = Stop(monkeypatch, error, after=2)
     expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else InputError
     with pytest.raises(expected):
-        predict(tiny, volume, tmp_path / "p.zarr", settings=HOW, execution=SMALL)
+        predict(tiny, volume, tmp_path / "p.zarr", settings=SETTINGS, execution=SMALL)
     assert left_over(tmp_path) == ["p.zarr.unfinished"]
     done = finish(tiny, volume, tmp_path, monkeypatch)
     assert len(done) == 4
     assert not set(done) & set(stop.written)
-    assert contents(tmp_path / "p.zarr") == undisturbed
+    assert contents(tmp_path / "p.zarr") == uninterrupted
     assert left_over(tmp_path) == ["p.zarr"]
 
 
 def test_a_run_that_finished_no_block_leaves_nothing(tiny, volume, tmp_path, monkeypatch):
     Stop(monkeypatch, KeyboardInterrupt(), after=0)
     with pytest.raises(KeyboardInterrupt):
-        predict(tiny, volume, tmp_path / "p.zarr", settings=HOW, execution=SMALL)
+        predict(tiny, volume, tmp_path / "p.zarr", settings=SETTINGS, execution=SMALL)
     assert left_over(tmp_path) == []
 
 
-def test_another_block_size_goes_on_with_the_first_ones_blocks(tiny, volume, undisturbed, tmp_path, monkeypatch):
+def test_a_run_with_another_block_size_completes_the_blocks_of_the_first(
+    tiny, volume, uninterrupted, tmp_path, monkeypatch
+):
     Stop(monkeypatch, KeyboardInterrupt(), after=2)
     with pytest.raises(KeyboardInterrupt):
-        predict(tiny, volume, tmp_path / "p.zarr", settings=HOW, execution=SMALL)
+        predict(tiny, volume, tmp_path / "p.zarr", settings=SETTINGS, execution=SMALL)
     assert len(finish(tiny, volume, tmp_path, monkeypatch, execution=ExecutionSettings(block=(32, 40, 200)))) == 4
-    assert contents(tmp_path / "p.zarr") == undisturbed
+    assert contents(tmp_path / "p.zarr") == uninterrupted
 
 
-def test_an_unreadable_chunk_costs_the_blocks_that_read_it_and_they_are_done_when_it_is_mended(
-    tiny, volume, undisturbed, tmp_path, monkeypatch, messages
+def test_an_unreadable_chunk_fails_only_the_blocks_that_read_it_until_it_is_repaired(
+    tiny, volume, uninterrupted, tmp_path, monkeypatch, messages
 ):
     write_volume(volume, tmp_path / "raw.zarr/raw")
     chunk = next(path for path in sorted((tmp_path / "raw.zarr").rglob("*")) if path.is_file() and "." not in path.name)
@@ -128,54 +134,54 @@ def test_an_unreadable_chunk_costs_the_blocks_that_read_it_and_they_are_done_whe
     chunk.write_bytes(good[: len(good) // 2])
     raw = open_volume(tmp_path / "raw.zarr/raw")
     with pytest.raises(InputError, match=r"2 of 6 blocks failed, the first at 0:16,0:40,0:128: .*raw\.zarr"):
-        predict(tiny, raw, tmp_path / "p.zarr", settings=HOW, execution=SMALL)
+        predict(tiny, raw, tmp_path / "p.zarr", settings=SETTINGS, execution=SMALL)
     assert "block 0:16,0:40,0:128 failed" in messages.text
     chunk.write_bytes(good)
     done = finish(tiny, raw, tmp_path, monkeypatch)
     assert [str(box) for box in done] == ["0:16,0:40,0:128", "0:16,0:40,128:200"]  # a tile at x 120:160 reads the chunk
-    assert contents(tmp_path / "p.zarr") == undisturbed
+    assert contents(tmp_path / "p.zarr") == uninterrupted
 
 
-def test_a_fault_that_is_not_the_inputs_says_so_by_its_type(tiny, volume, tmp_path, monkeypatch):
+def test_a_failure_for_another_reason_than_the_input_has_a_type_of_its_own(tiny, volume, tmp_path, monkeypatch):
     Stop(monkeypatch, ValueError("a bug"), after=2)
     with pytest.raises(UnfinishedError, match="4 of 6 blocks failed"):
-        predict(tiny, volume, tmp_path / "p.zarr", settings=HOW, execution=SMALL)
+        predict(tiny, volume, tmp_path / "p.zarr", settings=SETTINGS, execution=SMALL)
 
 
 @pytest.mark.parametrize("name", ["p.zarr", "p.hdf"])
 def test_two_models_or_settings_are_not_mixed_in_one_output(tiny, volume, tmp_path, monkeypatch, name):
     Stop(monkeypatch, KeyboardInterrupt(), after=2)
     with pytest.raises(KeyboardInterrupt):
-        predict(tiny, volume, tmp_path / name, settings=HOW, execution=SMALL)
+        predict(tiny, volume, tmp_path / name, settings=SETTINGS, execution=SMALL)
     monkeypatch.undo()
     torch.manual_seed(1)
     other = Model(build("cleftnet", widths=(2, 4), patch=(8, 20, 40), max_keys=32).eval(), tiny.card)
     changed = Volume(volume.read() // 2, (40, 4, 4))
     for model, raw, how, what in (
-        (other, volume, HOW, "model"),
-        (tiny, changed, HOW, "volume"),
+        (other, volume, SETTINGS, "model"),
+        (tiny, changed, SETTINGS, "volume"),
         (tiny, volume, PredictionSettings(overlap=0.25), "overlap"),
     ):
         with pytest.raises(InputError, match=f"begun with {what} .* use overwrite=True to begin anew"):
             predict(model, raw, tmp_path / name, settings=how, execution=SMALL)
     assert left_over(tmp_path) == [f"{name}.unfinished"]
-    anew = predict(other, volume, tmp_path / name, settings=HOW, execution=SMALL, overwrite=True)
-    assert (anew.read() == predict(other, volume, tmp_path / "other.zarr", settings=HOW).read()).all()
+    anew = predict(other, volume, tmp_path / name, settings=SETTINGS, execution=SMALL, overwrite=True)
+    assert (anew.read() == predict(other, volume, tmp_path / "other.zarr", settings=SETTINGS).read()).all()
 
 
-def test_overwrite_replaces_a_finished_output_only_when_the_new_one_is_whole(tiny, volume, tmp_path, monkeypatch):
+def test_overwrite_replaces_a_finished_output_only_when_the_new_one_is_complete(tiny, volume, tmp_path, monkeypatch):
     out = tmp_path / "p.zarr"
-    predict(tiny, volume.crop(Box((0, 0, 0), (16, 40, 128))), out, settings=HOW)
+    predict(tiny, volume.crop(Box((0, 0, 0), (16, 40, 128))), out, settings=SETTINGS)
     before = contents(out)
     Stop(monkeypatch, KeyboardInterrupt(), after=2)
     with pytest.raises(KeyboardInterrupt):
-        predict(tiny, volume, out, settings=HOW, execution=SMALL, overwrite=True)
+        predict(tiny, volume, out, settings=SETTINGS, execution=SMALL, overwrite=True)
     assert contents(out) == before
     assert len(finish(tiny, volume, tmp_path, monkeypatch, overwrite=True)) == 4
     assert open_volume(out, default=["volumes/probability"]).shape == SHAPE
 
 
-def test_a_killed_command_is_finished_by_the_same_command(tiny, volume, undisturbed, tmp_path):
+def test_a_killed_command_is_finished_by_the_same_command(tiny, volume, uninterrupted, tmp_path):
     """SIGKILL to `cleftnet predict` in mid-volume; what is left to do is done by the command itself, from a new process."""
     save_model(tmp_path / "model.safetensors", tiny)
     write_volume(volume, tmp_path / "raw.hdf/volumes/raw")
@@ -211,7 +217,7 @@ def test_a_killed_command_is_finished_by_the_same_command(tiny, volume, undistur
     again = [sys.executable, "-c", f"from cleftnet.cli import main; main({command})"]
     done = subprocess.run(again, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert "3 of 6 blocks were finished before" in done.stderr or "2 of 6 blocks were finished before" in done.stderr
-    assert contents(tmp_path / "p.zarr") == undisturbed
+    assert contents(tmp_path / "p.zarr") == uninterrupted
 
 
 MEMORY = """

@@ -18,7 +18,7 @@ from cleftnet.prediction.job import PredictionJob, block_sides
 from cleftnet.volumes import DISTANCE_NAME, PROBABILITY_NAME, Volume
 
 SHAPE, PATCH = (9, 26, 21), (4, 12, 10)
-WAYS = {
+CASES = {
     "half overlap": PredictionSettings(),
     "float32": PredictionSettings(overlap=0.4, dtype="float32"),
     "float32, empty tiles left out": PredictionSettings(dtype="float32", skip_empty=True),
@@ -37,7 +37,7 @@ def voxels():
 def prepare(way, mask=None):
     torch.manual_seed(0)
     net = build("cleftnet", widths=(2, 4), patch=PATCH, max_keys=32).eval()
-    chosen = WAYS[way] if mask is None else WAYS[way].model_copy(update={"mask": mask})
+    chosen = CASES[way] if mask is None else CASES[way].model_copy(update={"mask": mask})
     model, raw = Model(net, ModelCard(spec=net.spec)), Volume(voxels(), (40, 4, 4))
     job = PredictionJob.prepare(model, raw, settings=chosen)
     return job.writing_to(dict.fromkeys((PROBABILITY_NAME, DISTANCE_NAME)))
@@ -64,14 +64,14 @@ def parts(draw):
     return Box(tuple(start), tuple(stop))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", CASES)
 def test_any_part_equals_the_same_part_of_the_whole_bit_for_bit(way):
-    @settings(deadline=None, max_examples=3 if WAYS[way].tta else 6, derandomize=True)
+    @settings(deadline=None, max_examples=3 if CASES[way].tta else 6, derandomize=True)
     @given(parts())
     def holds(box):
         found = compute(prediction(way), box)
         for name, array in found.items():
-            assert array.dtype == WAYS[way].dtype
+            assert array.dtype == CASES[way].dtype
             assert np.array_equal(array, whole(way)[name][box.slices])
 
     holds()
@@ -96,7 +96,7 @@ def test_a_prediction_is_the_weighted_mean_of_all_tiles_logits():
     assert whole("half overlap")[DISTANCE_NAME] / 255 == pytest.approx(np.tanh(logits[1]).clip(0), abs=0.5 / 255 + 1e-4)
 
 
-def test_a_tile_of_zeros_is_left_out_on_request_and_predicted_zero():
+def test_a_tile_of_zeros_is_predicted_zero_with_skip_empty():
     found, all_tiles = whole("empty tiles left out"), prediction("empty tiles left out").tiles
     empty = [tile for tile in all_tiles if not voxels()[tile.read.slices].any()]
     assert empty
@@ -120,7 +120,7 @@ def test_outside_the_mask_all_is_zero_and_inside_nothing_changes():
                 assert np.array_equal(found[name], expected)
 
 
-def test_a_block_without_work_gives_nothing_to_write():
+def test_a_block_without_wanted_tiles_has_nothing_to_write():
     mask = Volume(np.zeros(SHAPE, np.uint8))
     masked = prepare("half overlap", mask)
     block = Block(masked.reads(Box.of(SHAPE)), Box.of(SHAPE))
@@ -144,13 +144,13 @@ def test_the_finished_share_of_a_block_is_reported():
         ((512, 1024, 1024), (64, 1024, 1024)),
     ],
 )
-def test_a_block_cuts_few_tiles(shape, expected):
+def test_block_sides_cut_few_tiles(shape, expected):
     assert block_sides(TileGrid(Box.of(shape), (8, 96, 96), (4, 48, 48)), (16, 128, 128), 2**26) == expected
 
 
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(st.tuples(st.integers(8, 100), st.integers(32, 700), st.integers(32, 700)), st.integers(14, 23))
-def test_no_block_of_the_allowed_size_computes_many_tiles_less(shape, bits):
+def test_no_allowed_block_computes_far_fewer_tiles(shape, bits):
     tiles, chunk, voxels = TileGrid(Box.of(shape), (8, 32, 32), (4, 16, 16)), (16, 128, 128), 2**bits
 
     def along(axis, side):

@@ -21,7 +21,7 @@ def test_a_mask_of_larger_voxels_is_looked_up_at_the_centers_of_raw_voxels():
     assert (mask[part] == expected[part.slices]).all()
 
 
-def test_beyond_the_mask_nothing_is_wanted():
+def test_outside_the_mask_no_prediction_is_wanted():
     far = Volume(np.ones((1, 1, 1), np.uint8), (40, 4, 4), (4000.0, 0.0, 0.0))
     assert not PredictionMask(far, RAW)[RAW.box].any()
 

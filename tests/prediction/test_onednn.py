@@ -6,7 +6,7 @@ from cleftnet.nets.zoo import build
 from cleftnet.prediction.onednn import through_onednn
 
 
-def test_a_network_gives_the_same_logits_but_for_rounding_and_its_layers_are_as_before():
+def test_a_network_gives_the_same_logits_up_to_rounding_and_its_layers_are_restored():
     torch.manual_seed(0)
     net, x = build("cleftnet", widths=(4, 8), patch=(4, 16, 16)).eval(), torch.rand(1, 1, 4, 16, 16)
     with torch.inference_mode():

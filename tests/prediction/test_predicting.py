@@ -27,7 +27,7 @@ def test_a_prediction_file_carries_geometry_threshold_and_both_outputs(model, ra
     assert probability.threshold == 0.25
 
 
-def test_a_file_says_what_the_logits_say(model, raw, tmp_path):
+def test_a_file_holds_the_probabilities_of_the_logits(model, raw, tmp_path):
     predict(model, raw, tmp_path / "p.hdf")
     logits = whole_logits(model.net, raw)
     probability = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
@@ -36,7 +36,7 @@ def test_a_file_says_what_the_logits_say(model, raw, tmp_path):
     )
 
 
-def test_a_region_is_predicted_as_a_volume_of_its_own_placed_by_its_offset(model, raw, tmp_path):
+def test_the_prediction_of_a_region_has_its_shape_and_offset(model, raw, tmp_path):
     box = Box((2, 4, 1), (11, 40, 33))
     part = predict(model, raw, tmp_path / "p.hdf", roi=box)
     assert part.shape == box.shape
@@ -51,7 +51,7 @@ def test_a_network_without_boundary_head_leaves_no_distance(raw, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:this model was trained on patches")
-def test_another_patch_predicts_what_the_network_with_interpolated_queries_says(model, raw, tmp_path):
+def test_another_patch_equals_the_network_with_interpolated_queries(model, raw, tmp_path):
     predict(model, raw, tmp_path / "p.hdf", settings=PredictionSettings(overlap=0.25, patch=(4, 24, 20)))
     logits = whole_logits(resize_network(model.net, (4, 24, 20)), raw, overlap=0.25)
     probability = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
@@ -70,7 +70,7 @@ def test_another_patch_brings_a_warning_and_the_trained_one_none(model, raw, tmp
     )  # a warning would be an error here
 
 
-def test_a_network_without_queries_is_not_said_to_have_some(raw, tmp_path):
+def test_the_warning_about_a_patch_mentions_queries_only_where_there_are_some(raw, tmp_path):
     net = build("resunet", widths=(2, 4), patch=(8, 32, 32))
     with pytest.warns(UserWarning, match="not 8×24×24; its threshold may no longer fit"):
         predict(
@@ -119,7 +119,7 @@ def test_raw_without_voxel_size_is_refused(model, tmp_path):
         predict(model, Volume(np.zeros((8, 32, 32), np.uint8)), tmp_path / "p.hdf")
 
 
-def test_other_voxels_than_in_training_bring_a_warning(model, tmp_path):
+def test_a_voxel_size_other_than_in_training_brings_a_warning(model, tmp_path):
     fibsem = Volume(np.zeros((8, 32, 32), np.uint8), (10, 10, 10))
     with pytest.warns(UserWarning, match="trained on voxels"):
         predict(model, fibsem, tmp_path / "p.hdf")
@@ -130,7 +130,7 @@ def test_an_output_of_unknown_ending_is_refused(model, raw, tmp_path):
         predict(model, raw, tmp_path / "p.xyz")
 
 
-def test_float32_is_what_the_logits_say(model, raw, tmp_path):
+def test_float32_holds_the_probabilities_of_the_logits(model, raw, tmp_path):
     found = predict(model, raw, tmp_path / "p.hdf", settings=PredictionSettings(dtype="float32"))
     probability = 1 / (1 + np.exp(-whole_logits(model.net, raw)[0].astype(np.float64)))
     assert found.dtype == np.float32
@@ -145,13 +145,13 @@ def test_zarr_and_hdf5_hold_the_same_voxels_geometry_and_threshold(model, raw, t
 
 
 @pytest.mark.parametrize("name", ["p.tif", "p.hdf/volumes/probability"])
-def test_an_output_that_cannot_hold_two_growing_arrays_is_refused(model, raw, tmp_path, name):
+def test_an_output_that_cannot_be_written_block_by_block_is_refused(model, raw, tmp_path, name):
     with pytest.raises(InputError, match=r"ending in \.hdf or \.zarr"):
         predict(model, raw, tmp_path / name)
 
 
 @pytest.mark.parametrize("change", [{"dtype": "uint16"}, {"precision": "fp8"}])
-def test_an_unknown_way_to_predict_is_refused(change):
+def test_unknown_settings_are_refused(change):
     with pytest.raises(InputError, match=next(iter(change))):
         PredictionSettings(**change)
 

@@ -36,7 +36,7 @@ def run(tmp_path_factory, cremi_file):
 
 @pytest.fixture
 def folder(tmp_path, cremi_file, monkeypatch):
-    """A folder with a page that waits for its numbers."""
+    """A folder with a page with a place for its numbers."""
     monkeypatch.setenv("CLEFTNET_DATA", str(cremi_file.parent))
     (tmp_path / "tiny.md").write_text(f"# tiny\n\n{BEGIN}\nold numbers\n{END}\n\nLimits.\n")
     return tmp_path
@@ -64,7 +64,7 @@ def test_a_release_is_rounded_scored_as_shipped_and_described(run, folder, cremi
     assert str(cremi_file.parent) not in page + shipped.card.model_dump_json()
 
 
-def test_a_second_release_takes_the_place_of_the_first(run, folder):
+def test_a_second_release_replaces_the_first(run, folder):
     first = release(run, "tiny", folder=folder)
     before = first.page.read_text()
     assert release(run, "tiny", folder=folder).page.read_text() == before

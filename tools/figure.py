@@ -9,7 +9,6 @@ voxels is shown, and of that section the window with the most: the choice looks 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -102,11 +101,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out
-    raw = np.asarray(open_volume(VOLUME).crop(VALIDATION).read())
-    truth = is_cleft(open_volume(f"{VOLUME}/volumes/labels/clefts").crop(VALIDATION).read())
-    with tempfile.TemporaryDirectory() as folder:
-        probability = predict(MODEL, VOLUME, f"{folder}/out.zarr", roi=VALIDATION)
-        predicted = probability.read() >= round((probability.threshold or 0.5) * 255)
+    raw = np.asarray(open_volume(VOLUME).crop(VALIDATION))
+    truth = is_cleft(np.asarray(open_volume(f"{VOLUME}/volumes/labels/clefts").crop(VALIDATION)))
+    probability = predict(MODEL, VOLUME, roi=VALIDATION)
+    predicted = np.asarray(probability) >= round((probability.threshold or 0.5) * 255)
     z, columns = window_with_most(truth)
     sheet = figure(raw[z, :, columns], truth[z, :, columns], predicted[z, :, columns])
     out.parent.mkdir(parents=True, exist_ok=True)

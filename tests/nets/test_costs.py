@@ -126,14 +126,14 @@ def storage(tensor):
         ("vnet", {}),
         ("attnunet", {}),
         ("cleftnet-selfattn", {"max_keys": 256}),
-        ("cleftnet", {}),
+        ("cleftnet", {"patch": (4, 32, 32)}),
         ("cleftnet", {"max_keys": 256}),
         ("cleftnet", {"query_grid": (1, 2, 2)}),
     ],
     ids=str,
 )
 def test_the_tensors_of_real_training_steps_take_what_is_estimated(name, changes):
-    sizes = spec(name, widths=(8, 16), patch=(4, 48, 48), **changes)
+    sizes = spec(name, **{"widths": (8, 16), "patch": (4, 48, 48)} | changes)
     with LiveBytes() as memory:
         net = Network(sizes).channels_last()
         optimizer = torch.optim.Adam(net.parameters())

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from cleftnet.geometry import IntZYX
-from cleftnet.nets.attention import Attention, ChannelGate, FeatureAugmentor, SelfAttention, SpatialGate, padded_width
-from cleftnet.nets.parts import GatedConcatenate, MaxUnpool, NoSkip
+from cleftnet.nets.attention import Attention, FeatureAugmentor, SelfAttention, SpatialGate, padded_width
+from cleftnet.nets.parts import ChannelGatedConcatenate, GatedConcatenate, MaxUnpool, SpatialGatedConcatenate
 from cleftnet.nets.skeleton import NetSpec, Network, channels_out
 
 FLOAT32 = 4  # bytes
@@ -48,35 +48,13 @@ class Cost:
     training_bytes: int
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """One part of a network with the features that enter and leave it.
-
-    Attributes:
-        part: The part; it may have no parameters.
-        channels: Channels that enter and leave.
-        shapes: Sizes z y x that enter and leave.
-        kept: Floats that the forward pass of this part keeps for the backward pass.
-        pending: Floats of the gradient of joined features that the backward pass makes here and the encoder's block of
-            the same level frees: positive at the skip, negative at that block.
-    """
+class _Place(NamedTuple):
+    """One part of a network, its voxels before and after, and the floats it keeps beside those of its attentions."""
 
     part: nn.Module
-    channels: tuple[int, int]
-    shapes: tuple[IntZYX, IntZYX]
+    before: int
+    after: int
     kept: int
-    pending: int = 0
-
-    @property
-    def features(self) -> tuple[int, int]:
-        """How many floats enter and leave."""
-        before, after = (c * math.prod(shape) for c, shape in zip(self.channels, self.shapes, strict=True))
-        return before, after
-
-    @property
-    def parameters(self) -> int:
-        """How many parameters the part has."""
-        return sum(p.numel() for p in self.part.parameters())
 
 
 def cost(spec: NetSpec) -> Cost:
@@ -90,105 +68,73 @@ def cost(spec: NetSpec) -> Cost:
     """
     with torch.device("meta"):
         net = Network(spec)
-    stages = list(_stages(net))
-    parameters = sum(p.numel() for p in net.parameters())
-    attention = sum(_attention_flops(m) for m in net.modules() if isinstance(m, Attention))
+    places = list(_places(net))
+    attentions = [m for m in net.modules() if isinstance(m, Attention)]
+    parameters, attention_flops = sum(p.numel() for p in net.parameters()), sum(map(_attention_flops, attentions))
+    kept = sum(p.kept for p in places) + sum(map(_kept_by_attention, attentions))
+    # The peak is at the start of the backward pass, when one gradient of the first level's size joins what is kept, or,
+    # for small patches, at its end, when every parameter has its gradient.
+    peak = max(kept + spec.widths[0] * math.prod(spec.patch), parameters + places[0].kept)
     return Cost(
         parameters=parameters,
-        query_parameters=sum(m.query.numel() for m in net.modules() if isinstance(m, FeatureAugmentor)),
-        flops=sum(map(_convolution_flops, stages)) + attention,
-        attention_flops=attention,
-        training_bytes=FLOAT32 * (3 * parameters + _peak(stages)),
+        query_parameters=sum(m.query.numel() for m in attentions if isinstance(m, FeatureAugmentor)),
+        flops=sum(map(_convolution_flops, places)) + attention_flops,
+        attention_flops=attention_flops,
+        training_bytes=FLOAT32 * (3 * parameters + peak),
     )
 
 
-def _stages(net: Network) -> Iterator[_Stage]:
+def _places(net: Network) -> Iterator[_Place]:
     """Yield the parts of a network in the order of its forward pass."""
-    shapes, widths, depth = net.spec.shapes, net.spec.widths, len(net.spec.widths) - 1
-    entering = 1
+    voxels, widths, depth = [math.prod(shape) for shape in net.spec.shapes], net.spec.widths, len(net.spec.widths) - 1
     for i in range(depth):
-        yield replace(_block(net.encoder[i], entering, widths[i], shapes[i]), pending=-_joined(net, i))
-        entering = widths[i]
-        left = 0 if net.spec.down == "strided-conv" else 2 * entering * math.prod(shapes[i + 1])  # pooling's indices
-        kept = entering * math.prod(shapes[i + 1]) + left
-        yield _Stage(net.downs[i], (entering, entering), (shapes[i], shapes[i + 1]), kept + _kept_by(net.downs[i]))
-    yield _block(net.bottom_block, entering, widths[-1], shapes[-1])
-    bottom = widths[-1] * math.prod(shapes[-1])
-    kept = 0 if isinstance(net.bottom, nn.Identity) else bottom + _kept_by(net.bottom)
-    yield _Stage(net.bottom, (widths[-1], widths[-1]), (shapes[-1], shapes[-1]), kept)
+        yield _block(net.encoder[i], widths[i], voxels[i])
+        tensors = 1 if net.spec.down == "strided-conv" else 3  # pooling keeps indices of eight bytes
+        yield _Place(net.downs[i], voxels[i], voxels[i + 1], tensors * widths[i] * voxels[i + 1])
+    yield _block(net.bottom_block, widths[depth], voxels[depth])
+    kept = 0 if isinstance(net.bottom, nn.Identity) else widths[depth] * voxels[depth]
+    yield _Place(net.bottom, voxels[depth], voxels[depth], kept)
     for i, up, skip, block in zip(reversed(range(depth)), net.ups, net.skips, net.decoder, strict=True):
-        voxels, rising, joined = math.prod(shapes[i]), channels_out(up), channels_out(skip)
-        yield _Stage(up, (widths[i + 1], rising), (shapes[i + 1], shapes[i]), _kept_by(up))
-        kept = joined * voxels + _kept_by_skip(skip, voxels)
-        yield _Stage(skip, (rising, joined), (shapes[i], shapes[i]), kept, pending=_joined(net, i))
-        yield _block(block, joined, widths[i], shapes[i])
-    heads = len(net.spec.heads)
-    yield _Stage(net.head, (widths[0], heads), (shapes[0], shapes[0]), heads * math.prod(shapes[0]))
+        yield _Place(up, voxels[i + 1], voxels[i], 0)
+        yield _Place(skip, voxels[i], voxels[i], (channels_out(skip) + _channels_of_gate(skip)) * voxels[i])
+        yield _block(block, widths[i], voxels[i])
+    yield _Place(net.head, voxels[0], voxels[0], len(net.spec.heads) * voxels[0])
 
 
-def _block(block: nn.Module, entering: int, leaving: int, shape: IntZYX) -> _Stage:
-    """Return the stage of a block, which keeps three tensors for each ELU: its input and output, and a norm's input."""
+def _block(block: nn.Module, channels: int, voxels: int) -> _Place:
+    """Return the place of a block, which keeps three tensors for each ELU: its input and output, and a norm's input."""
     elus = sum(isinstance(m, nn.ELU) for m in block.modules())
-    return _Stage(block, (entering, leaving), (shape, shape), 3 * elus * leaving * math.prod(shape))
+    return _Place(block, voxels, voxels, 3 * elus * channels * voxels)
 
 
-def _kept_by(part: nn.Module) -> int:
-    """Return the floats that the attentions of a part keep: keys, values, queries, attended values, softmax sums."""
-    kept = 0
-    for attention in (m for m in part.modules() if isinstance(m, Attention)):
-        keys, queries, width = _attention_sizes(attention)
-        reduced = attention.key_shape != attention.in_shape
-        made = isinstance(attention, SelfAttention) or width > attention.key.out_channels  # not the parameter itself
-        kept += keys * (2 * width + reduced * attention.key.in_channels) + queries * (width * (1 + made) + 1)
-    return kept
-
-
-def _joined(net: Network, level: int) -> int:
-    """Return the size of the joined features of a level in floats; 0 where there is no skip."""
-    skip = net.skips[len(net.skips) - 1 - level]
-    return 0 if isinstance(skip, NoSkip) else channels_out(skip) * math.prod(net.spec.shapes[level])
-
-
-def _kept_by_skip(skip: nn.Module, voxels: int) -> int:
-    """Return how many floats a gate keeps beside the joined features."""
+def _channels_of_gate(skip: nn.Module) -> int:
+    """Return the channels that a gate keeps beside the joined features."""
     if isinstance(skip, GatedConcatenate):
-        return (skip.from_up.in_channels + skip.from_up.out_channels + 1) * voxels
-    return voxels if any(isinstance(m, SpatialGate) for m in skip.modules()) else 0
+        return skip.from_up.in_channels + skip.from_up.out_channels + 1
+    return int(any(isinstance(m, SpatialGate) for m in skip.modules()))
 
 
-def _peak(stages: list[_Stage]) -> int:
-    """Return the largest number of floats alive in one backward pass: kept features, and gradients so far.
-
-    Within a stage two moments count: its first function, when the gradient of its output has become that of one more
-    operation and nothing has been freed; and its end, when its own features are freed and the gradient of its input is
-    made.
-    """
-    kept, gradients, pending, peak = sum(s.kept for s in stages), 0, 0, 0
-    for stage in reversed(stages):
-        before, after = stage.features
-        peak = max(peak, kept + gradients + pending + after)
-        kept -= stage.kept
-        gradients += stage.parameters
-        pending += stage.pending
-        peak = max(peak, kept + gradients + pending + before + after)
-    return peak
+def _kept_by_attention(attention: Attention) -> int:
+    """Return the floats that an attention keeps: keys, values, queries, attended values, softmax sums."""
+    keys, queries, width = _attention_sizes(attention)
+    reduced = attention.key_shape != attention.in_shape
+    made = isinstance(attention, SelfAttention) or width > attention.key.out_channels  # not the parameter itself
+    return keys * (2 * width + reduced * attention.key.in_channels) + queries * (width * (1 + made) + 1)
 
 
-def _convolution_flops(stage: _Stage) -> int:
-    """Return twice the multiply-adds of a stage's convolutions, and of a gate's scores."""
-    before, after = map(math.prod, stage.shapes)
+def _convolution_flops(place: _Place) -> int:
+    """Return twice the multiply-adds of a place's convolutions, and of a gate's scores."""
     total = 0
-    for module in stage.part.modules():
+    for module in place.part.modules():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-            at_input = isinstance(module, nn.ConvTranspose3d) or isinstance(stage.part, MaxUnpool)
-            voxels = before if at_input else after
-            total += module.weight.numel() * voxels
+            at_input = isinstance(module, nn.ConvTranspose3d) or isinstance(place.part, MaxUnpool)
+            total += module.weight.numel() * (place.before if at_input else place.after)
         elif isinstance(module, Attention):  # two of its convolutions run on the keys, and one on the queries
-            on_keys = module.key.weight.numel() + module.value.weight.numel()
-            total += on_keys * (math.prod(module.key_shape) - after)
-            total += module.output.weight.numel() * (math.prod(module.query_shape) - after)
-        elif isinstance(module, SpatialGate | ChannelGate):
-            total += (stage.channels[1] - stage.channels[0]) * after
+            keys, queries, _ = _attention_sizes(module)
+            total += (module.key.weight.numel() + module.value.weight.numel()) * (keys - place.after)
+            total += module.output.weight.numel() * (queries - place.after)
+        elif isinstance(module, SpatialGatedConcatenate | ChannelGatedConcatenate):
+            total += module.skip_channels * place.after
     return 2 * total
 
 

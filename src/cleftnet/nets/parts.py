@@ -153,7 +153,7 @@ class Concatenate(nn.Module):
 
     def __init__(self, up_channels: int, skip_channels: int, shape: IntZYX) -> None:
         super().__init__()
-        self.out_channels = up_channels + skip_channels
+        self.skip_channels, self.out_channels = skip_channels, up_channels + skip_channels
 
     def gate(self, x: Tensor, kept: Tensor) -> Tensor:
         """Return the encoder features to concatenate: all of them."""

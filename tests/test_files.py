@@ -53,7 +53,7 @@ def test_a_folder_replaces_a_folder_and_a_file_does_not(tmp_path):
     assert names(tmp_path / "out") == ["new"]
 
 
-def test_missing_folders_are_made_and_one_that_cannot_be_is_said(tmp_path):
+def test_missing_folders_are_made_and_one_that_cannot_be_made_is_an_error(tmp_path):
     with replacing(tmp_path / "a" / "b" / "out.csv") as temporary:
         temporary.touch()
     assert names(tmp_path / "a" / "b") == ["out.csv"]
@@ -61,7 +61,7 @@ def test_missing_folders_are_made_and_one_that_cannot_be_is_said(tmp_path):
         pass
 
 
-def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_an_error_of_one_line_and_leaves_no_file(tmp_path):
     with pytest.raises(InputError, match=r"cannot write .*out\.csv: No space left on device; free some space"):
         write_half_and_raise(tmp_path / "out.csv", OSError(errno.ENOSPC, "No space left on device"))
     assert names(tmp_path) == []

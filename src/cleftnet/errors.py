@@ -1,11 +1,11 @@
-"""The one exception that means "your input is wrong": a single line that says what, what was expected, and what to try."""
+"""The exception for wrong input, whose message is one line: the bad value, what was expected, and what to try next."""
 
 
 class InputError(ValueError):
-    """Raised for anything the user handed us that we cannot use.
+    """Raised for input that cannot be used.
 
-    The message is one line for people: the bad value, what was expected, what to try next. The command line prints it
-    without a traceback and exits with code 2; in Python it is an ordinary `ValueError`.
+    The message is one line that names Python parameters as `name=value`. The command line translates them into its options,
+    prints the line without a traceback, and exits with code 2. In Python it is an ordinary `ValueError`.
     """
 
 

@@ -1,6 +1,6 @@
-"""Boxes of voxels, and how tiles cover them: pure integer geometry, axes always z y x, no arrays.
+"""Boxes of voxels, the tiles and slabs that cover them, and conversion between nm and voxels; no arrays.
 
-Lengths carry their unit in their name (`_vox`, `_nm`). A `Box` is half open, as in Python slices.
+Axes are always z y x. Lengths carry their unit in their name (`_vox`, `_nm`). A `Box` is half open, as Python slices are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cleftnet.errors import InputError
 IntZYX = tuple[int, int, int]
 FloatZYX = tuple[float, float, float]
 
-# Share of a patch that neighbouring tiles have in common; the paper's is 0, which is faster and worse (docs/results.md).
+# Share of a patch that neighboring tiles have in common; the paper's is 0, which is faster and worse (docs/results.md).
 OVERLAP = 0.5
 
 # Sides of a chunk of the HDF5 files that we write; slabs end at multiples of them.
@@ -56,7 +56,7 @@ class Box:
 
     @classmethod
     def parse(cls, text: str) -> Box:
-        """Read a box as people write it, `z0:z1,y0:y1,x0:x1` in voxels.
+        """Parse a box written as `z0:z1,y0:y1,x0:x1`, in voxels.
 
         Raises:
             InputError: when the text is not three ascending ranges.
@@ -89,7 +89,7 @@ class Box:
 
     @property
     def empty(self) -> bool:
-        """True when the box holds no voxel."""
+        """Whether the box holds no voxel."""
         return self.voxels == 0
 
     @property
@@ -103,7 +103,7 @@ class Box:
         return Box.at([a + d for a, d in zip(self.start, by, strict=True)], self.shape)
 
     def relative_to(self, origin: Sequence[int]) -> Box:
-        """Return the same box in coordinates that begin at `origin`."""
+        """Return the box in coordinates that begin at `origin`."""
         return self.shift([-o for o in origin])
 
     def intersect(self, other: Box) -> Box:
@@ -121,26 +121,26 @@ class Box:
         )
 
     def contains(self, other: Box) -> bool:
-        """True when every voxel of `other` lies in this box."""
+        """Return whether every voxel of `other` lies in this box."""
         return self.intersect(other) == other
 
 
 @dataclass(frozen=True)
 class Block:
-    """One piece of work: what it reads, and the part of it that it alone writes."""
+    """One piece of work: the box that it reads, and the part of it that no other block writes."""
 
     read: Box
     write: Box
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Tile starts along one axis: regular steps, the last tile shifted inwards to end at the border."""
+    """Return where tiles along one axis begin: in regular steps, the last one shifted inwards to end at the border."""
     step = tile - overlap
     return [*range(0, length - tile, step), length - tile]
 
 
 def _edges(starts: Sequence[int], tile: int, length: int) -> list[int]:
-    """Where tiles along one axis begin to write, and the end: neighbours meet in the middle of what they share."""
+    """Return where tiles along one axis begin to write, and the end; neighbors meet in the middle of their overlap."""
     return [0, *((b + a + tile) // 2 for a, b in itertools.pairwise(starts)), length]
 
 
@@ -148,14 +148,14 @@ def _edges(starts: Sequence[int], tile: int, length: int) -> list[int]:
 class TileGrid:
     """A region covered with tiles of one shape, which may overlap; their write boxes cover every voxel exactly once.
 
-    Tiles step by `shape - overlap`; the last one on each axis is shifted inwards so that it ends at the border (SPEC §5,
-    inference). Where tiles overlap, each writes up to the middle of the overlap, so that a voxel comes from the
-    tile that saw more of its surroundings.
+    Tiles step by `shape - overlap`; the last one on each axis is shifted inwards so that it ends at the border
+    (docs/method.md, "Data"). Where tiles overlap, each writes up to the middle of the overlap, so that every voxel is written
+    by the tile that reads more of its surroundings.
 
     Args:
         box: The region to cover, voxels z y x.
         shape: The tile's sides in voxels; none may be larger than the region.
-        overlap: Voxels that neighbouring tiles share at least, each below the tile's side.
+        overlap: The least number of voxels that neighboring tiles share, each below the tile's side.
 
     Raises:
         InputError: when a tile is larger than the region or an overlap is not below the tile's side.
@@ -183,7 +183,7 @@ class TileGrid:
 
     @functools.cached_property
     def starts(self) -> tuple[list[int], list[int], list[int]]:
-        """Where the tiles begin, axis by axis, counted from the first voxel of the region."""
+        """The first voxels of the tiles, axis by axis, counted from the first voxel of the region."""
         z, y, x = map(_starts, self.box.shape, self.shape, self.overlap)
         return z, y, x
 
@@ -198,7 +198,7 @@ class TileGrid:
         return self.touching(self.box)
 
     def touching(self, box: Box) -> Iterator[Block]:
-        """Yield the tiles that read any of a box inside the region, in z y x order: the same ones whoever asks."""
+        """Yield the tiles that read any voxel of a box inside the region, in z y x order."""
         for corner in itertools.product(*self._places(box)):
             starts, begins, ends = zip(*corner, strict=True)
             yield Block(
@@ -207,18 +207,18 @@ class TileGrid:
             )
 
     def reads(self, box: Box) -> Box:
-        """Return what the tiles that read any of a box read together."""
+        """Return the smallest box around all tiles that read any voxel of a box."""
         places = self._places(box)
         start = [axis[0][0] for axis in places]
         stop = [axis[-1][0] + side for axis, side in zip(places, self.shape, strict=True)]
         return Box(_int_zyx(start), _int_zyx(stop)).shift(self.box.start)
 
     def counts(self, box: Box) -> IntZYX:
-        """Return how many tiles read any of a box, along each axis."""
+        """Return how many tiles read any voxel of a box, along each axis."""
         return _int_zyx(list(map(len, self._places(box))))
 
     def _places(self, box: Box) -> list[list[tuple[int, int, int]]]:
-        """Where each tile begins, begins to write and ends to write, axis by axis."""
+        """Return where each tile begins, begins to write and stops writing, axis by axis."""
         inside = box.relative_to(self.box.start)
         places = []
         for axis, (starts, edges) in enumerate(zip(self.starts, self._edges, strict=True)):
@@ -242,15 +242,15 @@ def tile(box: Box, shape: Sequence[int], overlap: Sequence[int] = (0, 0, 0)) -> 
 
 
 def slabs(box: Box, max_voxels: int = 2**23, chunk: IntZYX = SLAB_CHUNK_VOX) -> Iterator[Box]:
-    """Cut a box into slabs of whole slices, of whole rows where slices are very large, or of less where rows are.
+    """Cut a box into slabs: whole slices, whole rows where slices are very large, or parts of rows where rows are.
 
     Slabs come in z y x order, cover every voxel exactly once and end at the borders of chunks, so that no chunk is read or
     written twice. One slab holds about `max_voxels` at most, but never less than one chunk.
 
     Args:
-        box: What to cover.
+        box: The box to cover.
         max_voxels: How many voxels one slab may hold.
-        chunk: Sides of a chunk in voxels, z y x; the first begins where the box does.
+        chunk: Sides of a chunk in voxels, z y x; the first chunk begins where the box does.
 
     Example:
         >>> [str(slab) for slab in slabs(Box.of((20, 128, 64)), max_voxels=8 * 128 * 64)]
@@ -266,18 +266,18 @@ def slabs(box: Box, max_voxels: int = 2**23, chunk: IntZYX = SLAB_CHUNK_VOX) -> 
 
 
 def parse_region(text: str, voxel_size_nm: Sequence[float] | None, offset_nm: Sequence[float] = (0, 0, 0)) -> Box:
-    """Read a region, `z0:z1,y0:y1,x0:x1`, in voxels or, where a number ends in nm, in nm of the world.
+    """Parse a region, `z0:z1,y0:y1,x0:x1`, in voxels or, where a number ends in nm, in nm.
 
     Args:
-        text: What people write. Voxels count from the volume's first one; nm from the origin of the world, offset included.
-        voxel_size_nm: Of the volume, z y x; None where it is not known.
+        text: The region. Voxels count from the volume's first one; nm from the origin of the offset.
+        voxel_size_nm: Voxel size of the volume, z y x; None where it is not known.
         offset_nm: Position of the volume's first voxel, z y x.
 
     Returns:
-        The region in voxels; borders between voxels move to the nearest.
+        The region in voxels; its ends are rounded to whole voxels.
 
     Raises:
-        InputError: when the text is not three ascending ranges, or says nm where no voxel size is known.
+        InputError: when the text is not three ascending ranges, or gives nm where no voxel size is known.
 
     Example:
         >>> str(parse_region("40nm:800nm,0:256,0nm:1000nm", (40, 4, 4)))

@@ -99,7 +99,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def cremi_bytes(tmp_path):
-    """A sound CREMI file of 2×4×4 voxels."""
+    """A valid CREMI file of 2×4×4 voxels."""
     write_cremi(tmp_path / "made.hdf", raw=Volume(np.zeros((2, 4, 4), np.uint8), (40, 4, 4)))
     return (tmp_path / "made.hdf").read_bytes()
 
@@ -120,7 +120,7 @@ def test_a_complete_file_is_not_fetched_again(server, tmp_path):
     assert len(server.asked) == 1
 
 
-def test_an_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
+def test_an_interrupted_download_is_resumed(server, tmp_path):
     server.cut_at = 3000
     with pytest.raises(InputError, match=r"stopped in the middle.*what has come is kept"):
         download_cremi(["A"], tmp_path)
@@ -140,7 +140,7 @@ def test_where_the_server_ignores_ranges_the_file_comes_whole(server, tmp_path):
     assert path.read_bytes() == CONTENT
 
 
-def test_a_part_longer_than_the_file_is_given_up(server, tmp_path):
+def test_a_part_longer_than_the_file_is_discarded(server, tmp_path):
     (tmp_path / f"{NAME}.part").write_bytes(CONTENT * 2)
     assert download_cremi(["A"], tmp_path)[0].read_bytes() == CONTENT
     assert server.ranges == [f"bytes={2 * len(CONTENT)}-", None]
@@ -179,8 +179,8 @@ def test_a_web_page_is_not_taken_for_the_file(server, tmp_path):
 def test_mirrors_are_tried_in_turn_before_the_site_itself(server, tmp_path):
     with serving() as mirror:
         mirror.cut_at = 3000
-        nobody = "http://127.0.0.1:1/data"
-        assert download_cremi(["A"], tmp_path, mirrors=[nobody, f"{mirror.url}/"])[0].read_bytes() == CONTENT
+        unreachable = "http://127.0.0.1:1/data"
+        assert download_cremi(["A"], tmp_path, mirrors=[unreachable, f"{mirror.url}/"])[0].read_bytes() == CONTENT
         assert (mirror.ranges, server.ranges) == ([None], ["bytes=3000-"])  # the second goes on where the first stopped
 
 
@@ -259,7 +259,7 @@ def authority(server, tmp_path):
         yield trusted, tmp_path / "root.pem"
 
 
-def test_a_certificate_nobody_vouches_for_ends_in_one_line(authority, monkeypatch, tmp_path, capsys):
+def test_a_certificate_of_an_unknown_authority_ends_in_one_line(authority, monkeypatch, tmp_path, capsys):
     tls, _ = authority
     monkeypatch.setattr(download, "SITE", tls.url)
     with pytest.raises(SystemExit) as ended:

@@ -1,4 +1,4 @@
-"""A challenge file: what it holds, what is refused, and that nothing half-good stays."""
+"""Submissions: the contents of the file, refused predictions, and no file left after an error."""
 
 import h5py
 import numpy as np
@@ -49,7 +49,7 @@ def test_ids_that_are_given_stay(tmp_path):
     assert clefts(tmp_path / "s.hdf") == [5, BG, 9, 9]
 
 
-def test_a_mask_of_zeros_and_ones_is_a_mask_when_we_are_told(tmp_path):
+def test_zeros_and_ones_are_a_mask_with_kind_mask(tmp_path):
     with pytest.raises(InputError, match="kind='mask'"):
         write_submission(row(1, 0, 1), tmp_path / "s.hdf")
     write_submission(row(1, 0, 1), tmp_path / "s.hdf", kind="mask")

@@ -1,4 +1,4 @@
-"""The verdict on a CREMI file: a sound one, and one broken in each way."""
+"""Checks of CREMI files: a valid file, and files broken in one way each."""
 
 import h5py
 import numpy as np
@@ -31,7 +31,7 @@ def replace_clefts(file, ids, **attributes):
     file[CLEFTS].attrs.update(old | attributes)
 
 
-def test_a_sound_file_is_ok_and_says_what_it_holds(sound):
+def test_a_valid_file_is_ok_and_its_contents_are_reported(sound):
     findings = check_cremi(sound, submission=True)
     assert {f.verdict for f in findings} == {"ok"}
     assert "1 cleft ids on 8.33% of the labelled voxels" in [f.text for f in findings]
@@ -129,7 +129,7 @@ def test_padded_labels_with_an_offset_are_ok(sound):
     assert overall(check_cremi(sound)) == "ok"
 
 
-def test_what_is_no_hdf5_file_is_refused(tmp_path):
+def test_a_file_that_is_not_hdf5_is_refused(tmp_path):
     (tmp_path / "A.hdf").write_text("nothing")
     with pytest.raises(InputError, match="it is no HDF5 file"):
         check_cremi(tmp_path / "A.hdf")

@@ -26,7 +26,7 @@ def test_labels_smaller_than_raw_are_placed_by_their_offset_as_in_padded_cremi_f
     assert (met.truth_box, met.notes) == (labels.box, ())
 
 
-def test_a_prediction_of_a_part_is_placed_by_its_offset_and_the_part_is_told():
+def test_a_prediction_of_a_part_is_placed_by_its_offset_and_noted():
     met = place(volume((4, 2, 6), offset_nm=(0, 12, 0)), volume((4, 5, 6)))
     assert (str(met.truth_box), str(met.prediction_box)) == ("0:4,3:5,0:6", "0:4,0:2,0:6")
     assert met.notes == ("the prediction covers only 0:4,3:5,0:6 of the truth's 0:4,0:5,0:6",)
@@ -43,12 +43,12 @@ def test_offsets_need_not_be_zero_as_long_as_they_are_equal():
     assert met.truth_box == met.prediction_box == Box.of((4, 5, 6))
 
 
-def test_shapes_that_differ_without_an_offset_are_refused_naming_both():
+def test_different_shapes_without_an_offset_are_refused():
     with pytest.raises(InputError, match=r"p\.hdf is 4×5×6 .* t\.hdf 4×5×7 .*offset.*roi="):
         place(volume((4, 5, 6), address="p.hdf"), volume((4, 5, 7), address="t.hdf"))
 
 
-def test_shapes_may_differ_where_a_region_says_what_to_score():
+def test_shapes_may_differ_where_a_region_is_given():
     assert str(place(volume((4, 5, 6)), volume((4, 5, 7)), Box.of((4, 5, 6))).truth_box) == "0:4,0:5,0:6"
 
 
@@ -68,19 +68,19 @@ def test_shapes_may_differ_where_a_region_says_what_to_score():
         ),
     ],
 )
-def test_geometry_that_does_not_fit_is_an_error_not_a_number(prediction, truth, roi, message):
+def test_geometry_that_does_not_fit_is_an_error(prediction, truth, roi, message):
     with pytest.raises(InputError, match=message):
         place(prediction, truth, roi)
 
 
-def test_voxel_sizes_may_differ_by_what_float32_attributes_lose():
+def test_voxel_sizes_may_differ_by_rounding_to_float32():
     assert place(
         volume((1, 1, 1), voxel_size=(50, float(np.float32(4.6)), 4.6)), volume((1, 1, 1), voxel_size=(50, 4.6, 4.6))
     )
 
 
 @pytest.mark.parametrize("unknown", ["prediction", "truth"])
-def test_a_volume_without_voxel_size_takes_the_other_ones_and_it_is_told(unknown):
+def test_a_volume_without_voxel_size_takes_that_of_the_other_and_it_is_noted(unknown):
     volumes = {
         name: volume((2, 2, 2), address=name, voxel_size=None if name == unknown else SIZE_NM)
         for name in ("prediction", "truth")

@@ -1,4 +1,4 @@
-"""An array that exists, written by several processes at once."""
+"""Arrays written by several processes at once."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ ADDRESSES = pytest.mark.parametrize("address", ["out.zarr", "out3.zarr", "out.n5
 
 
 def create(address, dtype="uint16"):
-    """An array of zeros that nobody has written into, as a block-wise writer begins."""
+    """Make an array of zeros, with which a block-wise writer begins."""
     with create_volumes(address, layout=LayoutSettings(chunk=CHUNK, zarr=3 if "3" in str(address) else None)) as new:
         new.create(ArraySpec("volumes/probability", SHAPE, dtype, voxel_size_nm=(40, 4, 4), threshold=0.5))
 
@@ -27,7 +27,7 @@ def blocks():
 
 
 def fill(address, worker, workers):
-    """Write every block of one's own, in an order of one's own; a voxel's value is the number of its block."""
+    """Write the blocks of one of several workers, each in another order; the value of a voxel is the number of its block."""
     target = open_writable(address, default=["volumes/probability"])
     own = [(n, box) for n, box in enumerate(blocks(), start=1) if n % workers == worker]
     for n, box in reversed(own) if worker else own:
@@ -63,7 +63,7 @@ def test_a_writable_volume_knows_its_chunks_and_reads_what_it_wrote(tmp_path, mo
     assert int(target.volume.read().sum()) == sum(range(3 * 6 * 12))
 
 
-def test_a_shard_is_written_at_once_and_so_is_what_may_not_be_shared(tmp_path):
+def test_the_chunk_shape_of_a_sharded_array_is_its_shard(tmp_path):
     """Zarr v3 of others: shards of 4×16×16 hold chunks of 2×8×8, and only one process may write a shard."""
     plain = {"name": "bytes", "configuration": {"endian": "little"}}
     sharding = {"chunk_shape": CHUNK, "codecs": [plain], "index_codecs": [plain, {"name": "crc32c"}]}
@@ -79,7 +79,7 @@ def test_a_shard_is_written_at_once_and_so_is_what_may_not_be_shared(tmp_path):
     assert int(open_volume(tmp_path / "vol.zarr").read().sum()) == 3 * 4 * 16 * 16
 
 
-def test_what_does_not_fit_is_refused(tmp_path):
+def test_values_and_boxes_that_do_not_fit_are_refused(tmp_path):
     create(tmp_path / "out.zarr", "uint8")
     target = open_writable(tmp_path / "out.zarr/volumes/probability")
     with pytest.raises(InputError, match=r"holds uint8 and cannot take float64; scale and round it first"):

@@ -37,7 +37,7 @@ def labels(ids, voxel_size=(40, 4, 4), offset_nm=(0, 0, 0)):
     return Volume(np.asarray(ids), voxel_size, offset_nm)
 
 
-def test_the_three_sentinels_mean_in_the_house_what_they_mean_to_cremi():
+def test_the_three_special_ids_of_cremi_become_ours():
     ids = from_cremi(np.array([0xFFFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFD, 12], np.uint64))
     assert ids.tolist() == [BACKGROUND, INVALID, OUTSIDE, 12]
 
@@ -49,7 +49,7 @@ def test_zero_in_a_cremi_file_is_a_cleft():
     assert to_cremi(ids).tolist() == [0]
 
 
-def test_only_background_and_the_unlabelled_are_no_cleft_as_in_the_official_evaluation():
+def test_all_but_background_and_unlabelled_voxels_are_cleft_as_in_the_official_evaluation():
     cremi = np.array(SENTINELS, np.uint64)
     assert is_cleft(from_cremi(cremi)).tolist() == [False, False, False, True, True, True, True]
     assert is_labelled(from_cremi(cremi)).tolist() == [True, False, False, True, True, True, True]
@@ -66,7 +66,7 @@ def test_background_of_a_signed_file_is_minus_one():
     assert from_cremi(np.array([-1, 5], np.int64)).tolist() == [BACKGROUND, 5]
 
 
-def test_translating_leaves_the_array_that_was_given_alone():
+def test_translating_does_not_change_its_argument():
     ids = np.array([2**64 - 1, 0], np.uint64)
     from_cremi(ids)
     assert ids.tolist() == [2**64 - 1, 0]
@@ -85,7 +85,7 @@ def test_labels_and_their_place_come_back_from_a_cremi_file(tmp_path_factory, id
     np.testing.assert_array_equal(volume[box], ids[box.slices])
 
 
-def test_the_file_holds_what_cremi_asks_for(tmp_path):
+def test_a_cremi_file_has_the_datasets_and_attributes_of_the_challenge(tmp_path):
     write_cremi(
         tmp_path / "A.hdf", RAW, labels(np.array([[[0, 7, INVALID, OUTSIDE]]], np.uint64), offset_nm=(40, 8, 4))
     )
@@ -146,7 +146,7 @@ def test_labels_of_any_integer_type_are_written_as_ids(tmp_path, dtype):
         (RAW, labels(np.zeros((1, 2, 3), np.uint8), voxel_size=(50, 4, 4)), "voxel sizes differ"),
     ],
 )
-def test_what_makes_no_cremi_file_is_refused_and_nothing_is_left(tmp_path, raw, clefts, line):
+def test_volumes_that_make_no_cremi_file_are_refused_and_leave_no_file(tmp_path, raw, clefts, line):
     with pytest.raises(InputError, match=line):
         write_cremi(tmp_path / "A.hdf", raw, clefts)
     assert list(tmp_path.iterdir()) == []

@@ -76,7 +76,7 @@ def read_outside_its_metadata(address):
     open_volume(address).store[0:1, 0:1, 0:9]
 
 
-def test_errors_come_back_from_a_forked_worker_as_they_are(address):
+def test_errors_of_a_forked_worker_keep_their_type(address):
     open_volume(address).read()
     with pytest.raises((InputError, IndexError)):
         in_process("fork", read_outside_its_metadata, address)

@@ -1,4 +1,4 @@
-"""What every format must do alike: the contract behind `open_volume`, one test over all rows of the table."""
+"""The contract that every format keeps: each test runs over all rows of the table of formats."""
 
 import math
 import multiprocessing

@@ -1,4 +1,4 @@
-"""HDF5: what is particular to it."""
+"""HDF5 files: damaged ones, attributes, and how new datasets are stored."""
 
 import errno
 import multiprocessing
@@ -24,7 +24,7 @@ def noise(tmp_path):
     return tmp_path / "noise.hdf", values
 
 
-def test_only_the_chunks_asked_for_are_read(noise):
+def test_only_the_chunks_of_a_box_are_read(noise):
     """Destroy the bytes of one chunk (slices 8-15): boxes elsewhere read well, a box there says what is damaged."""
     path, values = noise
     with h5py.File(path) as file:
@@ -49,13 +49,13 @@ def test_forked_workers_read_what_the_parent_opened(noise):
     assert sums == values.sum(axis=(1, 2)).tolist()
 
 
-def test_a_file_that_is_no_hdf5_is_said_to_be_none(tmp_path):
+def test_a_file_that_is_not_hdf5_is_refused(tmp_path):
     (tmp_path / "A.hdf").write_text("version https://git-lfs.github.com/spec/v1")
     with pytest.raises(InputError, match=r"A\.hdf cannot be opened as HDF5: it is no HDF5 file"):
         open_volume(tmp_path / "A.hdf")
 
 
-def test_a_file_cut_short_is_said_to_be_so(noise):
+def test_a_truncated_file_is_refused(noise):
     path, _ = noise
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match=r"truncated file.*copied or downloaded whole"):
@@ -97,7 +97,7 @@ def test_big_endian_files_read_in_the_byte_order_of_the_machine(tmp_path):
     assert volume.read().tolist() == [[[1, 256]]]
 
 
-def test_a_new_dataset_is_chunked_compressed_and_says_where_it_lies(tmp_path):
+def test_a_new_dataset_is_chunked_compressed_and_carries_its_geometry(tmp_path):
     with new_hdf5(tmp_path / "out.hdf") as file:
         file.create(ArraySpec("volumes/raw", (20, 300, 90), np.uint8, voxel_size_nm=(40, 4, 4), offset_nm=(0, 8, 0)))
     with h5py.File(tmp_path / "out.hdf") as file:

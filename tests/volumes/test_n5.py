@@ -29,14 +29,14 @@ def n5_array(path, **attributes):
     (path / "0" / "0" / "0").write_bytes(header + SPELLED.astype(">u2").tobytes())
 
 
-def test_an_array_of_others_is_read_z_y_x(tmp_path):
+def test_an_array_of_another_program_is_read_z_y_x(tmp_path):
     n5_array(tmp_path / "vol.n5" / "raw")
     volume = open_volume(tmp_path / "vol.n5/raw")
     assert volume.shape == (3, 4, 5)
     assert volume[Box((2, 3, 4), (3, 4, 5))].tolist() == [[[234]]]
 
 
-def test_what_we_write_is_what_the_specification_says(tmp_path):
+def test_written_files_follow_the_specification(tmp_path):
     write_volume(Volume(SPELLED, (40, 4, 4.6), (80, 8, 0)), tmp_path / "vol.n5/raw")
     root, own = (json.loads((tmp_path / p / "attributes.json").read_text()) for p in ("vol.n5", "vol.n5/raw"))
     assert root == {"n5": "2.0.0"}
@@ -109,7 +109,7 @@ def test_voxel_size_and_offset_come_from_the_attributes_of_array_and_groups(tmp_
         ("transform.n5/raw", r"attribute 'transform' cannot be understood"),
     ],
 )
-def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, address, line):
+def test_an_array_that_cannot_be_opened_is_an_error_of_one_line(tmp_path, address, line):
     n5_array(tmp_path / "vol.n5/raw")
     put(tmp_path / "empty.n5", n5="2.0.0")
     n5_array(tmp_path / "odd.n5/raw", resolution=[4, 4, 40], downsamplingFactors=[2])

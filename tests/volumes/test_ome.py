@@ -1,4 +1,4 @@
-"""OME-Zarr: where a volume lies, by the metadata of others and in ours."""
+"""OME-Zarr metadata: read from files of other programs, and written."""
 
 import json
 
@@ -106,7 +106,7 @@ def test_without_units_or_scale_there_is_no_voxel_size(tmp_path):
         ({"datasets": [dataset("s0", (4, 4))]}, r"cannot be understood"),
     ],
 )
-def test_metadata_that_cannot_be_honoured_is_refused_in_one_line(tmp_path, image, line):
+def test_metadata_that_cannot_be_honored_is_refused_in_one_line(tmp_path, image, line):
     ome_zarr(tmp_path / "vol.zarr", **image)
     with pytest.raises(InputError, match=line) as caught:
         open_volume(tmp_path / "vol.zarr")
@@ -114,7 +114,7 @@ def test_metadata_that_cannot_be_honoured_is_refused_in_one_line(tmp_path, image
 
 
 @BOTH
-def test_what_we_write_is_ome_zarr(tmp_path, zarr):
+def test_written_metadata_is_ome_zarr(tmp_path, zarr):
     write_volume(Volume(VALUES, (40, 4, 4.6), (80, 8, 0)), tmp_path / "vol.zarr", layout=LayoutSettings(zarr=zarr))
     if zarr == 2:
         (image,) = json.loads((tmp_path / "vol.zarr/.zattrs").read_text())["multiscales"]
@@ -133,7 +133,7 @@ def test_what_we_write_is_ome_zarr(tmp_path, zarr):
 
 @BOTH
 def test_a_pyramid_begins_half_a_voxel_further_at_every_level(tmp_path, zarr):
-    """Voxels of 40×4×4 nm: two of them along y make one of 8, whose centre lies 2 nm behind the first one's; four make 6 nm."""
+    """Voxels of 40×4×4 nm: two of them along y make one of 8, whose center lies 2 nm behind the first one's; four make 6 nm."""
     volume = Volume(np.zeros((2, 16, 16), np.uint8), (40, 4, 4), (80, 8, 12))
     write_volume(volume, tmp_path / "vol.zarr", layout=LayoutSettings(zarr=zarr, pyramid=True, chunk=(2, 4, 4)))
     places = {n: open_volume(tmp_path / f"vol.zarr/volumes/raw/s{n}") for n in range(3)}

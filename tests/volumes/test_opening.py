@@ -1,4 +1,4 @@
-"""Addresses: which array one string names, and the line that says so when it names none."""
+"""Addresses: the array that each one opens, and the error where it opens none."""
 
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def test_list_arrays_names_what_has_three_axes_and_each_opens(folder):
         ("", r"no TIFF file matches"),
     ],
 )
-def test_what_is_not_there_is_said_in_one_line(folder, address, line):
+def test_an_address_that_cannot_be_opened_is_an_error_of_one_line(folder, address, line):
     with pytest.raises(InputError, match=line) as caught:
         open_volume(folder / address)
     assert "\n" not in str(caught.value)
@@ -154,7 +154,7 @@ def test_listing_what_is_not_there_fails_as_opening_does(folder):
         list_arrays(folder / "B.tif")
 
 
-def test_a_voxel_size_that_is_none_is_refused(folder):
+def test_a_voxel_size_of_zero_is_refused(folder):
     with pytest.raises(InputError, match=r"\(0, 4, 4\) must be three positive lengths"):
         open_volume(folder / "stack", voxel_size_nm=(0, 4, 4))
 

@@ -33,14 +33,14 @@ def precomputed(folder, *scales, **changes):
     return f"precomputed://{folder}"
 
 
-def test_a_volume_of_others_is_read_z_y_x_in_its_place(tmp_path):
+def test_a_volume_of_another_program_is_read_z_y_x_in_its_place(tmp_path):
     volume = open_volume(precomputed(tmp_path / "vol", scale(voxel_offset=(10, -2, 3))))
     assert (volume.shape, volume.dtype) == ((3, 4, 5), np.uint16)
     assert volume[Box((2, 3, 4), (3, 4, 5))].tolist() == [[[234]]]
     assert (volume.voxel_size, volume.offset_nm) == ((40, 4, 4), (120, -8, 40))
 
 
-def test_what_we_write_is_what_the_specification_says(tmp_path):
+def test_written_files_follow_the_specification(tmp_path):
     write_volume(Volume(SPELLED, (40, 4, 4.6), (120, -8, 46), threshold=0.75), f"precomputed://{tmp_path}/vol")
     info = json.loads((tmp_path / "vol/info").read_text())
     (only,) = info.pop("scales")
@@ -57,8 +57,8 @@ def test_what_we_write_is_what_the_specification_says(tmp_path):
     assert open_volume(f"precomputed://{tmp_path}/vol").threshold == 0.75
 
 
-def test_a_scale_is_named_by_its_key_and_lies_by_its_centre(tmp_path):
-    """The voxel of 8 nm begins at the corner of two of 4 nm; the centre of the two lies 2 nm behind the centre of the first."""
+def test_a_scale_is_named_by_its_key_and_lies_by_its_center(tmp_path):
+    """The voxel of 8 nm begins at the corner of two of 4 nm; the center of the two lies 2 nm behind the center of the first."""
     scales = (scale(voxel_offset=(2, 2, 0)), scale("8_8_40", (3, 2, 3), (8, 8, 40), (1, 1, 0)))
     address = precomputed(tmp_path / "vol", *scales)
     assert open_volume(address).offset_nm == (0, 8, 8)
@@ -160,7 +160,7 @@ def test_what_the_format_cannot_hold_is_refused(tmp_path, volume, line):
         ("broken", r"info is no JSON"),
     ],
 )
-def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, name, line):
+def test_an_array_that_cannot_be_opened_is_an_error_of_one_line(tmp_path, name, line):
     precomputed(tmp_path / "vol")
     (tmp_path / "empty").mkdir()
     precomputed(tmp_path / "mesh", **{"@type": "neuroglancer_legacy_mesh"})

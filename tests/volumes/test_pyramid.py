@@ -1,4 +1,4 @@
-"""Lower resolutions: which there are, and what is in them."""
+"""Lower resolutions: how many there are, and their values."""
 
 import itertools
 
@@ -42,7 +42,7 @@ def level(tmp_path, values, name, address="vol.zarr"):
 
 @pytest.mark.parametrize("zarr", [2, 3])
 def test_gray_values_are_averaged_also_at_an_odd_edge(tmp_path, zarr):
-    """The last column has no neighbour and stays as it is."""
+    """The last column has no neighbor and stays as it is."""
     values = np.array([[[0, 4, 9], [8, 12, 11]]], np.uint8)
     layout = LayoutSettings(pyramid=True, chunk=(1, 1, 1), zarr=zarr)
     write_volume(Volume(values, (40, 4, 4)), tmp_path / "vol.zarr", layout=layout)

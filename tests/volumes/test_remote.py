@@ -80,7 +80,7 @@ def test_ome_zarr_with_a_pyramid_is_read_and_listed_over_http(tmp_path, site, za
         ("precomputed://{}/none", r"is no precomputed volume: there is no file 'info'"),
     ],
 )
-def test_what_a_server_does_not_have_is_said_in_one_line(tmp_path, site, address, line):
+def test_an_array_missing_on_a_server_is_an_error_of_one_line(tmp_path, site, address, line):
     write_volume(VOLUME, tmp_path / "vol.zarr/raw")
     with pytest.raises(InputError, match=line) as caught:
         open_volume(address.format(site))
@@ -88,13 +88,13 @@ def test_what_a_server_does_not_have_is_said_in_one_line(tmp_path, site, address
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/vol.zarr", "precomputed://http://127.0.0.1:9/vol"])
-def test_a_server_that_does_not_answer_is_said_in_one_line(address):
+def test_a_server_that_does_not_answer_is_an_error_of_one_line(address):
     with pytest.raises(InputError, match=r"cannot be reached: .*onnect.*; check the address, the network") as caught:
         open_volume(address)
     assert "\n" not in str(caught.value)
 
 
-def test_a_server_that_goes_away_is_no_damaged_file(tmp_path, site):
+def test_a_damaged_chunk_behind_a_server_is_named(tmp_path, site):
     write_volume(VOLUME, tmp_path / "vol.zarr/raw", layout=LayoutSettings(chunk=(2, 16, 16)))
     volume = open_volume(f"{site}/vol.zarr/raw")
     (tmp_path / "vol.zarr/raw/1/2/1").write_bytes(b"garbage")

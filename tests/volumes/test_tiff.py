@@ -1,4 +1,4 @@
-"""TIFF: what is particular to it."""
+"""TIFF stacks and series: slice order, voxel sizes of other programs, and damaged files."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_slices_come_in_natural_order(tmp_path):
         assert open_volume(folder / "*.tif").read()[:, 0, 0].tolist() == [0, 1, 2]
 
 
-def test_only_the_slices_asked_for_are_read_from_a_series(tmp_path):
+def test_only_the_slices_of_a_box_are_read_from_a_series(tmp_path):
     write_series(tmp_path / "stack", STACK)
     volume = open_volume(tmp_path / "stack/*.tif")
     destroy(tmp_path / "stack/3.tif", 0, (tmp_path / "stack/3.tif").stat().st_size)
@@ -51,7 +51,7 @@ def test_only_the_slices_asked_for_are_read_from_a_series(tmp_path):
 
 @pytest.mark.parametrize("bigtiff", [False, True])
 @pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd"])
-def test_only_the_pages_asked_for_are_read_from_a_compressed_stack(tmp_path, compression, bigtiff):
+def test_only_the_pages_of_a_box_are_read_from_a_compressed_stack(tmp_path, compression, bigtiff):
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, STACK, compression=compression, bigtiff=bigtiff, photometric="minisblack")
     with tifffile.TiffFile(path) as file:
@@ -79,7 +79,7 @@ def test_the_common_kinds_of_stack_read_alike(tmp_path, how, byteorder):
 
 @pytest.mark.parametrize("axes", ["TYX", "CYX"])
 def test_frames_or_channels_alone_are_slices(tmp_path, axes):
-    """What programs write that were not told which axis it is: tifffile says channels, ImageJ often frames."""
+    """Programs that do not know which axis z is write it as another: tifffile as channels, ImageJ often as frames."""
     tifffile.imwrite(tmp_path / "stack.tif", STACK, imagej=True, metadata={"axes": axes})
     np.testing.assert_array_equal(open_volume(tmp_path / "stack.tif").read(), STACK)
 
@@ -173,7 +173,7 @@ RGB = np.zeros((4, 5, 3), np.uint8)
         (lambda path: path.write_bytes(b""), "cannot be read as TIFF"),
     ],
 )
-def test_what_is_no_gray_stack_is_refused_in_one_line(tmp_path, make, line):
+def test_a_file_that_is_no_gray_stack_is_refused_in_one_line(tmp_path, make, line):
     make(tmp_path / "stack.tif")
     with pytest.raises(InputError, match=line) as caught:
         open_volume(tmp_path / "stack.tif")
@@ -208,7 +208,7 @@ def test_a_series_of_stacks_is_refused(tmp_path):
 
 @pytest.mark.parametrize("how", [{"imagej": True}, {"compression": "zlib"}, {"metadata": None}, {"bigtiff": True}])
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_a_stack_cut_short_is_said_to_be_so_and_not_taken_for_a_shorter_one(tmp_path, how, share):
+def test_a_truncated_stack_is_refused_and_not_read_as_a_shorter_one(tmp_path, how, share):
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, STACK, photometric="minisblack", **how)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])

@@ -124,14 +124,14 @@ def test_as_volume_refuses_anything_else_in_one_line(source, voxel_size_nm, line
     assert "\n" not in str(caught.value)
 
 
-def test_volumes_in_memory_are_told_apart_by_what_they_hold_and_their_parts_too():
+def test_volumes_in_memory_and_their_parts_are_identified_by_their_values():
     zeros, ones, again = (Volume(np.full((2, 2, 2), value, np.uint8)) for value in (0, 1, 0))
     assert zeros.identity() == again.identity() != ones.identity()
     assert zeros.crop(PART).identity() == again.crop(PART).identity() != ones.crop(PART).identity()
     assert zeros.crop(PART).identity() != zeros.identity()
 
 
-def test_a_file_is_told_by_its_absolute_address_and_a_url_by_itself(tmp_path, monkeypatch):
+def test_a_file_is_identified_by_its_absolute_address_and_a_url_by_itself(tmp_path, monkeypatch):
     class Elsewhere:
         shape, dtype = (1, 1, 1), np.dtype(np.uint8)
 

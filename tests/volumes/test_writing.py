@@ -1,4 +1,4 @@
-"""What becomes of an array on its way from one format to another."""
+"""Conversion from one format to another: names, ids, types, geometry and chunks."""
 
 import json
 
@@ -62,14 +62,14 @@ def test_labels_go_from_cremi_to_cremi_as_they_are(cremi, tmp_path):
     assert is_cremi
 
 
-def test_a_dataset_of_ones_own_is_no_cremi_file(cremi, tmp_path):
+def test_a_named_dataset_is_written_into_a_plain_hdf5_file(cremi, tmp_path):
     convert(cremi, tmp_path / "B.hdf/my/labels", labels=True)
     values, _, is_cremi = in_file(tmp_path / "B.hdf", "my/labels")
     assert values == IDS.tolist()
     assert not is_cremi
 
 
-def test_a_mask_of_bytes_is_labels_when_we_are_told(tmp_path):
+def test_a_mask_of_bytes_becomes_labels_with_labels_true(tmp_path):
     write_volume(Volume(np.array([[[0, 255]]], np.uint8), SIZE_NM), tmp_path / "mask.tif")
     convert(tmp_path / "mask.tif", tmp_path / "B.hdf", labels=True)
     assert in_file(tmp_path / "B.hdf", "volumes/labels/clefts")[0] == [[[CREMI_BACKGROUND, 255]]]
@@ -77,7 +77,7 @@ def test_a_mask_of_bytes_is_labels_when_we_are_told(tmp_path):
     assert in_file(tmp_path / "C.hdf", "volumes/raw")[0] == [[[0, 255]]]
 
 
-def test_gray_values_become_a_sound_cremi_file(tmp_path):
+def test_gray_values_become_a_valid_cremi_file(tmp_path):
     write_volume(Volume(RAW), tmp_path / "raw.tif")
     convert(tmp_path / "raw.tif", tmp_path / "B.hdf", voxel_size_nm=SIZE_NM)
     assert overall(check_cremi(tmp_path / "B.hdf")) == "ok"
@@ -112,7 +112,7 @@ def test_offsets_travel_with_labels(tmp_path):
     assert open_volume(tmp_path / "B.hdf", default=LABELS).offset_nm == (1480.0, 3644.0, 3644.0)
 
 
-def test_what_a_cremi_file_needs_is_asked_for(tmp_path):
+def test_a_cremi_file_needs_a_voxel_size_and_a_new_name(tmp_path):
     write_volume(Volume(RAW), tmp_path / "raw.tif")
     with pytest.raises(InputError, match="voxel_size_nm="):
         convert(tmp_path / "raw.tif", tmp_path / "B.hdf")
@@ -175,7 +175,7 @@ def test_labels_of_a_cremi_file_reach_zarr_with_background_zero_and_come_back(cr
     ("values", "line"),
     [(np.array([[[-1, 7]]], np.int32), "label id -1 is negative"), (np.ones((1, 1, 2), np.float32), "holds float32")],
 )
-def test_what_is_no_label_does_not_become_one_in_zarr(tmp_path, values, line):
+def test_values_that_are_no_ids_are_not_written_as_labels_to_zarr(tmp_path, values, line):
     write_volume(Volume(values, SIZE_NM), tmp_path / "ids.tif")
     with pytest.raises(InputError, match=line):
         convert(tmp_path / "ids.tif", tmp_path / "out.zarr", labels=True)
@@ -190,7 +190,7 @@ def test_a_probability_keeps_name_threshold_and_place_in_zarr(tmp_path):
     assert (there.threshold, there.offset_nm, there.voxel_size) == (0.7, (40.0, 0.0, 8.0), SIZE_NM)
 
 
-def test_chunks_and_pyramid_are_made_on_the_way(cremi, tmp_path):
+def test_convert_makes_chunks_and_a_pyramid(cremi, tmp_path):
     convert(cremi, tmp_path / "raw.hdf", layout=LayoutSettings(chunk=(1, 1, 2)))
     with h5py.File(tmp_path / "raw.hdf") as file:
         assert file["volumes/raw"].chunks == (1, 1, 2)

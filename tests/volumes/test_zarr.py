@@ -1,4 +1,4 @@
-"""Zarr as others write it and as we do: files made and read by hand, byte by byte."""
+"""Zarr v2 and v3, as other programs write it and as we do: files made and read by hand, byte by byte."""
 
 import json
 
@@ -71,7 +71,7 @@ ARRAYS = pytest.mark.parametrize("array", [array_v2, array_v3])
 
 
 @ARRAYS
-def test_an_array_of_others_is_read_z_y_x(tmp_path, array):
+def test_an_array_of_another_program_is_read_z_y_x(tmp_path, array):
     array(tmp_path / "vol.zarr" / "raw", SPELLED)
     volume = open_volume(tmp_path / "vol.zarr/raw")
     assert volume[Box((2, 3, 4), (3, 4, 5))].tolist() == [[[234]]]
@@ -114,7 +114,7 @@ def test_attributes_carry_the_geometry_in_nm_or_their_units(tmp_path, name):
 
 
 @pytest.mark.parametrize("zarr", [2, 3])
-def test_what_we_write_is_what_the_specification_says(tmp_path, zarr):
+def test_written_files_follow_the_specification(tmp_path, zarr):
     """One blosc chunk of the voxels in C order, at the place the metadata names."""
     write_volume(Volume(SPELLED, (40, 4, 4.6), (80, 0, 0)), tmp_path / "vol.zarr/raw", layout=LayoutSettings(zarr=zarr))
     raw = tmp_path / "vol.zarr" / "raw"
@@ -153,7 +153,7 @@ def test_raw_is_not_taken_for_labels(tmp_path):
         open_volume(tmp_path / "vol.zarr", default=LABELS)
 
 
-def test_chunks_are_as_asked_and_none_is_larger_than_the_array(tmp_path):
+def test_chunks_are_as_given_and_no_larger_than_the_array(tmp_path):
     write_volume(Volume(SPELLED), tmp_path / "vol.zarr", layout=LayoutSettings(chunk=(2, 64, 3)))
     assert json.loads((tmp_path / "vol.zarr/volumes/raw/.zarray").read_text())["chunks"] == [2, 4, 3]
 
@@ -178,7 +178,7 @@ def test_chunks_are_as_asked_and_none_is_larger_than_the_array(tmp_path):
         ("miles.zarr", r"the unit 'mile' of an axis is unknown; known are nanometer"),
     ],
 )
-def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, address, line):
+def test_an_array_that_cannot_be_opened_is_an_error_of_one_line(tmp_path, address, line):
     write_volume(Volume(SPELLED), tmp_path / "vol.zarr")
     (tmp_path / "empty.zarr").mkdir()
     for name, text in (("broken", "{"), ("list", "[]")):

@@ -1,6 +1,6 @@
 """What the voxels of a label volume mean, and how many there are of each kind.
 
-Label volumes are uint64 cleft ids. Background is 0, and voxels that nobody labelled are `INVALID` or `OUTSIDE`. CREMI's own
+Label volumes are uint64 cleft ids. Background is 0, and unlabelled voxels are `INVALID` or `OUTSIDE`. CREMI's own
 ids are translated in `cleftnet.volumes.cremi`.
 """
 

@@ -1,6 +1,10 @@
+import ast
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -50,3 +54,36 @@ def test_an_upward_import_breaks_the_layers(tmp_path):
     )
     assert done.returncode == 1
     assert "cleftnet.geometry -> cleftnet.training.recipe" in done.stdout
+
+
+def test_the_names_that_load_on_first_use_are_those_that_type_checkers_see():
+    tree = ast.parse(Path(cleftnet.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    seen = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert seen == {name: f"cleftnet.{module}" for name, module in cleftnet._MODULES.items()}
+
+
+def classes_in(annotation):
+    """All classes that a resolved annotation mentions, those inside unions, tuples and callables included."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return {annotation}
+    return {inner for argument in get_args(annotation) for inner in classes_in(argument)}
+
+
+FUNCTIONS = [name for name in cleftnet.__all__ if inspect.isfunction(getattr(cleftnet, name))]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_whatever_the_arguments_of_a_public_function_need_is_public(name):
+    function = getattr(cleftnet, name)
+    hints = get_type_hints(function, vars(inspect.getmodule(function)))
+    hints.pop("return", None)
+    needed = {c for hint in hints.values() for c in classes_in(hint) if c.__module__.startswith("cleftnet.")}
+    assert {c.__name__ for c in needed} <= set(cleftnet.__all__)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_parameter_of_a_public_function_is_described(name):
+    function = getattr(cleftnet, name)
+    for parameter in inspect.signature(function).parameters:
+        assert re.search(rf"^\s+(\*\*)?{parameter}: ", function.__doc__, re.MULTILINE), parameter

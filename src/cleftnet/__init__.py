@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cleftnet.blockwise import ExecutionSettings as ExecutionSettings
+    from cleftnet.comparison import Comparison as Comparison
     from cleftnet.comparison import compare as compare
     from cleftnet.errors import InputError as InputError
     from cleftnet.geometry import Box as Box
@@ -21,41 +22,54 @@ if TYPE_CHECKING:
     from cleftnet.models.checkpoint import load_card as load_card
     from cleftnet.models.checkpoint import load_model as load_model
     from cleftnet.models.released import list_models as list_models
+    from cleftnet.nets.skeleton import NetSpec as NetSpec
     from cleftnet.nets.zoo import build as build
+    from cleftnet.nets.zoo import list_networks as list_networks
     from cleftnet.patches.targets import distance_map as distance_map
     from cleftnet.prediction import PredictionSettings as PredictionSettings
     from cleftnet.prediction import predict as predict
     from cleftnet.prediction import predict_in_memory as predict_in_memory
     from cleftnet.reporting import report as report
+    from cleftnet.synapses import SynapseSettings as SynapseSettings
     from cleftnet.synapses import find_synapses as find_synapses
     from cleftnet.synapses import tune as tune
     from cleftnet.synapses.rules import SynapseScore as SynapseScore
-    from cleftnet.synapses.rules import SynapseSettings as SynapseSettings
+    from cleftnet.synthetic import SyntheticSettings as SyntheticSettings
     from cleftnet.synthetic import synthetic_volume as synthetic_volume
+    from cleftnet.training.loop import TrainingRun as TrainingRun
+    from cleftnet.training.recipe import Recipe as Recipe
     from cleftnet.training.recipe import load_recipe as load_recipe
     from cleftnet.training.runs import train as train
     from cleftnet.volumes import Volume as Volume
+    from cleftnet.volumes import as_volume as as_volume
     from cleftnet.volumes import open_volume as open_volume
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # the caller decides what becomes of log messages
 
-_WHERE = {
+_MODULES = {
     "Box": "geometry",
+    "Comparison": "comparison",
     "ExecutionSettings": "blockwise",
     "HaloSettings": "metrics.halo",
     "InputError": "errors",
     "Model": "models.checkpoint",
+    "NetSpec": "nets.skeleton",
     "PredictionSettings": "prediction",
+    "Recipe": "training.recipe",
     "ScoringSettings": "metrics.evaluation",
     "SynapseScore": "synapses.rules",
-    "SynapseSettings": "synapses.rules",
+    "SynapseSettings": "synapses",
+    "SyntheticSettings": "synthetic",
+    "TrainingRun": "training.loop",
     "Volume": "volumes",
+    "as_volume": "volumes",
     "build": "nets.zoo",
     "compare": "comparison",
     "distance_map": "patches.targets",
     "evaluate": "metrics.evaluation",
     "find_synapses": "synapses",
     "list_models": "models.released",
+    "list_networks": "nets.zoo",
     "load_card": "models.checkpoint",
     "load_model": "models.checkpoint",
     "load_recipe": "training.recipe",
@@ -68,7 +82,7 @@ _WHERE = {
     "tune": "synapses",
 }
 
-__all__ = sorted(_WHERE)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
@@ -76,9 +90,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version  # which takes longer to import than everything else here
 
         return version("cleftnet")
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module 'cleftnet' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"cleftnet.{_WHERE[name]}"), name)
+    return getattr(importlib.import_module(f"cleftnet.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

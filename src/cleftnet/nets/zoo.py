@@ -20,6 +20,16 @@ ZOO: dict[str, NetSpec] = {
 }
 
 
+def list_networks() -> list[str]:
+    """Return the names of the networks that `build` and the key `net.name` of recipes take.
+
+    Example:
+        >>> "cleftnet" in list_networks()
+        True
+    """
+    return list(ZOO)
+
+
 def spec(name: str, **changes: Any) -> NetSpec:
     """Return a row of the zoo, with some of its fields changed.
 

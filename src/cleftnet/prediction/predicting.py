@@ -94,10 +94,21 @@ def predict_in_memory(
     settings: PredictionSettings = PredictionSettings(),  # noqa: B008 - it is frozen
     execution: ExecutionSettings = ExecutionSettings(),  # noqa: B008 - it is frozen
 ) -> dict[str, Volume]:
-    """Predict the outputs of every head of a model in memory; see `predict` for the arguments.
+    """Predict a volume with every head of a model, and return the results in memory.
+
+    Args:
+        model: A run directory, a checkpoint file, the name of a released model, or a loaded model.
+        volume: Gray values: a volume, an address, or a NumPy array z y x.
+        voxel_size_nm: Voxel size z y x in nm, for an array or a format that carries none.
+        roi: The part to predict, in voxels of the volume; None predicts all of it.
+        settings: Everything else that decides the voxels: overlap, test-time augmentation, data type, mask and more.
+        execution: Size of the blocks; worker processes cannot write to memory.
 
     Returns:
         `probability` and, where the model has that head, `distance`.
+
+    Raises:
+        InputError: when model or volume cannot be used, or the network cannot take the patch.
 
     Example:
         >>> from cleftnet.models.checkpoint import ModelCard

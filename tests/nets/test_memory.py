@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from cleftnet.cli import main
+
 FAULTS = """
 import resource, sys
 import torch
@@ -36,3 +38,11 @@ def test_freed_arrays_are_used_again_without_a_page_fault():
     if kept < 0:
         pytest.skip("there is no glibc here to tell")
     assert kept < 1000 < page_faults("given back")
+
+
+def test_the_command_line_keeps_freed_memory(monkeypatch):
+    calls = []
+    monkeypatch.setattr("cleftnet.nets.memory.keep_freed_memory", lambda: calls.append("kept"))
+    with pytest.raises(SystemExit):
+        main(["info", "missing.hdf"])
+    assert calls == ["kept"]

@@ -136,6 +136,14 @@ def test_the_finished_share_of_a_block_is_reported():
     assert reported == sorted(reported)
 
 
+def test_a_worker_process_gets_its_threads_and_keeps_freed_memory(monkeypatch):
+    calls = []
+    monkeypatch.setattr("cleftnet.prediction.job.keep_freed_memory", lambda: calls.append("kept"))
+    monkeypatch.setattr(torch, "set_num_threads", calls.append)
+    prepare("half overlap").start(3)
+    assert calls == [3, "kept"]
+
+
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [

@@ -93,10 +93,8 @@ class TileNetwork:
                 while under_way:
                     last, logits = under_way.popleft()
                     yield last, logits.result()
-            finally:
-                wait(
-                    [logits for _, logits in under_way if not logits.cancel()]
-                )  # no thread goes on after an interruption
+            finally:  # no thread goes on after an interruption
+                wait([logits for _, logits in under_way if not logits.cancel()])
 
     def _logits(self, raw: Array) -> Float32:
         logits: Float32 = self._averaged(torch.from_numpy(intensity(raw))[None, None])[0].numpy()

@@ -1,4 +1,4 @@
-# One word each; every target sets up what it needs. The plain commands are in CONTRIBUTING.md.
+# Every target installs what it needs into .venv first. CONTRIBUTING.md lists the plain commands.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,27 +10,27 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: $(VENV)/ready  ## synthetic volume -> training -> prediction -> scores and a picture, in ./demo
+demo: $(VENV)/ready  ## train and test a small network on a synthetic volume, in ./demo
 	$(BIN)/cleftnet demo demo --overwrite
 
-test: $(VENV)/ready  ## everything but the slow and GPU tests
+test: $(VENV)/ready  ## all tests but the slow ones and those that need a GPU
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
-test-slow: $(VENV)/ready  ## the slow tests: trainings on real tissue
+test-slow: $(VENV)/ready  ## slow tests: trainings on real tissue
 	$(BIN)/python -m pytest -m "slow"
 
-check: $(VENV)/ready  ## lint, types, layers, spelling
+check: $(VENV)/ready  ## lint, types, import contracts, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-fix: $(VENV)/ready  ## what can be mended by machine
+fix: $(VENV)/ready  ## fix lint and format automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/ready  ## ratios against a named peer or a plain restatement
+bench: $(VENV)/ready  ## benchmarks: ratios against a named peer or a plain implementation
 	$(BIN)/python -m benchmarks
 
 clean:

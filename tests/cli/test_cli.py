@@ -191,7 +191,7 @@ def test_a_tiff_series_is_predicted_with_a_voxel_size_given(checkpoint, syntheti
         (["train", "nothing.yaml"], "cannot read recipe"),
         (["models", "clefnet"], "did you mean 'cleftnet'"),
         (["info", "{file}", "--voxel-size", "4"], "try --voxel-size 40,4,4"),
-        (["info"], "volumes"),
+        (["info"], "VOLUME"),
         (["flap"], "flap"),
         (["info", "{file}", "--jason"], "--jason"),
     ],

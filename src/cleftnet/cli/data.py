@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def info(
-    volumes: Annotated[list[str], typer.Argument(help="Addresses of files, or of arrays in them.")],
+    volumes: Annotated[list[str], typer.Argument(metavar="VOLUME", help="Addresses of files, or of arrays in them.")],
     voxel_size: VoxelSize = None,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +39,7 @@ def info(
 
 
 def check(
-    files: Annotated[list[str], typer.Argument(help="CREMI files (.hdf).")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="CREMI files (.hdf).")],
     submission: Annotated[
         bool, typer.Option("--submission", help="Check them as predictions for the challenge.")
     ] = False,

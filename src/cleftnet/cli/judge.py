@@ -21,7 +21,7 @@ def evaluate(
     pairs: Annotated[
         list[str],
         typer.Argument(
-            metavar="PREDICTION TRUTH...",
+            metavar="PREDICTION TRUTH",
             help="A prediction (a file, or the address of a probability or label array) and its labels; or several pairs.",
         ),
     ],
@@ -89,7 +89,7 @@ def _print_evaluation(found: Evaluation, sections: bool) -> None:
 
 def submit(
     prediction: PredictionArgument,
-    out: Annotated[Path, typer.Argument(help="Challenge file to write (.hdf).")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Challenge file to write (.hdf).")],
     threshold: Threshold = None,
     kind: Kind = None,
     one_id: Annotated[

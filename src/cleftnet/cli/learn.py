@@ -14,7 +14,10 @@ from cleftnet.cli.printing import print_json, print_table, text
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="A YAML file, or a shipped recipe: cremi, cremi-modern, vnc-l3, vnc-l3-quick.")
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A YAML file, or a shipped recipe: cremi, cremi-modern, vnc-l3, vnc-l3-quick."
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="Run directory; default: runs/ and the recipe's name.")] = None,
     resume: Annotated[
@@ -48,7 +51,10 @@ def train(
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(help="A network, or a released model, whose card is printed; default: all networks.")
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="A network, or a released model, whose card is printed; default: all networks."
+        ),
     ] = None,
     patch: Annotated[str, typer.Option(metavar="Z,Y,X", help="Patch size in voxels.")] = "8,256,256",
     max_keys: Annotated[
@@ -121,7 +127,10 @@ def _print_released(name: str, as_json: bool) -> None:
 
 def compare(
     recipe: Annotated[
-        str, typer.Argument(help="A YAML file, or a shipped recipe: tables-cremi, tables-vnc-l3, tables-vnc-l3-cpu.")
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A YAML file, or a shipped recipe: tables-cremi, tables-vnc-l3, tables-vnc-l3-cpu."
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="Output folder; default: runs/ and the recipe's name.")] = None,
     rows: Annotated[str | None, typer.Option(metavar="A,B", help="Only these rows.")] = None,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cleftnet.geometry import FloatZYX, IntZYX
 
 PredictionArgument = Annotated[
-    str, typer.Argument(help="A prediction file, or the address of a probability or label array.")
+    str, typer.Argument(metavar="PREDICTION", help="A prediction file, or the address of a probability or label array.")
 ]
 VoxelSize = Annotated[
     str | None, typer.Option(metavar="Z,Y,X", help="Voxel size in nm, for formats that do not store it.")

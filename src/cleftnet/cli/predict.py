@@ -29,9 +29,14 @@ MASKS = ("volumes/mask", "volumes/labels/mask", "volumes/raw")  # tried where --
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="A run directory, a checkpoint file or the name of a released model.")],
-    volume: Annotated[str, typer.Argument(help="Raw volume: A.hdf, vol.zarr/raw, precomputed://URL or 'stack/*.tif'.")],
-    out: Annotated[str, typer.Argument(help="Prediction to write (.hdf, .zarr or .n5).")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run directory, a checkpoint file or the name of a released model.")
+    ],
+    volume: Annotated[
+        str,
+        typer.Argument(metavar="VOLUME", help="Raw volume: A.hdf, vol.zarr/raw, precomputed://URL or 'stack/*.tif'."),
+    ],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Prediction to write (.hdf, .zarr or .n5).")],
     roi: Annotated[
         str | None,
         typer.Option(metavar="z0:z1,y0:y1,x0:x1", help="Only this region, in voxels, or in nm as in 0nm:800nm."),
@@ -92,7 +97,7 @@ def predict(
 
 def synapses(
     prediction: PredictionArgument,
-    out: Annotated[Path, typer.Argument(help="Output folder, for labels.zarr and synapses.csv.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder, for labels.zarr and synapses.csv.")],
     threshold: Threshold = None,
     seed_threshold: Annotated[
         float | None, typer.Option(help="Keep synapses with at least one voxel of this probability (hysteresis).")

@@ -12,7 +12,7 @@ from cleftnet.cli.printing import print_table
 
 
 def demo(
-    out: Annotated[Path, typer.Argument(help="Output folder.")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the volume, the weights and the patches.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:

@@ -1,111 +1,59 @@
 """Volumes in and out: one address names an array, and every format becomes the same lazy `Volume`."""
 
-from cleftnet.volumes.address import Address, expand, is_remote, remove_remote
-from cleftnet.volumes.alignment import Placement, place
-from cleftnet.volumes.chunked import CHUNK_VOX, WritableVolume
-from cleftnet.volumes.cremi import (
-    CLEFT_ZERO,
-    CREMI_BACKGROUND,
-    FILE_FORMAT,
-    CremiLabels,
-    from_cremi,
-    to_cremi,
-    write_cremi,
-)
-from cleftnet.volumes.hdf5 import Hdf5Store, open_hdf5_file
-from cleftnet.volumes.labels import (
-    BACKGROUND,
-    CLEFT,
-    INVALID,
-    NOT_CLEFT,
-    OUTSIDE,
-    UNLABELLED,
-    LabelStatistics,
-    classes,
-    is_cleft,
-    is_labelled,
-    label_statistics,
-)
-from cleftnet.volumes.metadata import (
-    CLEFTS_NAME,
-    DISTANCE_NAME,
-    PROBABILITY_NAME,
-    RAW_NAME,
-    ArraySpec,
-    LayoutSettings,
-    NewArrays,
-    read_lengths,
-)
-from cleftnet.volumes.opening import (
-    LABELS,
-    PREDICTION,
-    RAW,
-    Description,
-    as_volume,
-    describe,
-    list_arrays,
-    locate,
-    open_volume,
-)
-from cleftnet.volumes.volume import Array, Progress, Store, Volume, WritableStore, check_raw_type, copy_into, intensity
-from cleftnet.volumes.writing import convert, create_volumes, open_writable, write_volume
-
-__all__ = [
-    "BACKGROUND",
-    "CHUNK_VOX",
-    "CLEFT",
-    "CLEFTS_NAME",
-    "CLEFT_ZERO",
-    "CREMI_BACKGROUND",
-    "DISTANCE_NAME",
-    "FILE_FORMAT",
-    "INVALID",
-    "LABELS",
-    "NOT_CLEFT",
-    "OUTSIDE",
-    "PREDICTION",
-    "PROBABILITY_NAME",
-    "RAW",
-    "RAW_NAME",
-    "UNLABELLED",
-    "Address",
-    "Array",
-    "ArraySpec",
-    "CremiLabels",
-    "Description",
-    "Hdf5Store",
-    "LabelStatistics",
-    "LayoutSettings",
-    "NewArrays",
-    "Placement",
-    "Progress",
-    "Store",
-    "Volume",
-    "WritableStore",
-    "WritableVolume",
-    "as_volume",
-    "check_raw_type",
-    "classes",
-    "convert",
-    "copy_into",
-    "create_volumes",
-    "describe",
-    "expand",
-    "from_cremi",
-    "intensity",
-    "is_cleft",
-    "is_labelled",
-    "is_remote",
-    "label_statistics",
-    "list_arrays",
-    "locate",
-    "open_hdf5_file",
-    "open_volume",
-    "open_writable",
-    "place",
-    "read_lengths",
-    "remove_remote",
-    "to_cremi",
-    "write_cremi",
-    "write_volume",
-]
+from cleftnet.volumes.address import Address as Address
+from cleftnet.volumes.address import expand as expand
+from cleftnet.volumes.address import is_remote as is_remote
+from cleftnet.volumes.address import remove_remote as remove_remote
+from cleftnet.volumes.alignment import Placement as Placement
+from cleftnet.volumes.alignment import place as place
+from cleftnet.volumes.chunked import CHUNK_VOX as CHUNK_VOX
+from cleftnet.volumes.chunked import WritableVolume as WritableVolume
+from cleftnet.volumes.cremi import CLEFT_ZERO as CLEFT_ZERO
+from cleftnet.volumes.cremi import CREMI_BACKGROUND as CREMI_BACKGROUND
+from cleftnet.volumes.cremi import FILE_FORMAT as FILE_FORMAT
+from cleftnet.volumes.cremi import CremiLabels as CremiLabels
+from cleftnet.volumes.cremi import from_cremi as from_cremi
+from cleftnet.volumes.cremi import to_cremi as to_cremi
+from cleftnet.volumes.cremi import write_cremi as write_cremi
+from cleftnet.volumes.hdf5 import Hdf5Store as Hdf5Store
+from cleftnet.volumes.hdf5 import open_hdf5_file as open_hdf5_file
+from cleftnet.volumes.labels import BACKGROUND as BACKGROUND
+from cleftnet.volumes.labels import CLEFT as CLEFT
+from cleftnet.volumes.labels import INVALID as INVALID
+from cleftnet.volumes.labels import NOT_CLEFT as NOT_CLEFT
+from cleftnet.volumes.labels import OUTSIDE as OUTSIDE
+from cleftnet.volumes.labels import UNLABELLED as UNLABELLED
+from cleftnet.volumes.labels import LabelStatistics as LabelStatistics
+from cleftnet.volumes.labels import classes as classes
+from cleftnet.volumes.labels import is_cleft as is_cleft
+from cleftnet.volumes.labels import is_labelled as is_labelled
+from cleftnet.volumes.labels import label_statistics as label_statistics
+from cleftnet.volumes.metadata import CLEFTS_NAME as CLEFTS_NAME
+from cleftnet.volumes.metadata import DISTANCE_NAME as DISTANCE_NAME
+from cleftnet.volumes.metadata import PROBABILITY_NAME as PROBABILITY_NAME
+from cleftnet.volumes.metadata import RAW_NAME as RAW_NAME
+from cleftnet.volumes.metadata import ArraySpec as ArraySpec
+from cleftnet.volumes.metadata import LayoutSettings as LayoutSettings
+from cleftnet.volumes.metadata import NewArrays as NewArrays
+from cleftnet.volumes.metadata import read_lengths as read_lengths
+from cleftnet.volumes.opening import LABELS as LABELS
+from cleftnet.volumes.opening import PREDICTION as PREDICTION
+from cleftnet.volumes.opening import RAW as RAW
+from cleftnet.volumes.opening import Description as Description
+from cleftnet.volumes.opening import as_volume as as_volume
+from cleftnet.volumes.opening import describe as describe
+from cleftnet.volumes.opening import list_arrays as list_arrays
+from cleftnet.volumes.opening import locate as locate
+from cleftnet.volumes.opening import open_volume as open_volume
+from cleftnet.volumes.volume import Array as Array
+from cleftnet.volumes.volume import Progress as Progress
+from cleftnet.volumes.volume import Store as Store
+from cleftnet.volumes.volume import Volume as Volume
+from cleftnet.volumes.volume import WritableStore as WritableStore
+from cleftnet.volumes.volume import check_raw_type as check_raw_type
+from cleftnet.volumes.volume import copy_into as copy_into
+from cleftnet.volumes.volume import intensity as intensity
+from cleftnet.volumes.writing import convert as convert
+from cleftnet.volumes.writing import create_volumes as create_volumes
+from cleftnet.volumes.writing import open_writable as open_writable
+from cleftnet.volumes.writing import write_volume as write_volume

@@ -266,6 +266,11 @@ def test_lines_are_short_and_words_are_plain(page):
         assert not (found := re.search(BANNED, line)), f"{page}:{number}: {found[0]}"
 
 
+def test_the_page_on_python_names_everything_public():
+    named = re.findall(r"`(?:cleftnet\.)?(\w+)[(`]", PAGES["docs/python.md"])
+    assert set(cleftnet.__all__) - set(named) == set()
+
+
 def test_the_table_of_synapses_has_the_columns_of_the_code():
     columns = [column.name for column in COLUMNS]
     listed = table_under("docs/synapses.md", "The table")

@@ -29,6 +29,7 @@ from cleftnet.models.released import FOLDER, PAGE, WEIGHTS
 from cleftnet.nets.zoo import ZOO
 from cleftnet.prediction import PredictionSettings, best_device, predict
 from cleftnet.progress import log_to_stderr
+from cleftnet.training.data import open_region
 from cleftnet.training.recipe import Recipe
 from cleftnet.training.validation import Region
 
@@ -75,7 +76,7 @@ def release(model: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFi
     source = find_model(model)
     trained = load_model(source, best_device())
     recipe = _recipe(trained.card, source)
-    regions = [volume.open() for volume in recipe.data.validate_on]
+    regions = [open_region(volume) for volume in recipe.data.validate_on]
     with tempfile.TemporaryDirectory() as scratch:
         rounded = Path(scratch) / weights.name
         save_model(rounded, trained, half=True)

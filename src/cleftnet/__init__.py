@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cleftnet.comparison import Comparison as Comparison
     from cleftnet.comparison import compare as compare
     from cleftnet.errors import InputError as InputError
+    from cleftnet.errors import TrainingInterrupted as TrainingInterrupted
     from cleftnet.geometry import Box as Box
     from cleftnet.metrics.evaluation import ScoringSettings as ScoringSettings
     from cleftnet.metrics.evaluation import evaluate as evaluate
@@ -60,6 +61,7 @@ _MODULES = {
     "SynapseScore": "synapses.rules",
     "SynapseSettings": "synapses",
     "SyntheticSettings": "synthetic",
+    "TrainingInterrupted": "errors",
     "TrainingRun": "training.loop",
     "Volume": "volumes",
     "as_volume": "volumes",

@@ -1,4 +1,4 @@
-"""The exception for wrong input, whose message is one line: the bad value, what was expected, and what to try next."""
+"""Exceptions that callers handle: wrong input, and a training ended by a signal."""
 
 
 class InputError(ValueError):
@@ -7,6 +7,10 @@ class InputError(ValueError):
     The message is one line that names Python parameters as `name=value`. The command line translates them into its options,
     prints the line without a traceback, and exits with code 2. In Python it is an ordinary `ValueError`.
     """
+
+
+class TrainingInterrupted(Exception):  # noqa: N818 (an interruption, as KeyboardInterrupt is, not an error)
+    """Raised when SIGTERM ended a training; `train(..., resume=True)` continues it from its last state."""
 
 
 def nearest(name: str, known: "list[str]") -> str:

@@ -13,6 +13,7 @@ from cleftnet.models.released import FOLDER, list_models, released_page, release
 from cleftnet.nets.zoo import ZOO
 from cleftnet.prediction import PredictionSettings, predict
 from cleftnet.synapses import SynapseSettings, find_synapses
+from cleftnet.training.data import open_region
 from cleftnet.training.recipe import Recipe
 from tools.release import BEGIN, END
 
@@ -102,7 +103,7 @@ def test_the_page_is_shown_by_models_and_the_list_names_it():
 def test_a_released_model_reproduces_the_scores_of_its_card(name, real_data, tmp_path, monkeypatch):
     monkeypatch.setenv("CLEFTNET_DATA", str(real_data))
     scores, recipe = load_card(name).scores, Recipe.model_validate(load_card(name).provenance["recipe"])
-    (region,) = (volume.open() for volume in recipe.data.validate_on)
+    (region,) = (open_region(volume) for volume in recipe.data.validate_on)
     settings = PredictionSettings(overlap=recipe.training.validation_overlap)
     probability = predict(name, region.raw, tmp_path / "out.hdf", settings=settings)
     found = evaluate(probability, region.labels)

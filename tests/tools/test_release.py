@@ -12,6 +12,7 @@ from cleftnet.errors import InputError
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.models.checkpoint import Model, load_model, save_model
 from cleftnet.prediction import PredictionSettings, predict
+from cleftnet.training.data import open_region
 from cleftnet.training.recipe import Recipe
 from tools.release import BEGIN, END, release
 
@@ -48,7 +49,7 @@ def test_a_release_is_rounded_scored_as_shipped_and_described(run, folder, cremi
     rounded = [p.half().float() if p.dim() > 1 else p for p in trained.net.state_dict().values()]
     assert all(torch.equal(a, b) for a, b in zip(shipped.net.state_dict().values(), rounded, strict=True))
 
-    region = Recipe.model_validate(shipped.card.provenance["recipe"]).data.validate_on[0].open()
+    region = open_region(Recipe(**shipped.card.provenance["recipe"]).data.validate_on[0])
     probability = predict(shipped, region.raw, folder / "out.hdf", settings=PredictionSettings(overlap=0))
     found = evaluate(probability, region.labels)
     assert probability.threshold == shipped.card.threshold

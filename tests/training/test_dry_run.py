@@ -50,7 +50,7 @@ def test_the_cremi_recipes_take_a_step_on_data_of_their_layout_and_write_nothing
 
 def test_minutes_that_end_a_training_before_its_steps_are_told(cremi):
     changes = [*TINY, f"data.train={parts('0:8')}", f"data.validate={parts('8:16')}", "training.minutes=5"]
-    assert dict(estimate_training(RECIPES / "cremi.yaml", changes=changes).rows())["all of it"].endswith(
+    assert dict(estimate_training(RECIPES / "cremi.yaml", changes=changes).rows())["total"].endswith(
         ", ended after 5 minutes"
     )
 

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cleftnet.metrics.calibration import Calibration
 from cleftnet.nets.zoo import build
 from cleftnet.training.log import RunLog, cut_back
-from cleftnet.training.settings import TrainingSettings
+from cleftnet.training.schedule import TrainingSettings, initial_state
 from cleftnet.training.validation import Scores, Validation
 
 SCORES = Scores(
@@ -27,7 +27,7 @@ SCORES = Scores(
 
 @pytest.fixture
 def state():
-    return TrainingSettings(steps=4).begin(build("unet3d", widths=(2, 4), patch=(2, 4, 4)))
+    return initial_state(build("unet3d", widths=(2, 4), patch=(2, 4, 4)), TrainingSettings(steps=4))
 
 
 def take(state, log, *totals):

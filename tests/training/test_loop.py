@@ -13,10 +13,11 @@ from cleftnet.nets.zoo import build
 from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.labelled import LabelledVolume
 from cleftnet.patches.sampling import PatchSampler, SamplingSettings
+from cleftnet.training.data import TrainingData, load_batches
 from cleftnet.training.distributed import HardwareSettings, make_fabric
-from cleftnet.training.loop import TrainingData, fit, load
+from cleftnet.training.loop import fit
 from cleftnet.training.losses import LossSettings
-from cleftnet.training.settings import TrainingSettings
+from cleftnet.training.schedule import TrainingSettings, initial_state, is_finished, learning_rate
 from cleftnet.training.validation import Region, validate
 from cleftnet.volumes import Volume
 
@@ -43,7 +44,7 @@ def train(out, seed=0, **settings):
         settings=SamplingSettings(),
         augmentation=AugmentSettings(),
     )
-    state = options.begin(build("cleftnet", widths=(4, 8), patch=(8, 16, 16), max_keys=64).channels_last())
+    state = initial_state(build("cleftnet", widths=(4, 8), patch=(8, 16, 16), max_keys=64).channels_last(), options)
     data = TrainingData(sampler, [Region(*easy_volume(1))])
     fabric = make_fabric(HardwareSettings(accelerator="cpu"))
     return fit(fabric, state, data, options, LossSettings(), out, {"seed": seed})
@@ -147,23 +148,23 @@ def test_a_loss_that_is_no_number_before_any_checkpoint_says_so(tmp_path, poison
 def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
     """Warm-up over 4 steps to 1, then cosine over 100: half way at step 51."""
     settings = TrainingSettings(steps=100, learning_rate=1.0, warmup_steps=4, schedule="cosine")
-    assert settings.rate(1) == pytest.approx(0.2)
-    assert settings.rate(51) == pytest.approx(0.5)
-    assert settings.rate(100) < 0.001
+    assert learning_rate(settings, 1) == pytest.approx(0.2)
+    assert learning_rate(settings, 51) == pytest.approx(0.5)
+    assert learning_rate(settings, 100) < 0.001
 
 
 def test_a_constant_learning_rate_is_constant():
-    assert {TrainingSettings(steps=9, learning_rate=0.5).rate(step) for step in range(1, 10)} == {0.5}
+    assert {learning_rate(TrainingSettings(steps=9, learning_rate=0.5), step) for step in range(1, 10)} == {0.5}
 
 
 def test_with_minutes_the_cosine_falls_with_the_time():
     settings = TrainingSettings(steps=10**6, minutes=10, learning_rate=1.0, schedule="cosine")
-    assert [settings.rate(1, 60 * minutes) for minutes in (0, 5, 10, 11)] == pytest.approx([1, 0.5, 0, 0])
+    assert [learning_rate(settings, 1, 60 * minutes) for minutes in (0, 5, 10, 11)] == pytest.approx([1, 0.5, 0, 0])
 
 
 def test_steps_end_a_cosine_before_the_minutes_do():
     settings = TrainingSettings(steps=100, minutes=10, learning_rate=1.0, schedule="cosine")
-    assert settings.rate(51, seconds=60) == pytest.approx(0.5)
+    assert learning_rate(settings, 51, seconds=60) == pytest.approx(0.5)
 
 
 def test_minutes_end_a_training_with_a_validation(tmp_path, messages):
@@ -175,16 +176,16 @@ def test_minutes_end_a_training_with_a_validation(tmp_path, messages):
 
 def test_a_resumed_training_has_only_the_rest_of_its_minutes():
     """Legs count together: a training whose minutes are over stays as it is."""
-    state = TrainingSettings(steps=10, minutes=1).begin(build("unet3d", widths=(2, 4), patch=(2, 4, 4)))
+    state = initial_state(build("unet3d", widths=(2, 4), patch=(2, 4, 4)), TrainingSettings(steps=10, minutes=1))
     state.step, state.validated, state.seconds = 3, 3, 61.0
-    assert TrainingSettings(steps=10, minutes=1).finished(state)
-    assert not TrainingSettings(steps=10, minutes=2).finished(state)
+    assert is_finished(TrainingSettings(steps=10, minutes=1), state)
+    assert not is_finished(TrainingSettings(steps=10, minutes=2), state)
 
 
 def test_weight_decay_is_for_convolution_kernels_alone():
     """Queries, norms and biases would only be pulled towards meaninglessness."""
     net = build("cleftnet", widths=(4, 8), patch=(8, 16, 16))
-    state = TrainingSettings(steps=1, optimizer="adamw", weight_decay=0.1).begin(net)
+    state = initial_state(net, TrainingSettings(steps=1, optimizer="adamw", weight_decay=0.1))
     decayed = {id(p) for group in state.optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(m.weight) for m in net.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d)}
     assert sum(len(group["params"]) for group in state.optimizer.param_groups) == len(list(net.parameters()))
@@ -222,7 +223,7 @@ class Numbers(torch.utils.data.Dataset):
 def numbers_of(rank, processes, accumulate, first=0):
     fabric = SimpleNamespace(world_size=processes, global_rank=rank, device=torch.device("cpu"))
     settings = TrainingSettings(steps=2, batch=8, accumulate=accumulate)
-    return [part[0].tolist() for part in load(Numbers(), settings, fabric, first)]
+    return [part[0].tolist() for part in load_batches(Numbers(), settings, fabric, first)]
 
 
 def test_a_batch_is_cut_into_parts_for_processes_and_accumulation():

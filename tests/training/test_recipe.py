@@ -12,8 +12,8 @@ import yaml
 import cleftnet
 from cleftnet.cli import main
 from cleftnet.errors import InputError
+from cleftnet.training.data import open_data, open_region
 from cleftnet.training.recipe import VolumeSettings, load_recipe, shipped_recipes
-from cleftnet.training.runs import open_data
 
 SOURCE = Path(cleftnet.__file__).parent
 RECIPES = sorted(p for p in (Path(__file__).parents[2] / "recipes").glob("*.yaml") if not p.name.startswith("tables-"))
@@ -190,7 +190,7 @@ def test_labels_smaller_than_raw_are_placed_by_their_offset(tmp_path, cremi_file
 
     part = Box((4, 8, 16), (16, 72, 96))
     write_cremi(tmp_path / "part.hdf", clefts=synthetic.labels.crop(part))
-    region = VolumeSettings(raw=str(cremi_file), labels=str(tmp_path / "part.hdf")).open()
+    region = open_region(VolumeSettings(raw=str(cremi_file), labels=str(tmp_path / "part.hdf")))
     assert (region.raw.read() == synthetic.raw[part]).all()
     assert (region.labels.read() == synthetic.labels[part]).all()
 
@@ -198,7 +198,7 @@ def test_labels_smaller_than_raw_are_placed_by_their_offset(tmp_path, cremi_file
 def test_a_signed_distance_is_learned_inside_clefts_and_outside(write, cremi_file):
     net = small(cremi_file)["net"] | {"name": "unet3d"}
     recipe = load_recipe(write(loss={"form": "signed_distance"}, net=net))
-    distance = torch.cat([open_data(recipe)[0].patches[number][2] for number in range(4)])
+    distance = torch.cat([open_data(recipe).patches[number][2] for number in range(4)])
     assert distance.min() == pytest.approx(-np.tanh(3))
     assert distance.max() > 0
 

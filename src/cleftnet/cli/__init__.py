@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from cleftnet.cli import data, judge, learn, predict, start
 from cleftnet.cli.translation import to_options
-from cleftnet.errors import InputError
+from cleftnet.errors import InputError, TrainingInterrupted
 
 GROUPS = {
     "Start": (start.demo, start.doctor),
@@ -96,6 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         code = _fail(to_options(str(error)) if isinstance(error, InputError) else error.format_message(), 2)
+    except TrainingInterrupted as error:
+        print(to_options(str(error)), file=sys.stderr)
+        code = 143  # 128 + SIGTERM, as shells count
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted; finished work is kept", file=sys.stderr)
         code = 130

@@ -17,6 +17,7 @@ from cleftnet.comparison.recipe import Comparison
 from cleftnet.comparison.region_scores import score_regions
 from cleftnet.models.checkpoint import load_model
 from cleftnet.prediction import PredictionSettings, best_device, predict
+from cleftnet.training.data import open_region
 from cleftnet.training.log import METRICS
 from cleftnet.training.provenance import fingerprint, provenance
 from cleftnet.training.recipe import Recipe, dump
@@ -39,7 +40,7 @@ def make_cell(comparison: Comparison, row: str, seed: int, folder: CellFolder) -
         TrainingInterrupted: when SIGTERM ended the training; its state is saved.
     """
     recipe = comparison.recipe(row, seed)
-    regions = [volume.open() for volume in recipe.data.validate_on]
+    regions = [open_region(volume) for volume in recipe.data.validate_on]
     classical = comparison.rows[row].classical
     made = (
         _train_network(recipe, regions, folder)
@@ -74,7 +75,7 @@ class _CellTraining(NamedTuple):
 
 
 def _train_forest(settings: ForestSettings, recipe: Recipe, regions: list[Region], folder: CellFolder) -> _CellTraining:
-    learned = [volume.open() for volume in recipe.data.train]
+    learned = [open_region(volume) for volume in recipe.data.train]
     sums = {"train": [fingerprint(*r) for r in learned], "validate": [fingerprint(*r) for r in regions]}
     about = provenance(None) | {"data": cast(JsonValue, sums)}
     began = time.monotonic()

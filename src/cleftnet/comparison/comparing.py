@@ -16,6 +16,7 @@ from cleftnet.comparison.differences import Difference, differences
 from cleftnet.comparison.plan import Plan
 from cleftnet.comparison.recipe import Comparison
 from cleftnet.comparison.tables import SCORES, ScoreTable, markdown, tabulate
+from cleftnet.errors import TrainingInterrupted
 from cleftnet.files import holding, replacing
 from cleftnet.training.provenance import provenance
 from cleftnet.training.recipe import dump
@@ -126,6 +127,8 @@ def carry_out(plan: Plan) -> Results:
             log.info(f"cell {number} of {len(plan.wanted)}: {row}, seed {seed}")
             try:
                 folder.save(make_cell(plan.comparison, row, seed, folder))
+            except TrainingInterrupted:
+                raise
             except Exception as error:  # one failure must not stop the other cells; the results list it
                 with replacing(folder.failure, overwrite=True) as temporary:
                     temporary.write_text(traceback.format_exc())

@@ -13,8 +13,9 @@ from cleftnet.comparison.cells import CellFolder
 from cleftnet.comparison.recipe import Comparison, load_comparison
 from cleftnet.errors import InputError, nearest
 from cleftnet.nets.skeleton import NetSpec, Network
+from cleftnet.training.data import open_data
 from cleftnet.training.recipe import dump, first_difference, load_recipe
-from cleftnet.training.runs import FREE, RECIPE, RUN, open_data
+from cleftnet.training.runs import FREE, RECIPE, RUN
 from cleftnet.volumes import is_cleft
 
 State = Literal["done", "failed", "begun", "missing"]
@@ -146,10 +147,10 @@ class Plan:
                 continue
             seen.add(opened)
             try:
-                data, _ = open_data(recipe)
+                data = open_data(recipe)
             except InputError as error:
                 raise InputError(f"row {row}: {error}") from None
-            for region in data.regions:
+            for region in data.validation_regions:
                 if not is_cleft(region.labels.read()).any():
                     raise InputError(
                         f"{region.labels.address} holds no cleft, so nothing can be scored on it; validate on another region"

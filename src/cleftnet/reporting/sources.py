@@ -17,6 +17,7 @@ from cleftnet.metrics.predictions import DEFAULT_THRESHOLD
 from cleftnet.models.checkpoint import find_model, load_card
 from cleftnet.prediction import PredictionSettings, predict_in_memory
 from cleftnet.reporting.contents import Contents, Entry, History, Scene, ScenePrediction
+from cleftnet.training.data import open_region
 from cleftnet.training.recipe import Recipe, VolumeSettings, load_recipe
 from cleftnet.training.runs import RECIPE, RUN
 from cleftnet.volumes import DISTANCE_NAME, LABELS, PREDICTION, Volume, list_arrays, open_volume, place
@@ -90,7 +91,7 @@ def recipe_scenes(recipe: Recipe) -> tuple[Scene, ...]:
 
 
 def _scene(volume: VolumeSettings) -> Scene:
-    region = volume.open()
+    region = open_region(volume)
     origin = (0, 0, 0) if volume.roi is None else Box.parse(volume.roi).start
     name = short_name(volume.raw) + (f", {volume.roi}" if volume.roi else "")
     return Scene(name, region.raw, region.labels, origin)

@@ -1,8 +1,8 @@
-"""Where a training runs: one process or several, on CPUs or GPUs, with the same result but for rounding.
+"""Runs a training in one process or several, on CPUs or GPUs, with the same result up to rounding.
 
-Lightning Fabric starts the processes and averages their gradients (DDP). Two things of a batch would still differ from one
-process and are mended: batch norm takes its statistics over all processes (here), and the shares in the losses are counted
-over all of them (`losses.ClassCounts`). A SIGTERM, which is how clusters preempt a job, is noticed and agreed upon here too.
+Lightning Fabric starts the processes and averages their gradients (DDP). Two more things depend on the whole batch: the
+statistics of batch norm (this module), and the class shares in the losses (`losses.ClassCounts`). Clusters preempt a job
+by SIGTERM; all processes agree at which step they stop.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from cleftnet.errors import InputError
+from cleftnet.errors import InputError, TrainingInterrupted
 from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.prediction import best_device
 from cleftnet.progress import same_display
@@ -36,18 +36,18 @@ from cleftnet.settings import Settings
 
 T = TypeVar("T")
 
+EARLY = "SIGTERM ended the training before its first step"
 Precision = Literal[32, "bf16-mixed", "16-mixed"]
-SIGTERM_EXIT = 143  # 128 + 15, as shells count
-WAIT = timedelta(hours=6)  # how long processes wait for the first one, which validates alone
+WAIT = timedelta(hours=6)  # processes wait for the first one, which validates alone
 
 
 class HardwareSettings(Settings):
-    """Where a training runs; the batch is cut into equal parts for the processes, so that none of this changes the result.
+    """Processes and devices of a training; the batch is split over the processes, so these do not change the result.
 
     Attributes:
-        accelerator: `auto` takes GPUs where there are any.
-        devices: GPUs, or processes on CPUs, of each machine; `auto` takes all GPUs.
-        nodes: Machines.
+        accelerator: `cpu`, `cuda`, or `auto`, which uses GPUs where there are any.
+        devices: Number of GPUs, or of processes on CPUs, on each machine; `auto` uses all GPUs.
+        nodes: Number of machines.
     """
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
@@ -56,12 +56,10 @@ class HardwareSettings(Settings):
 
 
 def make_fabric(hardware: HardwareSettings, precision: Precision = 32) -> Fabric:
-    """Return the Fabric that a training runs on.
-
-    Processes are started by us on one machine; under `torchrun` or `srun`, which several machines need, by them.
+    """Return the Fabric of a training, which starts the processes unless `torchrun` or `srun` has started them.
 
     Raises:
-        InputError: when the machine has no such devices, or the precision is not for them.
+        InputError: when the machine has no such devices, or they do not support the precision.
 
     Example:
         >>> make_fabric(HardwareSettings(accelerator="cpu")).world_size
@@ -75,8 +73,8 @@ def make_fabric(hardware: HardwareSettings, precision: Precision = 32) -> Fabric
         )
     if _accelerator(hardware) == "cpu" and precision != 32:
         raise InputError(
-            f"training.precision {precision} is for GPUs: on CPUs its gradients are wrong (docs/log.md); add "
-            f"--set training.precision=32"
+            f"training.precision {precision} is for GPUs: on CPUs its gradients are wrong (docs/log.md); set "
+            f"training.precision=32"
         )
     ddp = DDPStrategy(start_method="spawn" if started is None else "popen", timeout=WAIT)
     try:
@@ -92,18 +90,18 @@ def make_fabric(hardware: HardwareSettings, precision: Precision = 32) -> Fabric
 
 
 def _accelerator(hardware: HardwareSettings) -> str:
-    """The accelerator that `auto` means on this machine."""
+    """Return the accelerator, with `auto` resolved for this machine."""
     return hardware.accelerator if hardware.accelerator != "auto" else best_device().type
 
 
 def number_of_processes(hardware: HardwareSettings) -> int:
-    """Return how many processes a training has, on all machines together."""
+    """Return the number of processes of a training, on all machines together."""
     gpus = torch.cuda.device_count() if _accelerator(hardware) == "cuda" else 0
     return (max(1, gpus) if hardware.devices == "auto" else hardware.devices) * hardware.nodes
 
 
 def _started_from_outside() -> int | None:
-    """How many processes torchrun or srun started; None where neither did."""
+    """Return the number of processes that torchrun or srun started; None when neither did."""
     if TorchElasticEnvironment.detect():
         return int(os.environ["WORLD_SIZE"])
     return int(os.environ.get("SLURM_NTASKS", 1)) if SLURMEnvironment.detect() else None
@@ -114,21 +112,21 @@ def _in_words(hardware: HardwareSettings) -> str:
 
 
 def launch(fabric: Fabric, function: Callable[..., T], *arguments: Any) -> T:
-    """Run `function(fabric, *arguments)` in every process and return what the first one returned.
+    """Run `function(fabric, *arguments)` in every process and return the result of the first process.
 
-    A SIGTERM is passed on to the processes that this one started.
+    SIGTERM is passed on to the processes that this one started.
 
     Raises:
         InputError: when a process raised one.
-        SystemExit: with code 143 when a SIGTERM came before they could notice it.
+        TrainingInterrupted: when SIGTERM arrived before the processes handled it.
     """
     packed: Any = functools.partial(_packed, same_display())
     with _passing_on_sigterm() as termination:
         try:
             return cast(_Parcel[T], fabric.launch(packed, function, *arguments)).content
         except ProcessExitedException:
-            if termination.here:
-                raise SystemExit(SIGTERM_EXIT) from None
+            if termination.received:
+                raise TrainingInterrupted(EARLY) from None
             raise
         except ProcessRaisedException as error:  # carries the traceback of the other process as text
             found = re.search(r"^cleftnet\.errors\.InputError: (.*)", str(error), re.MULTILINE)
@@ -138,7 +136,7 @@ def launch(fabric: Fabric, function: Callable[..., T], *arguments: Any) -> T:
 
 
 class _Parcel(Generic[T]):
-    """A result on its way out of another process; Fabric would look for tensors in what it knows the inside of."""
+    """Wraps a result that leaves another process, so that Fabric does not search it for tensors."""
 
     def __init__(self, content: T) -> None:
         self.content = content
@@ -151,30 +149,30 @@ def _packed(set_up: Callable[[], None], fabric: Fabric, function: Callable[..., 
     result = function(fabric, *arguments)
     if fabric.world_size > 1 and torch.distributed.is_initialized():
         fabric.barrier()
-        torch.distributed.destroy_process_group()  # or a process that ends while its threads still listen may abort
+        torch.distributed.destroy_process_group()  # else threads that still listen may abort the process at exit
     return _Parcel(result)
 
 
 class Termination:
-    """Whether a SIGTERM asked this process, or any of the others, to end."""
+    """Records whether this process received SIGTERM."""
 
     def __init__(self) -> None:
-        self.here = False
+        self.received = False
 
     def requested(self, fabric: Fabric) -> bool:
-        """Return the same answer in all processes."""
+        """Return whether any process received SIGTERM; the result is the same in all processes."""
         if fabric.world_size == 1:
-            return self.here
-        return bool(fabric.all_reduce(torch.tensor(float(self.here), device=fabric.device), reduce_op="sum"))
+            return self.received
+        return bool(fabric.all_reduce(torch.tensor(float(self.received), device=fabric.device), reduce_op="sum"))
 
 
 @contextmanager
 def noticing_sigterm() -> Iterator[Termination]:
-    """Note a SIGTERM instead of dying of it, while the body runs."""
+    """Record SIGTERM instead of ending the process, while the body runs."""
     termination = Termination()
 
     def notice(*_: object) -> None:
-        termination.here = True
+        termination.received = True
 
     with _handling_sigterm(notice):
         yield termination
@@ -182,14 +180,14 @@ def noticing_sigterm() -> Iterator[Termination]:
 
 @contextmanager
 def _passing_on_sigterm() -> Iterator[Termination]:
-    """Leave a SIGTERM to the processes that this one started, while the body runs; end where there are none."""
+    """Pass SIGTERM on to the processes that this one started, while the body runs; without any, end the training."""
     termination = Termination()
 
     def pass_on(*_: object) -> None:
-        termination.here = True
+        termination.received = True
         started = [process.pid for process in multiprocessing.active_children()]
         if not started:
-            raise SystemExit(SIGTERM_EXIT)
+            raise TrainingInterrupted(EARLY)
         for number in started:
             os.kill(cast(int, number), signal.SIGTERM)
 
@@ -199,7 +197,7 @@ def _passing_on_sigterm() -> Iterator[Termination]:
 
 @contextmanager
 def _handling_sigterm(handler: Callable[..., None]) -> Iterator[None]:
-    """Handle SIGTERM while the body runs; signals can only be handled in a process's main thread."""
+    """Handle SIGTERM while the body runs; Python handles signals only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -211,7 +209,7 @@ def _handling_sigterm(handler: Callable[..., None]) -> Iterator[None]:
 
 
 def synchronize_batch_norm(net: nn.Module, fabric: Fabric) -> None:
-    """Make the batch norms of a network take their statistics over all processes; nothing to do where there is one."""
+    """Make batch norm use statistics over all processes; a single process needs no change."""
     if fabric.world_size == 1:
         return
     if fabric.device.type == "cuda":
@@ -219,9 +217,7 @@ def synchronize_batch_norm(net: nn.Module, fabric: Fabric) -> None:
         return
     for module in net.modules():
         if type(module) is nn.BatchNorm3d:
-            module.__class__ = (
-                SynchronizedBatchNorm  # PyTorch's own is for GPUs only; parameters and buffers are the same
-            )
+            module.__class__ = SynchronizedBatchNorm  # same parameters and buffers; PyTorch's own is for GPUs only
 
 
 class SynchronizedBatchNorm(nn.BatchNorm3d):
@@ -247,12 +243,12 @@ class SynchronizedBatchNorm(nn.BatchNorm3d):
 
 
 def _sum(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, with its gradient."""
+    """Return the sum of a tensor over all processes; gradients pass through it."""
     return cast(Tensor, _Sum.apply(tensor))  # type: ignore[no-untyped-call]  # untyped in torch
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+    """Sum over all processes whose gradient is the sum of their gradients (docs/decisions/0003-libraries.md)."""
 
     @staticmethod
     def forward(_: Any, tensor: Tensor) -> Tensor:
@@ -267,13 +263,18 @@ class _Sum(torch.autograd.Function):
         return total
 
 
+def keep_random_state(fabric: Fabric) -> AbstractContextManager[None]:
+    """Restore the global random state of PyTorch after the body."""
+    return torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else [])
+
+
 def by_the_first(fabric: Fabric, do: Callable[[], T]) -> T:
-    """Do something in the first process only, such as writing files; all return its result, or raise its `InputError`."""
+    """Call a function in the first process only; all processes return its result or raise its `InputError`."""
     outcome: T | InputError | None = None
     if fabric.is_global_zero:
         try:
             outcome = do()
-        except InputError as error:  # the others would wait for a process that has gone
+        except InputError as error:  # raised after the broadcast, for which the other processes wait
             outcome = error
     outcome = fabric.broadcast(outcome)
     if isinstance(outcome, InputError):

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, JsonValue, field_validator, model_validator
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import Box, FloatZYX
+from cleftnet.geometry import FloatZYX
 from cleftnet.nets.skeleton import NetSpec
 from cleftnet.nets.zoo import spec
 from cleftnet.patches.augment import AugmentSettings
@@ -23,9 +23,7 @@ from cleftnet.patches.sampling import SamplingSettings
 from cleftnet.settings import Settings
 from cleftnet.training.distributed import HardwareSettings
 from cleftnet.training.losses import LossSettings
-from cleftnet.training.settings import TrainingSettings
-from cleftnet.training.validation import Region
-from cleftnet.volumes import LABELS, open_volume, place
+from cleftnet.training.schedule import TrainingSettings
 
 RECIPES = Path(__file__).parents[1] / "recipes"  # in the package
 
@@ -45,17 +43,6 @@ class VolumeSettings(Settings):
     labels: str | None = None
     roi: str | None = None
     voxel_size_nm: FloatZYX | None = None
-
-    def open(self) -> Region:
-        """Open raw and labels, lazily.
-
-        Raises:
-            InputError: when one cannot be opened, or the part lies outside.
-        """
-        raw = open_volume(self.raw, voxel_size_nm=self.voxel_size_nm)
-        labels = open_volume(self.labels or self.raw, default=LABELS, voxel_size_nm=self.voxel_size_nm)
-        met = place(raw, labels, None if self.roi is None else Box.parse(self.roi))
-        return Region(raw.crop(met.prediction_box), labels.crop(met.truth_box))
 
 
 class DataSettings(Settings):

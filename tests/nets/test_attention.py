@@ -55,7 +55,7 @@ def max_pool(m, shape):
 
 
 def trilinear(m, shape):
-    """Interpolate axis by axis between voxel centres; beyond the first and last centre the value stays."""
+    """Interpolate axis by axis between voxel centers; beyond the first and last center the value stays."""
     for axis, side in enumerate(shape, start=1):
         n = m.shape[axis]
         at = (np.arange(side) + 0.5) * n / side - 0.5
@@ -177,7 +177,7 @@ def test_the_residual_of_halves_is_the_maximum_of_each_cell():
     assert resize(x, (1, 1, 2)).flatten().tolist() == [5, 3]
 
 
-def test_the_residual_of_doubles_is_interpolated_between_voxel_centres():
+def test_the_residual_of_doubles_is_interpolated_between_voxel_centers():
     x = torch.tensor([0.0, 4.0]).view(1, 1, 1, 1, 2)
     assert resize(x, (1, 1, 4)).flatten().tolist() == [0, 1, 3, 4]
 

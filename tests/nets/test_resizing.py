@@ -36,7 +36,7 @@ def test_only_queries_change(name):
     assert all(torch.equal(before[path], after[path]) for path in before if not path.endswith("query"))
 
 
-def test_a_query_is_interpolated_between_the_centres_of_its_voxels():
+def test_a_query_is_interpolated_between_the_centers_of_its_voxels():
     net = Network(NetSpec(bottom="fa", widths=(1, 1), patch=(1, 2, 4)))
     net.bottom.query.data = torch.tensor([0.0, 4.0]).view(1, 1, 1, 2)
     assert resize_network(net, (1, 2, 8)).bottom.query.flatten().tolist() == [0, 1, 3, 4]
@@ -46,7 +46,7 @@ def test_a_query_comes_back_from_twice_the_size_by_averaging_where_it_is_linear(
     net = Network(NetSpec(bottom="fa", widths=(1, 1), patch=(1, 2, 8)))
     net.bottom.query.data = torch.arange(4.0).view(1, 1, 1, 4)
     double = resize_network(net, (1, 2, 16)).bottom.query.flatten()
-    assert double.view(4, 2).mean(1).tolist() == pytest.approx([0.125, 1, 2, 2.875])  # edges repeat the last centre
+    assert double.view(4, 2).mean(1).tolist() == pytest.approx([0.125, 1, 2, 2.875])  # edges repeat the last center
 
 
 def test_the_score_of_a_channel_gate_stays_that_of_a_larger_uniform_input():

@@ -34,7 +34,7 @@ def alone(patch):
 
 @pytest.fixture(scope="module")
 def volume():
-    """White clefts in gray tissue, and a corner that nobody labelled."""
+    """White clefts in gray tissue, and an unlabelled corner."""
     raw, labels = np.full((6, 40, 40), 100, np.uint8), np.zeros((6, 40, 40), np.uint64)
     for value, part in ((1, np.s_[1:4, 6:18, 10:14]), (2, np.s_[2:5, 20:24, 9:30]), (3, np.s_[0:6, 30:40, 33:40])):
         raw[part], labels[part] = 255, value

@@ -16,7 +16,7 @@ from cleftnet.volumes import INVALID, Volume, is_labelled
 
 
 def blobs(shape, seed, unlabelled=False):
-    """Boxes of several ids, some touching, and perhaps a box that nobody labelled."""
+    """Boxes of several ids, some touching, and perhaps an unlabelled box."""
     rng = np.random.default_rng(seed)
     labels = np.zeros(shape, np.uint64)
     for value in range(1, 6):

@@ -4,48 +4,19 @@ from __future__ import annotations
 
 import re
 
-OPTIONS = {
-    "block": "block",
+_SAME_NAMES = (
+    "block chunk dest dtype gap kind labels mask match_nm max_keys one_id out overlap overwrite patch precision pyramid raw "
+    "resume roi rows scheduler seed seed_threshold seeds segmentation skip_empty submission sweep threshold tta workers zarr"
+)
+OPTIONS = {name: name.replace("_", "-") for name in _SAME_NAMES.split()} | {
     "changes": "set",
-    "chunk": "chunk",
-    "dest": "dest",
-    "dtype": "dtype",
     "formats": "format",
-    "gap": "gap",
     "hole_nm": "holes",
-    "kind": "kind",
-    "labels": "labels",
-    "mask": "mask",
-    "match_nm": "match-nm",
-    "max_keys": "max-keys",
     "min_size_nm3": "min-size",
     "mirrors": "mirror",
-    "one_id": "one-id",
-    "out": "out",
-    "overlap": "overlap",
-    "overwrite": "overwrite",
-    "patch": "patch",
-    "precision": "precision",
-    "pyramid": "pyramid",
-    "raw": "raw",
     "reach_nm": "reach",
-    "resume": "resume",
-    "roi": "roi",
-    "rows": "rows",
     "samples": "sample",
-    "scheduler": "scheduler",
-    "seed": "seed",
-    "seed_threshold": "seed-threshold",
-    "seeds": "seeds",
-    "segmentation": "segmentation",
-    "skip_empty": "skip-empty",
-    "submission": "submission",
-    "sweep": "sweep",
-    "threshold": "threshold",
-    "tta": "tta",
     "voxel_size_nm": "voxel-size",
-    "workers": "workers",
-    "zarr": "zarr",
 }
 
 _VALUE = r"""\([^()]*\)|\[[^\[\]]*\]|'[^']*'|"[^"]*"|[^\s;)]*[^\s;,.:)]|\.\.\."""

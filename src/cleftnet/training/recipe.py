@@ -166,11 +166,11 @@ def _apply(content: dict[str, Any], change: str) -> None:
     """Set one dotted key to a value written in YAML, in place."""
     key, equals, text = change.partition("=")
     if not equals or not key:
-        raise InputError(f"'{change}' is not KEY=VALUE; try --set training.steps=100")
+        raise InputError(f"'{change}' is not KEY=VALUE; try changes=['training.steps=100']")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise InputError(f"'{change}': the value is not YAML; quote it as in --set 'data.train=[...]'") from None
+        raise InputError(f"'{change}': the value is not YAML; write it as in changes=['training.steps=100']") from None
     set_key(content, key, value)
 
 

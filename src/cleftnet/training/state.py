@@ -199,7 +199,7 @@ def newest_state(folder: Path) -> Path | None:
         else:
             return path
     if files:
-        raise InputError(f"no training state in {folder} is intact; train anew with --overwrite")
+        raise InputError(f"no training state in {folder} is intact; train anew with overwrite=True")
     return None
 
 

@@ -217,7 +217,9 @@ def test_the_verb_refuses_a_chunk_that_is_none(cremi, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["convert", str(cremi), str(tmp_path / "out.zarr"), "--chunk", "64,64"])
     assert ended.value.code == 2
-    assert "error: --chunk '64,64' is not three sides in voxels, z,y,x; try --chunk 16,128,128" in capsys.readouterr().err
+    assert (
+        "error: --chunk '64,64' is not three sides in voxels, z,y,x; try --chunk 16,128,128" in capsys.readouterr().err
+    )
 
 
 def test_info_lists_what_a_container_holds(tmp_path):

@@ -1,4 +1,4 @@
-"""A synthetic ssTEM volume with known answers: the demo's data and the tests' fixture, made in seconds from a seed."""
+"""Generates a synthetic ssTEM volume with cleft labels from a seed, for the demo and the tests."""
 
 from cleftnet.synthetic.volume import Synthetic, SyntheticSettings, synthetic_volume
 

@@ -1,7 +1,7 @@
-"""Cells: the tissue divided among chains of seeds, so that cells are bent tubes of many sizes, packed without gaps.
+"""Divides the tissue into cells: bent tubes of many sizes, packed without gaps.
 
-It is a power diagram of the seeds (Aurenhammer 1987: Voronoi with a radius per seed) in coordinates bent by smooth
-noise, and the seeds of one chain are one cell. Two seeds meet in a plane: its distance and its tilt are exact.
+Cells are regions of a power diagram of seeds (Aurenhammer 1987: Voronoi with a radius per seed) in coordinates bent by
+smooth noise; the seeds of a chain form one cell. Two seeds meet in a plane whose distance and tilt are exact.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _BENDS_NM = ((260.0, 45.0), (100.0, 18.0))  # scale and size of the noise that b
 
 @dataclass(frozen=True)
 class Cells:
-    """Which cell each voxel is in, and how far its membrane is; arrays z y x.
+    """Cell of each voxel and distance to its membrane; arrays z y x.
 
     Args:
-        sections: The stack that cuts them.
-        own: The cell that the voxel is in.
-        other: The cell across the nearest membrane, -1 where there is none near.
+        sections: Stack of sections.
+        own: Cell that contains the voxel.
+        other: Cell across the nearest membrane; -1 where no membrane is near.
         membrane_nm: Distance to the middle of that membrane.
-        tilt: How that distance changes along z: 0 for an upright membrane, 1 for one in the plane of the section.
+        tilt: Change of that distance along z: 0 for an upright membrane, 1 for one in the plane of the section.
         tone: Absorbance of the inside of each cell, by its number; glia are dark.
     """
 
@@ -47,14 +47,14 @@ class Cells:
     tone: Float
 
     def depth_nm(self, cell: int, index: Index) -> Float:
-        """Return how deep voxels lie in one cell: negative outside, -inf where another cell is nearer."""
+        """Return the depth of voxels in one cell in nm: negative outside, -inf where another cell is nearer."""
         own, other, distance = self.own[index], self.other[index], self.membrane_nm[index]
         return np.where(own == cell, distance, np.where(other == cell, -distance, np.float32(-np.inf)))
 
 
 @dataclass(frozen=True)
 class _Seeds:
-    """Seeds of the power diagram: places z y x (3, n), radii (n) and cells (n)."""
+    """Seeds of the power diagram: positions z y x (3, n), radii (n) and cells (n)."""
 
     place_nm: Float
     radius_nm: Float
@@ -81,7 +81,7 @@ def _chains(sections: Sections, rng: np.random.Generator, cell_size_nm: float) -
 
 
 def grow_cells(sections: Sections, rng: np.random.Generator, cell_size_nm: float) -> Cells:
-    """Divide the tissue under a stack among cells about `cell_size_nm` wide."""
+    """Divide the tissue of a stack into cells about `cell_size_nm` wide."""
     seeds = _chains(sections, rng, cell_size_nm)
     bends = [[(size, SmoothNoise(sections, rng, scale)) for scale, size in _BENDS_NM] for _ in range(3)]
     # A power distance is a Euclidean distance with one more coordinate, sqrt(largest radius² - radius²).
@@ -100,7 +100,7 @@ def grow_cells(sections: Sections, rng: np.random.Generator, cell_size_nm: float
 
 
 def _tones(seeds: _Seeds, rng: np.random.Generator) -> Float:
-    """Draw the absorbance of the inside of every cell: some of the thin ones are dark, as the processes of glia are."""
+    """Draw the absorbance of the inside of every cell; some thin cells are dark, like processes of glia."""
     count = int(seeds.cell.max()) + 1
     radius = np.zeros(count)
     radius[seeds.cell] = seeds.radius_nm

@@ -1,6 +1,6 @@
-"""The microscope: absorbance becomes gray values, section by section, with noise, uneven brightness and ruined sections.
+"""Turns absorbance into gray values, section by section, with noise, uneven brightness and defective sections.
 
-An electron gets through with probability exp(-absorbance) (Beer-Lambert): stains add up, and the darkest of them saturate.
+An electron passes with probability exp(-absorbance) (Beer-Lambert): stains add up, and the darkest of them saturate.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from cleftnet.synthetic.sections import Float, Sections, SmoothNoise
 
-_WHITE = 235.0  # gray value where every electron gets through
+_WHITE = 235.0  # gray value where every electron passes
 _GRAIN = 0.18  # how unevenly stain takes, at full absorbance
 _DEFECTS = ("stain", "faint", "missing")  # precipitate on the section; hardly any contrast; lost, hence black
 
@@ -19,18 +19,18 @@ _DEFECTS = ("stain", "faint", "missing")  # precipitate on the section; hardly a
 def expose(
     sections: Sections, rng: np.random.Generator, absorbance: Float, *, noise: float, contrast: float, defects: float
 ) -> npt.NDArray[np.uint8]:
-    """Take the picture of every section.
+    """Return the image of every section.
 
     Args:
-        sections: The stack.
-        rng: Draws the noise, the brightness and the defects.
-        absorbance: Of the tissue, ≥ 0, z y x.
-        noise: Deviation of the shot noise where all is bright, as a share of white.
-        contrast: Deviation of brightness (in halves of white) and of contrast (×) from section to section.
-        defects: Probability that a section is ruined.
+        sections: Stack of sections.
+        rng: Draws noise, brightness and defects.
+        absorbance: Absorbance of the tissue, ≥ 0, z y x.
+        noise: Standard deviation of the shot noise at full brightness, as a share of white.
+        contrast: Standard deviation of brightness (in halves of white) and contrast (factor) between sections.
+        defects: Probability that a section is defective.
 
     Returns:
-        Gray values, dark where the tissue absorbs.
+        Gray values z y x, dark where the tissue absorbs.
     """
     shading, blot = SmoothNoise(sections, rng, 900), SmoothNoise(sections, rng, 150)
     raw = np.empty(sections.shape, np.uint8)

@@ -1,4 +1,4 @@
-"""What fills cells: mitochondria, vesicles, dense bodies, endoplasmic reticulum. Much of it is as dark as a cleft."""
+"""Draws mitochondria, vesicles, dense bodies and endoplasmic reticulum; many are as dark as a cleft."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _DENSE_BODY_NM = (25.0, 85.0)  # radius
 def draw_vesicles(
     cells: Cells, rng: np.random.Generator, center_nm: Float, radius_nm: float, absorbance: Float
 ) -> None:
-    """Add a cloud of vesicles inside one cell: rings where a section cuts them, clear of membranes and organelles.
+    """Add a cloud of vesicles inside one cell, clear of membranes and organelles; sections show them as rings.
 
     Args:
-        cells: The cells.
+        cells: Cells of the tissue.
         rng: Draws the vesicles.
-        center_nm: Middle of the cloud, z y x, in the cell that they stay in.
+        center_nm: Center of the cloud, z y x; its cell contains all vesicles.
         radius_nm: Radius of the cloud, which thins out towards its edge.
-        absorbance: Added to, z y x.
+        absorbance: Changed in place, z y x.
     """
     sections = cells.sections
     steps = np.arange(-radius_nm, radius_nm, _VESICLE_SPACING_NM)
@@ -53,7 +53,7 @@ def draw_vesicles(
 
 
 def draw_mitochondrion(cells: Cells, rng: np.random.Generator, center_nm: Float, absorbance: Float) -> None:
-    """Add a mitochondrion, bent to fit its cell: a double membrane, a gray matrix, and dark cristae across it."""
+    """Add a mitochondrion that fits its cell: a double membrane, a gray matrix, and dark cristae."""
     sections = cells.sections
     small = rng.uniform(*_MITOCHONDRION_NM)
     radii = (small * rng.uniform(1.5, 3), small, small * rng.uniform(0.8, 1.2))

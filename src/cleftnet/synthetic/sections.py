@@ -1,7 +1,7 @@
-"""Sections: where each one lies in the tissue, and how much of what is in the tissue it shows.
+"""Geometry of the sections: their position in the tissue, and the share of a section that a structure fills.
 
-Everything synthetic is described in nm in the tissue and drawn where a section cuts it. A section is a slab, and what lies
-in it adds up along z: a membrane that runs obliquely through the slab looks wide and pale, as it does in the microscope.
+Structures are described in nm in the tissue and drawn where a section cuts them. A section is a slab whose content adds up
+along z: a membrane that runs obliquely through the slab looks wide and pale, as in the microscope.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _FARTHEST_SHIFT_NM = 200.0
 
 @dataclass(frozen=True)
 class Sections:
-    """A stack of sections, each moved a little in the plane: misalignment is in the geometry, nothing is resampled.
+    """Stack of sections, each shifted slightly in the plane; misalignment is geometry, so nothing is resampled.
 
     Args:
         shape: Voxels z y x.
         voxel_size_nm: Voxel size z y x; the first is the thickness of a section.
-        shift_nm: Where the corner of each section lies in the tissue, y x; shape (z, 2), at most ±200.
+        shift_nm: Position of the corner of each section in the tissue, y x; shape (z, 2), at most ±200.
     """
 
     shape: IntZYX
@@ -34,7 +34,7 @@ class Sections:
 
     @property
     def thickness_nm(self) -> float:
-        """The thickness of one section."""
+        """Thickness of one section."""
         return self.voxel_size_nm[0]
 
     @property
@@ -44,27 +44,27 @@ class Sections:
 
     @property
     def volume_um3(self) -> float:
-        """The volume in cubic micrometres."""
+        """The volume in cubic micrometers."""
         return float(np.prod(self.extent_nm) / 1e9)
 
     def axes_nm(self, z: int) -> tuple[float, Float, Float]:
-        """Return where section `z` lies in the tissue: its z, the y of its rows, the x of its columns."""
+        """Return the position of section `z` in the tissue: its z, the y of its rows, the x of its columns."""
         dz, dy, dx = self.voxel_size_nm
         y, x = self.shift_nm[z]
         rows = np.arange(self.shape[1], dtype=np.float32) * np.float32(dy) + y
         return z * dz, rows, np.arange(self.shape[2], dtype=np.float32) * np.float32(dx) + x
 
     def place_nm(self, voxels: npt.ArrayLike) -> Float:
-        """Return where voxels lie in the tissue; both are (n, 3), z y x."""
+        """Return the positions of voxels in the tissue; both are (n, 3), z y x."""
         index = np.asarray(voxels, dtype=np.intp)
         place = index * np.asarray(self.voxel_size_nm)
         place[:, 1:] += self.shift_nm[index[:, 0]]
         return np.asarray(place, np.float32)
 
     def voxels(self, place_nm: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-        """Return the voxels at places in the tissue, (n, 3) z y x, and which of the places lie in the stack.
+        """Return the voxels at positions in the tissue, (n, 3) z y x, and whether each position lies in the stack.
 
-        A place outside of it gets the nearest voxel.
+        A position outside of the stack gets the nearest voxel.
         """
         place = np.asarray(place_nm, dtype=np.float64)
         z = np.rint(place[:, 0] / self.thickness_nm).astype(np.intp)
@@ -75,10 +75,10 @@ class Sections:
         return nearest, np.asarray((nearest == voxel).all(axis=1))
 
     def around(self, center_nm: npt.ArrayLike, radius_nm: float) -> tuple[Index, tuple[Float, Float, Float]]:
-        """Return the voxels in a box around a place, and how far they lie from it.
+        """Return the voxels in a box around a position, and their distances from it.
 
         Args:
-            center_nm: The place, z y x.
+            center_nm: Position z y x.
             radius_nm: Half the side of the box; the box is cut at the border of the stack.
 
         Returns:
@@ -100,18 +100,18 @@ class Sections:
 
 
 class SmoothNoise:
-    """A random field of the tissue, about N(0, 1), that varies over `scale_nm`: cubic B-splines on a random lattice."""
+    """Random field of about N(0, 1) that varies over `scale_nm`, by cubic B-splines on a random lattice."""
 
     def __init__(self, sections: Sections, rng: np.random.Generator, scale_nm: float) -> None:
         self.sections, self.scale_nm = sections, scale_nm
         self.margin = 2 + int(
             np.ceil(_FARTHEST_SHIFT_NM / scale_nm)
-        )  # whatever the shifts, so that they change nothing
+        )  # for the largest shift, so that shifts do not change the noise
         nodes = np.ceil(sections.extent_nm / scale_nm).astype(int) + 2 * self.margin + 1
         self.lattice = 3 * rng.standard_normal(nodes)  # ×3: a B-spline's mean over 4³ nodes has a deviation of 1/3
 
     def _weights(self, at_nm: npt.ArrayLike, axis: int) -> npt.NDArray[np.float64]:
-        """The weight of each lattice node (columns) at each place (rows) along one axis."""
+        """Return the weight of each lattice node (columns) at each position (rows) along one axis."""
         node = np.atleast_1d(np.asarray(at_nm, dtype=np.float64))[:, None] / self.scale_nm + self.margin
         u = np.abs(node - np.arange(self.lattice.shape[axis]))
         return np.where(u < 1, 2 / 3 - u**2 + u**3 / 2, np.maximum(2 - u, 0) ** 3 / 6)
@@ -129,7 +129,7 @@ def within(distance_nm: Float, half_width_nm: float, smear_nm: Float) -> Float:
     Args:
         distance_nm: Distance from the middle of the section to the middle of the wall.
         half_width_nm: Half the thickness of the wall.
-        smear_nm: By how much that distance changes through the section: its thickness × the wall's tilt.
+        smear_nm: Change of that distance through the section: its thickness × the tilt of the wall.
 
     Returns:
         0 to 1: 1 where the wall fills the section, less where it runs through obliquely.

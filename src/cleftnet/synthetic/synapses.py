@@ -1,7 +1,7 @@
-"""Synapses: a dark plate along the membrane, a T-bar on its presynaptic side, and vesicles around the T-bar.
+"""Draws synapses: a dark plate along the membrane, a T-bar on its presynaptic side, and vesicles around the T-bar.
 
-The plate is the cleft, as an annotator paints it. A plate without T-bar and vesicles is a look-alike: a thick dark
-membrane that is no synapse. Shapes and sizes follow the fly's synapses (Prokop & Meinertzhagen 2006).
+The plate is the cleft, as an annotator paints it. A plate without T-bar and vesicles is a distractor: a thick dark
+membrane without a synapse. Shapes and sizes follow the fly's synapses (Prokop & Meinertzhagen 2006).
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _TWO_TBARS_NM = 110.0  # the reach of a plate that has two
 
 @dataclass(frozen=True)
 class Plate:
-    """A thick dark patch of membrane, and the voxels that it fills.
+    """Thick dark patch of membrane, and the voxels that it fills.
 
     Args:
-        center_nm: Its middle, z y x.
+        center_nm: Center z y x.
         normal: Unit vector into the presynaptic cell, z y x.
-        cell: The presynaptic cell.
-        reach_nm: No voxel of it lies farther from its middle.
-        index: The part of the stack that holds it.
-        absorbance: What it absorbs there, z y x.
-        cleft: What an annotator paints there: the voxels filled well, in one 26-connected piece.
+        cell: Presynaptic cell.
+        reach_nm: Largest distance of its voxels from the center.
+        index: Part of the stack that contains the plate.
+        absorbance: Absorbance in that part, z y x.
+        cleft: Mask that an annotator would paint in that part: well-filled voxels, one 26-connected component.
     """
 
     center_nm: Float
@@ -56,7 +56,7 @@ class Plate:
     cleft: npt.NDArray[np.bool_]
 
     def above_nm(self, height_nm: float) -> Float:
-        """Return the place so far above its middle, in the presynaptic cell."""
+        """Return the position at this height above the center, in the presynaptic cell."""
         return self.center_nm + np.float32(height_nm) * self.normal
 
 
@@ -64,10 +64,10 @@ def place_plates(cells: Cells, rng: np.random.Generator, count: int, taken: list
     """Put plates on membranes, with room for a T-bar and vesicles on one side.
 
     Args:
-        cells: The cells; places on their membranes are looked at in random order.
-        rng: Draws places and sizes.
-        count: How many plates are wanted; there are fewer where no membrane is left for them.
-        taken: Plates to stay away from.
+        cells: Cells whose membranes are tried in random order.
+        rng: Draws positions and sizes.
+        count: Number of plates; fewer are placed when no membrane is left.
+        taken: Plates to keep a distance from.
     """
     sections = cells.sections
     dy, dx = (int(_MARGIN_NM / v) for v in sections.voxel_size_nm[1:])
@@ -96,17 +96,17 @@ def place_plates(cells: Cells, rng: np.random.Generator, count: int, taken: list
 
 
 def _normal(cells: Cells, center_nm: Float, cell: int, other: int) -> Float:
-    """Return the unit vector z y x into one cell from the other, across the membrane between them at this place."""
+    """Return the unit vector z y x across the membrane between two cells, from `other` into `cell`."""
     index, offsets = cells.sections.around(center_nm, 60)
     near = np.stack(np.broadcast_arrays(*offsets))
     inside = [cells.own[index] == c for c in (cell, other)]
-    # The middles of what the two cells have here lie across the membrane from each other.
+    # The centers of the two cells' parts of the box lie on opposite sides of the membrane.
     across = np.subtract(*((near * s).sum(axis=(1, 2, 3)) / max(1, np.count_nonzero(s)) for s in inside))
     return np.asarray(across / np.linalg.norm(across), np.float32)
 
 
 def _has_room(cells: Cells, cell: int, places_nm: npt.ArrayLike) -> bool:
-    """True when all places but the last lie in the cell, and the last does not."""
+    """Return True when all positions but the last lie in the cell, and the last does not."""
     voxels, inside = cells.sections.voxels(places_nm)
     in_cell = cells.own[tuple(voxels.T)] == cell
     return bool(inside.all() and in_cell[:-1].all() and not in_cell[-1])
@@ -134,7 +134,7 @@ def _form(cells: Cells, rng: np.random.Generator, cell: int, center_nm: Float, n
 
 
 def draw_tbars(cells: Cells, rng: np.random.Generator, plate: Plate, absorbance: Float) -> None:
-    """Add the presynaptic T to the absorbance, a pedestal on the plate and a thin platform on that; twice on a large plate."""
+    """Add a T-bar, a pedestal on the plate and a thin platform on top, to the absorbance; two on a large plate."""
     height, width = rng.uniform(42, 58), rng.uniform(35, 55)
     apart_nm = 0.45 * plate.reach_nm if plate.reach_nm > _TWO_TBARS_NM else 0.0
     index, (dz, dy, dx) = cells.sections.around(plate.center_nm, plate.reach_nm + height)

@@ -1,7 +1,7 @@
-"""From a seed to a volume: grow cells, fill them, put synapses and their look-alikes on the membranes, take the picture.
+"""Generates a volume from a seed: cells, organelles, synapses and distractors, then the image.
 
-Darkness alone does not find the clefts: plates without a synapse, dense bodies, glia and T-bars are as dark, or darker.
-A cleft is a thick dark plate on a membrane with a T-bar and vesicles on one side of it.
+Darkness alone does not identify clefts: plates without a synapse, dense bodies, glia and T-bars are as dark, or darker.
+A cleft is a thick dark plate on a membrane with a T-bar and vesicles on one side.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX, IntZYX
+from cleftnet.settings import Settings
 from cleftnet.synthetic.cells import Cells, grow_cells
 from cleftnet.synthetic.microscope import expose
 from cleftnet.synthetic.organelles import draw_dense_body, draw_mitochondrion, draw_reticulum, draw_vesicles
@@ -25,26 +26,27 @@ from cleftnet.volumes import Volume
 _SMALLEST_NM = (320.0, 256.0, 256.0)  # 8×64×64 voxels of 40×4×4 nm: room for one synapse
 _LARGEST_VOXEL_NM = (100.0, 12.0, 12.0)  # a plate is at least 24 nm thick
 _MEMBRANE_HALF_NM, _MEMBRANE = 7.0, np.float32(1.2)  # two membranes and what is between them, one dark line
-_DARKER = 1.4  # look-alike plates over true ones: the darkest membrane is no synapse
-_PLATES, _CLOUDS, _BODIES = 0.25, 0.5, 1.0  # of every kind of look-alike, for each distractor asked for
+_DARKER = 1.4  # distractor plates over true ones: the darkest membrane is no synapse
+_PLATES, _CLOUDS, _BODIES = 0.25, 0.5, 1.0  # of every kind of distractor, for each distractor asked for
 _CLEAR_NM = 220.0  # from the middle of a synapse to the middle of what else there is in cells
 _ATTEMPTS = 20
 
 
-class SyntheticSettings(BaseModel, frozen=True, extra="forbid"):
-    """What the tissue and the microscope are like.
+class SyntheticSettings(Settings):
+    """Properties of the synthetic tissue and of the microscope.
 
-    Args:
-        cell_size_nm: About the width of a cell.
-        synapses_per_um3: How dense synapses are; a volume has at least one.
-        cleft_darkness: How much more than usual a cleft absorbs. Up to about 1.3 its look-alikes are darker still; from 2 on
-            nothing is as dark as a cleft, which is easy to learn, and easy to find without learning.
-        distractors_per_synapse: 1 is a dense body, half a vesicle cloud and a quarter of a plate without a synapse for each.
-        mitochondria_per_um3: How dense mitochondria are, as far as there are cells wide enough.
-        misalignment_nm: Deviation of the position of a section in the plane, y and x.
-        contrast: Deviation of brightness and contrast from section to section, relative.
-        noise: Deviation of the shot noise at full brightness, as a share of white.
-        defect_probability: Of a section: dark stain on it, hardly any contrast, or lost (black).
+    Attributes:
+        cell_size_nm: Approximate width of a cell.
+        synapses_per_um3: Density of synapses; a volume has at least one.
+        cleft_darkness: Factor on the absorbance of clefts. Up to about 1.3 some distractors are darker; from 2 on nothing
+            else is as dark, so that clefts are found without learning.
+        distractors_per_synapse: 1 adds a dense body, half a vesicle cloud and a quarter of a plate without a synapse for
+            each synapse.
+        mitochondria_per_um3: Density of mitochondria, as far as cells are wide enough.
+        misalignment_nm: Standard deviation of the position of a section in the plane, y and x.
+        contrast: Relative standard deviation of brightness and contrast between sections.
+        noise: Standard deviation of the shot noise at full brightness, as a share of white.
+        defect_probability: Probability that a section has a dark stain, hardly any contrast, or is lost (black).
     """
 
     cell_size_nm: float = Field(default=350.0, ge=100, le=800)
@@ -62,7 +64,7 @@ _DEFAULTS = SyntheticSettings()
 
 
 class Synthetic(NamedTuple):
-    """A volume and its answers: `raw` uint8, dark where stained; `labels` uint64, cleft ids 1 to n, background 0."""
+    """Synthetic volume: `raw` uint8, dark where stained; `labels` uint64, cleft ids 1 to n, background 0."""
 
     raw: Volume
     labels: Volume
@@ -75,19 +77,19 @@ def synthetic_volume(
     settings: SyntheticSettings = _DEFAULTS,
     voxel_size_nm: FloatZYX = (40.0, 4.0, 4.0),
 ) -> Synthetic:
-    """Make a volume that looks like ssTEM of a fly's brain, and its cleft labels.
+    """Generate a volume that resembles ssTEM of a fly's brain, and its cleft labels.
 
-    Sizes are physical, so another voxel size shows the same kind of tissue. It takes about 30 bytes of memory a voxel.
+    Sizes are physical, so another voxel size shows the same kind of tissue. Needs about 30 bytes of memory per voxel.
 
     Args:
-        shape: Voxels z y x.
-        seed: The same seed and settings give the same bytes (on one machine).
-        settings: What the tissue and the microscope are like.
+        shape: Size z y x in voxels.
+        seed: The same seed and settings give the same bytes on one machine.
+        settings: Properties of tissue and microscope.
         voxel_size_nm: Voxel size z y x.
 
     Raises:
-        InputError: when the volume is too small for a synapse, the voxels too large to show one, or the cells so large that
-            no membrane for one is in the volume.
+        InputError: when the volume is too small for a synapse, the voxels are too large to show one, or the cells are so
+            large that no membrane in the volume has room for one.
 
     Example:
         >>> raw, labels = synthetic_volume((8, 96, 96), seed=1)
@@ -96,7 +98,7 @@ def synthetic_volume(
     """
     size = _checked(shape, voxel_size_nm)
     # One generator a stage: other noise leaves the cells where they are.
-    tissue, synapses, look_alikes, contents, microscope = np.random.default_rng(seed).spawn(5)
+    tissue, synapses, distractors, contents, microscope = np.random.default_rng(seed).spawn(5)
     drift = settings.misalignment_nm * tissue.standard_normal((size[0], 2), np.float32)
     sections = Sections(size, voxel_size_nm, drift)
     count = max(1, round(settings.synapses_per_um3 * sections.volume_um3))
@@ -112,7 +114,7 @@ def synthetic_volume(
         )
     absorbance = _cytoplasm(cells)
     _draw_organelles(cells, contents, plates, settings.mitochondria_per_um3, absorbance)
-    _draw_look_alikes(cells, look_alikes, plates, settings.distractors_per_synapse * len(plates), absorbance)
+    _draw_distractors(cells, distractors, plates, settings.distractors_per_synapse * len(plates), absorbance)
     labels = np.zeros(size, np.uint64)
     for cleft_id, plate in enumerate(plates, start=1):
         labels[plate.index][plate.cleft] = cleft_id
@@ -138,7 +140,7 @@ def _text(shape: Sequence[float]) -> str:
 
 
 def _checked(shape: Sequence[int], voxel_size_nm: FloatZYX) -> IntZYX:
-    """Return the shape, if it and the voxels can show a synapse."""
+    """Return the shape; raise when it or the voxels cannot show a synapse."""
     if len(voxel_size_nm) != 3 or not all(0 < v <= m for v, m in zip(voxel_size_nm, _LARGEST_VOXEL_NM, strict=True)):
         raise InputError(
             f"voxel size {_text(voxel_size_nm)} nm cannot show a synapse; use three positive sizes up to "
@@ -161,7 +163,7 @@ def _cytoplasm(cells: Cells) -> Float:
 
 
 def _places_inside(cells: Cells, rng: np.random.Generator, depth_nm: float, count: float, plates: list[Plate]) -> Float:
-    """Return random places that far from any membrane and clear of the plates, (n, 3) z y x; none where there are none."""
+    """Return random positions (n, 3) z y x, at least `depth_nm` from membranes and away from plates; maybe none."""
     free = cells.membrane_nm > depth_nm
     for plate in plates:
         index, (dz, dy, dx) = cells.sections.around(plate.center_nm, _CLEAR_NM)
@@ -172,7 +174,7 @@ def _places_inside(cells: Cells, rng: np.random.Generator, depth_nm: float, coun
 
 
 def _stain(absorbance: Float, plate: Plate, strength: float) -> None:
-    """Make a plate as dark as it is, whatever was there: it replaces the membrane."""
+    """Draw a plate in place of the membrane."""
     part = absorbance[plate.index]
     np.maximum(part, np.float32(strength) * plate.absorbance, out=part)
 
@@ -186,10 +188,10 @@ def _draw_organelles(
         draw_mitochondrion(cells, rng, place, absorbance)
 
 
-def _draw_look_alikes(
+def _draw_distractors(
     cells: Cells, rng: np.random.Generator, plates: list[Plate], count: float, absorbance: Float
 ) -> None:
-    """Add what looks like a part of a synapse: dense bodies, plates without T-bar and vesicles, vesicles without a plate."""
+    """Add distractors: dense bodies, plates without T-bar and vesicles, and vesicles without a plate."""
     for place in _places_inside(cells, rng, 30, _BODIES * count, plates):
         draw_dense_body(cells.sections, rng, place, absorbance)
     for plate in place_plates(cells, rng, round(_PLATES * count), plates):

@@ -1,4 +1,4 @@
-"""A network that starts from the weights of another: what fits by name and shape is loaded, and the rest is told."""
+"""Starts a network from the weights of a model: loads tensors that match by name and shape, reports the others."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from cleftnet.models.checkpoint import find_model, load_model
 from cleftnet.nets.resizing import fit_queries
 from cleftnet.nets.skeleton import Network
 
-SHOWN = 6  # names of a list before it is cut
+SHOWN = 6  # names listed before a list is cut
 
 
 class Loaded(NamedTuple):
-    """Which tensors of a network came from a model, by name.
+    """Names of the tensors that a network took from a model, and of those that it did not.
 
     Attributes:
         model: The checkpoint.
@@ -34,9 +34,9 @@ class Loaded(NamedTuple):
     unused: list[str]
 
     def lines(self) -> list[str]:
-        """Return what happened, for people."""
+        """Return a summary, one line for each list that is not empty."""
         total = len(self.loaded) + len(self.fresh) + len(self.changed)
-        told = [f"starting from {self.model}: {len(self.loaded)} of {total} tensors loaded"]
+        lines = [f"starting from {self.model}: {len(self.loaded)} of {total} tensors loaded"]
         for names, what in (
             (self.resized, "interpolated to the new patch size or query grid"),
             (self.fresh, "not in the model, so random"),
@@ -45,8 +45,8 @@ class Loaded(NamedTuple):
         ):
             if names:
                 more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-                told.append(f"  {len(names)} {what}: {', '.join(names[:SHOWN])}{more}")
-        return told
+                lines.append(f"  {len(names)} {what}: {', '.join(names[:SHOWN])}{more}")
+        return lines
 
 
 def start_from(net: Network, address: str | Path) -> Loaded:
@@ -63,7 +63,7 @@ def start_from(net: Network, address: str | Path) -> Loaded:
     before = {name: tensor.shape for name, tensor in source.state_dict().items()}
     sizes = {"patch": net.spec.patch, "query_grid": net.spec.query_grid}
     if source.spec.changed(**sizes) != source.spec:
-        with contextlib.suppress(InputError):  # kernels for other halvings: told below as shapes that differ
+        with contextlib.suppress(InputError):  # other kernel sizes: listed below as changed shapes
             source = fit_queries(source, source.spec.changed(**sizes))
     theirs, mine = source.state_dict(), net.state_dict()
     both = [name for name in mine if name in theirs]

@@ -1,6 +1,6 @@
-"""What a training writes down while it runs: losses.csv (each step), metrics.csv (each validation), TensorBoard, a bar.
+"""Records a training: losses.csv (each step), metrics.csv (each validation), TensorBoard events, a progress bar.
 
-A resumed training cuts both tables back to where it goes on, so that every step stands in them once.
+A resumed training first removes rows after the step it resumes from, so that each step has one row.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from cleftnet.training.validation import Validation
 
 log = logging.getLogger(__name__)
 
-LOSSES, METRICS, TENSORBOARD = "losses.csv", "metrics.csv", "tensorboard"  # the names inside a run directory
+LOSSES, METRICS, TENSORBOARD = "losses.csv", "metrics.csv", "tensorboard"  # names in a run directory
 
 
 class RunLog:
-    """The tables, TensorBoard events and bar of one leg of a training; a context manager.
+    """Context manager that writes tables and TensorBoard events of a training and shows its progress bar.
 
     Args:
-        directory: The run directory.
-        state: Where the training stands; read at every line.
-        steps: How many steps there are in all.
-        patches: How many patches a step takes, in all processes together.
+        directory: Run directory.
+        state: State of the training, read for every row.
+        steps: Total number of steps.
+        patches: Patches per step, in all processes together.
     """
 
     def __init__(self, directory: Path, state: TrainingState, *, steps: int, patches: int) -> None:
         self.state, self.steps, self.patches = state, steps, patches
         self.losses, self.metrics = directory / LOSSES, directory / METRICS
         self.events = directory / TENSORBOARD
-        self._times: list[tuple[float, float]] = []  # of the steps since the last validation
+        self._times: list[tuple[float, float]] = []  # seconds and seconds waited of each step since the last validation
 
     def __enter__(self) -> Self:
         cut_back(self.losses, self.state.step)
@@ -49,7 +49,7 @@ class RunLog:
         self._progress = self._open.enter_context(training_bar(self.steps, self.state.step, self.patches))
         self._losses = _Table(self._open, self.losses)
         self._metrics = _Table(self._open, self.metrics)
-        purge = self.state.step + 1 if self.state.step else None  # hides what an interrupted leg wrote beyond
+        purge = self.state.step + 1 if self.state.step else None  # hides later events of an interrupted training
         self._writer: Any = SummaryWriter(self.events, purge_step=purge)
         self._open.callback(self._writer.close)
         return self
@@ -58,12 +58,12 @@ class RunLog:
         self._open.close()
 
     def step(self, rate: float, seconds: float, waited: float) -> None:
-        """Write down the state's last step.
+        """Record the last step.
 
         Args:
-            rate: Its learning rate.
-            seconds: How long it took.
-            waited: The part of that in which it waited for data.
+            rate: Learning rate of the step.
+            seconds: Duration of the step.
+            waited: Part of the duration spent waiting for data.
         """
         parts = dict(zip(Losses._fields, self.state.losses[-1].tolist(), strict=True))
         self._losses.add({"step": self.state.step, "learning_rate": rate, **_prefixed("loss_", parts)})
@@ -96,9 +96,9 @@ class RunLog:
         self._times.clear()
 
     def _speed(self) -> dict[str, float | None]:
-        """Patches a second since the last validation, and the share of the time that was spent waiting for data."""
+        """Return patches per second since the last validation, and the share of time spent waiting for data."""
         seconds, waited = (sum(times) for times in zip(*self._times, strict=True)) if self._times else (0.0, 0.0)
-        if not seconds:  # the leg began with a validation
+        if not seconds:  # a resumed training may start with a validation
             return {"patches_per_second": None, "data_wait": None}
         rate = len(self._times) * self.patches / seconds
         return {"patches_per_second": round(rate, 3), "data_wait": round(waited / seconds, 4)}
@@ -110,7 +110,7 @@ class RunLog:
 
 
 class _Table:
-    """A CSV file that grows by whole lines, each on its way to the disk at once."""
+    """CSV file that is appended to and flushed line by line."""
 
     def __init__(self, stack: ExitStack, path: Path) -> None:
         self.fresh = not path.exists() or not path.stat().st_size

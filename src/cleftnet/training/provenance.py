@@ -1,4 +1,4 @@
-"""What somebody needs to do a training again: versions, machine, git state, time, recipe, and checksums of the data."""
+"""Provenance of a training: versions, machine, git state, time, recipe, and checksums of the data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cleftnet.geometry import Box, slabs
 from cleftnet.volumes import Volume
 
 PACKAGES = ("cleftnet", "torch", "lightning-fabric", "numpy")
-SECTIONS = 16  # of raw go into a checksum
+SECTIONS = 16  # sections of raw that go into a checksum
 
 
 def provenance(recipe: JsonValue) -> dict[str, JsonValue]:
@@ -38,17 +38,18 @@ def now() -> str:
 
 
 def fingerprint(raw: Volume, labels: Volume) -> dict[str, JsonValue]:
-    """Return checksums of a region that do not depend on its format or place: of all labels, and of some sections of raw.
+    """Return checksums of a region that do not depend on its format or address.
 
-    Labels are what people correct, so that each of them counts. Of raw, at most 16 sections spread evenly do, which takes a
-    second for a CREMI volume and finds another, shifted or rescaled volume, but not a change to single other sections.
+    The checksum of the labels covers every voxel, since people correct labels. That of raw covers at most 16 evenly spread
+    sections. This takes a second for a CREMI volume and detects another, shifted or rescaled volume, but not changes in
+    other sections.
 
     Args:
         raw: Gray values z y x.
         labels: Instance ids z y x.
 
     Returns:
-        Shape and SHA-256 sums, of little-endian values in z y x order; the addresses stand in the recipe.
+        Shape and SHA-256 sums of little-endian values in z y x order.
     """
     depth, height, width = raw.shape
     chosen = np.unique(np.linspace(0, depth - 1, SECTIONS).round().astype(int)).tolist()
@@ -68,7 +69,7 @@ def _sha256(volume: Volume, boxes: list[Box]) -> str:
 
 
 def _git_state() -> str | None:
-    """The commit that the package's source is at, with `-dirty` when it was changed; None outside a repository."""
+    """Return the commit of the package's source, with `-dirty` when it has changes; None outside a repository."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,7 +1,4 @@
-"""A recipe: one strict YAML file that says all of a training, composed of the settings that live beside the code using them.
-
-An unknown key is an error that names the nearest known one; a recipe owns no defaults of others.
-"""
+"""Recipe of a training: a YAML file with the settings of all parts; an unknown key is an error that names the nearest one."""
 
 from __future__ import annotations
 
@@ -29,13 +26,13 @@ RECIPES = Path(__file__).parents[1] / "recipes"  # in the package
 
 
 class VolumeSettings(Settings):
-    """One labelled volume, or a part of it.
+    """A labeled volume, or a part of it.
 
     Attributes:
         raw: Address of the gray values.
-        labels: Address of the cleft labels; without one, the same file's. They may be smaller than raw, placed by their
-            offset, as in padded CREMI files.
-        roi: The part to use, `z0:z1,y0:y1,x0:x1` in voxels of the labels; without one, all.
+        labels: Address of the cleft labels; default: those in the file of `raw`. They may be smaller than raw: their
+            offset places them, as in padded CREMI files.
+        roi: Part to use, `z0:z1,y0:y1,x0:x1` in voxels of the labels; default: everything.
         voxel_size_nm: Voxel size z y x, for formats that carry none.
     """
 
@@ -46,12 +43,12 @@ class VolumeSettings(Settings):
 
 
 class DataSettings(Settings):
-    """What is learned from, what is validated on, and how boundary distance is measured.
+    """Training data, validation data, and the unit of the boundary distance.
 
     Attributes:
-        train: Volumes that patches are drawn from.
-        validate: Volumes that the best checkpoint and the threshold are chosen on (`validate_on` in Python).
-        distance_scale_nm: None measures the distance of Eq. 6 in voxels, as printed; a number in nm divided by it.
+        train: Volumes from which patches are drawn.
+        validate: Volumes on which the best checkpoint and the threshold are chosen (`validate_on` in Python).
+        distance_scale_nm: Length in nm that divides the distance of Eq. 6; None measures it in voxels, as printed.
     """
 
     train: tuple[VolumeSettings, ...] = Field(min_length=1)
@@ -60,18 +57,18 @@ class DataSettings(Settings):
 
 
 class Recipe(Settings):
-    """All of a training.
+    """All settings of a training.
 
     Attributes:
-        seed: Decides initial weights and patches.
-        net: A row of the zoo by its `name`, with any fields of `NetSpec` changed.
-        init: A model to start from (a run directory or a checkpoint file) instead of random weights: fine-tuning.
+        seed: Seed of initial weights and patches.
+        net: Network of the zoo by its `name`, with any fields of `NetSpec` changed.
+        init: Model to fine-tune (run directory, checkpoint file or released model); default: random weights.
         data: Volumes to train and validate on.
-        sampling: Which patches are kept.
-        augment: How patches are changed.
-        loss: The weights and form of Eq. 10, or another loss.
-        training: How long and how fast.
-        hardware: On what.
+        sampling: Selection of patches.
+        augment: Augmentation of patches.
+        loss: Form and weights of the loss, Eq. 10.
+        training: Optimizer, schedule and length.
+        hardware: Processes and devices.
     """
 
     seed: int = Field(default=0, ge=0)
@@ -163,7 +160,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _apply(content: dict[str, Any], change: str) -> None:
-    """Set one dotted key to a value written in YAML, in place."""
+    """Apply one change `KEY=VALUE` in place."""
     key, equals, text = change.partition("=")
     if not equals or not key:
         raise InputError(f"'{change}' is not KEY=VALUE; try changes=['training.steps=100']")
@@ -175,10 +172,10 @@ def _apply(content: dict[str, Any], change: str) -> None:
 
 
 def set_key(content: dict[str, Any], key: str, value: JsonValue) -> None:
-    """Set one dotted key in place, making the mappings that lead to it.
+    """Set a value by its dotted key, in place; missing mappings on the way are created.
 
     Raises:
-        InputError: when the key leads through a single value.
+        InputError: when a part of the key is a single value instead of a mapping.
 
     Example:
         >>> content = {"net": {"name": "cleftnet"}}
@@ -195,18 +192,18 @@ def set_key(content: dict[str, Any], key: str, value: JsonValue) -> None:
 
 
 def dump(settings: BaseModel) -> dict[str, JsonValue]:
-    """Return a recipe as it is written to files: plain values under the keys of a recipe file, every default said."""
+    """Return settings as plain values under the keys of a recipe file, with all defaults."""
     return cast(dict[str, JsonValue], json.loads(settings.model_dump_json(by_alias=True)))
 
 
 def first_difference(one: JsonValue, other: JsonValue, free: Collection[str] = (), key: str = "") -> str | None:
-    """Return the dotted key of the first value in which two dumped recipes differ, or None.
+    """Return the dotted key of the first difference between two dumped recipes, or None.
 
     Args:
         one: A dumped recipe, or a value of one.
-        other: Another.
+        other: Another dumped recipe, or the same value of it.
         free: Dotted keys of values that may differ.
-        key: That of the two values.
+        key: Dotted key of the two values.
 
     Example:
         >>> one = {"seed": 0, "training": {"steps": 10, "batch": 2}}

@@ -1,7 +1,7 @@
-"""Everything that changes while a network learns, and its files: a training goes on from them exactly as if never interrupted.
+"""State of a training and its files, from which a training resumes exactly as if it had not been interrupted.
 
-The patches need no state: number i of them is a pure function of (seed, i), so that the step says which comes next. Files are
-safetensors with a JSON card and the SHA-256 of both; nothing in them is executed.
+Patches need no state: patch i is a pure function of (seed, i), so the step decides which one is next. Files are safetensors
+with a JSON card and the SHA-256 of both; reading them executes nothing.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from cleftnet.training.validation import Score, Scores
 
 log = logging.getLogger(__name__)
 
-STATES = "states"  # the folder inside a run directory
+STATES = "states"  # folder in a run directory
 _CARD, _DIGEST = "cleftnet-state", "sha256"
 
 
 class StateCard(BaseModel):
-    """The part of a training state that is not tensors.
+    """Part of a training state that is not tensors.
 
     Attributes:
         step: Optimizer steps taken.
         validated: The step of the last validation; 0 before the first.
         stale: Validations since the best one.
-        best: Its scores.
-        seconds: How long the training has run, in all its legs.
-        scaler: The state of the loss scaling of 16-mixed.
+        best: Scores of the best validation.
+        seconds: Duration of the training so far, without interruptions.
+        scaler: State of the loss scaling of 16-mixed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,19 +57,19 @@ class StateCard(BaseModel):
 
 @dataclass
 class TrainingState:
-    """A network, what drives it, and how far they have come.
+    """Network, optimizer, averaged weights and progress of a training.
 
     Attributes:
-        net: The network that learns.
-        optimizer: Over its parameters.
-        average: The moving average of its weights.
+        net: Network that learns.
+        optimizer: Optimizer of its parameters.
+        average: Moving average of its weights.
         step: Optimizer steps taken.
         validated: The step of the last validation; 0 before the first.
         stale: Validations since the best one.
-        best: The best validation's scores.
-        seconds: How long the training has run, in all its legs.
-        losses: The loss and its parts, one row for each step since the last validation.
-        scaler: The state of the loss scaling of 16-mixed.
+        best: Scores of the best validation.
+        seconds: Duration of the training so far, without interruptions.
+        losses: Total loss and its terms for each step since the last validation.
+        scaler: State of the loss scaling of 16-mixed.
     """
 
     net: Network
@@ -88,20 +88,20 @@ class TrainingState:
         """Return the state before the first step.
 
         Args:
-            net: The network, on its device.
-            optimizer: Over its parameters.
-            ema: Decay of the moving average of the weights; with 0 the average is the last weights.
+            net: Network on its device.
+            optimizer: Optimizer of its parameters.
+            ema: Decay of the moving average of the weights; with 0 the average equals the last weights.
         """
         decay = get_ema_multi_avg_fn(ema)  # type: ignore[no-untyped-call]  # untyped in torch
         return cls(net, optimizer, AveragedModel(net, multi_avg_fn=decay, use_buffers=True))
 
     @property
     def averaged(self) -> Network:
-        """The network with the averaged weights: what is validated and kept."""
+        """Network with the averaged weights, which is validated and saved."""
         return cast(Network, self.average.module)
 
     def record(self, scores: Scores, best_by: Score) -> bool:
-        """Take note of a validation at this step; True when it is the best so far."""
+        """Record a validation of the current step; return True when it is the best so far."""
         self.validated = self.step
         is_best = self.best is None or scores.better_than(self.best, best_by)
         self.stale = 0 if is_best else self.stale + 1
@@ -109,10 +109,10 @@ class TrainingState:
         return is_best
 
     def save(self, folder: Path, keep: int) -> Path:
-        """Write the state as a file of its step, then remove all but the newest `keep`.
+        """Write the state to a file named by its step, then remove all but the newest `keep` files.
 
         Raises:
-            InputError: when the disk is full; the files before stand.
+            InputError: when the disk is full; earlier files stay.
         """
         card = StateCard(
             step=self.step,
@@ -130,7 +130,7 @@ class TrainingState:
         return path
 
     def restore(self, path: Path) -> None:
-        """Take on the state that a file holds.
+        """Replace this state by that of a file.
 
         Raises:
             InputError: when the file is damaged, or belongs to another network.
@@ -154,7 +154,7 @@ class TrainingState:
         self.best, self.seconds, self.scaler = card.best, card.seconds, card.scaler
 
     def _tensors(self) -> dict[str, Tensor]:
-        """All tensors of the state, under names that begin with the part that they belong to."""
+        """Return all tensors of the state; each name begins with its part of the state."""
         tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
@@ -167,7 +167,7 @@ class TrainingState:
         return tensors
 
     def _restore_optimizer(self, flat: Mapping[str, Tensor]) -> None:
-        """Put moments back, laid out in memory as their parameters are: other strides may be summed in another order."""
+        """Restore moments with the memory layout of their parameters: other strides may change the order of sums."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for key, tensor in flat.items():
@@ -180,21 +180,21 @@ class TrainingState:
 
 
 def newest_state(folder: Path) -> Path | None:
-    """Return the newest intact state of a folder, or None where there is no state at all.
+    """Return the newest intact state of a folder, or None when it holds no states.
 
-    Damaged ones are told and renamed, so that they are neither used nor counted among those to keep.
+    Damaged files are logged and renamed, so that they are neither used nor counted among those to keep.
 
     Raises:
         InputError: when there are states, but none of them is intact.
     """
-    for unfinished in folder.glob(".step-*.part"):  # of a process that was killed while it wrote
+    for unfinished in folder.glob(".step-*.part"):  # left by a process that was killed while writing
         unfinished.unlink()
     files = _files(folder)
     for path in reversed(files):
         try:
             _read(path)
         except InputError as error:
-            log.warning(f"{error}; going back to the state before it")
+            log.warning(f"{error}; using the state before it")
             path.rename(path.with_suffix(".damaged"))
         else:
             return path
@@ -208,7 +208,11 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> tuple[StateCard, dict[str, Tensor]]:
-    """Read one file; what it holds is what was written, or an `InputError` says that it is damaged."""
+    """Read a file and verify its checksum.
+
+    Raises:
+        InputError: when the file is damaged.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             texts = file.metadata() or {}
@@ -222,7 +226,7 @@ def _read(path: Path) -> tuple[StateCard, dict[str, Tensor]]:
 
 
 def _digest(card: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the card and of every tensor's name, shape and bytes."""
+    """Return the SHA-256 of the card and of every tensor's name, shape and bytes."""
     sha = hashlib.sha256(card.encode())
     for name in sorted(tensors):
         sha.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())

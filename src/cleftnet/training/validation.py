@@ -1,7 +1,4 @@
-"""How good a network is while it learns: whole regions predicted as `predict` does, calibrated, and scored.
-
-Never random patches: what is scored is what a user would get, tile borders included.
-"""
+"""Validation: predicts whole regions as `predict` does, tile borders included, calibrates and scores them."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ Score = Literal["f1", "auc", "cremi_score"]
 
 
 class Region(NamedTuple):
-    """A part of a labelled volume."""
+    """Raw and labels of the same part of a volume."""
 
     raw: Volume
     labels: Volume
@@ -38,9 +35,9 @@ class Scores(PooledScores):
     """Validation scores over all regions, at the threshold with the best F1.
 
     Attributes:
-        threshold: That threshold.
+        threshold: Probability threshold with the best F1.
         calibration_error: Expected calibration error of the probability, over ten bins.
-        uncalibrated_error: That of the bare sigmoid.
+        uncalibrated_error: Expected calibration error of the plain sigmoid.
     """
 
     threshold: float
@@ -48,7 +45,7 @@ class Scores(PooledScores):
     uncalibrated_error: float
 
     def better_than(self, other: Scores | None, score: Score) -> bool:
-        """True when this is the better one by the named score; an undefined score is never better."""
+        """Return True when these scores are better by the named score; an undefined score is never better."""
         mine, theirs = getattr(self, score), getattr(other, score, None)
         if mine is None or theirs is None:
             return mine is not None
@@ -56,11 +53,11 @@ class Scores(PooledScores):
 
 
 class Validation(NamedTuple):
-    """What a validation found.
+    """Result of a validation.
 
     Attributes:
-        calibration: What makes the segmentation logit a probability.
-        scores: At the threshold with the best F1.
+        calibration: Maps the segmentation logit to a probability.
+        scores: Scores at the threshold with the best F1.
         picture: uint8 `y x`: raw, truth and probability side by side, of the first region's section with most cleft.
     """
 
@@ -73,8 +70,8 @@ def validate(net: Network, regions: Sequence[Region], *, overlap: float = OVERLA
     """Predict whole regions, as `predict` does; calibrate the logits on them, and score them together.
 
     Args:
-        net: The network.
-        regions: What to predict and score; the CREMI score is the mean over them, as the challenge averages.
+        net: Network to validate.
+        regions: Regions to predict and score; the CREMI score is the mean over them, as in the challenge.
         overlap: Share of the patch that neighboring tiles have in common.
 
     Returns:
@@ -87,8 +84,8 @@ def assess(logits: Sequence[Array], regions: Sequence[Region]) -> Validation:
     """Calibrate the logits of whole regions on their labels, and score them together.
 
     Args:
-        logits: Of cleft, `z y x`, for each region.
-        regions: What they were predicted from.
+        logits: Segmentation logits `z y x` of each region.
+        regions: Regions that the logits were predicted from.
 
     Returns:
         The calibration, the scores at the threshold with the best F1, and a picture.
@@ -120,7 +117,7 @@ def _histogram(probabilities: Sequence[Array], true: Sequence[Mask], valid: Sequ
 
 
 def _side_by_side(raw: Volume, true: Mask, prediction: UInt8) -> UInt8:
-    """Raw, truth and probability of the section with most cleft, `y x`."""
+    """Return raw, truth and probability of the section with most cleft, side by side, `y x`."""
     z = int(true.sum(axis=(1, 2)).argmax())
     _, height, width = raw.shape
     gray = to_uint8(intensity(raw[Box((z, 0, 0), (z + 1, height, width))][0]))

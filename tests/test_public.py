@@ -29,10 +29,23 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
         cleftnet.predictions  # noqa: B018 (the look-up is the test)
 
 
-@pytest.mark.parametrize("module", ["cleftnet", "cleftnet.metrics.evaluation", "cleftnet.cli", "cleftnet.synthetic"])
+def imports(module, library):
+    """Return whether importing a module, by itself in a new process, imports a library too."""
+    code = f"import sys, {module}; sys.exit({library!r} in sys.modules)"
+    return bool(subprocess.run([sys.executable, "-c", code], check=False).returncode)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["cleftnet", "cleftnet.metrics.evaluation", "cleftnet.synapses", "cleftnet.cli", "cleftnet.synthetic"],
+)
 def test_what_starts_fast_imports_no_torch(module):
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert not imports(module, "torch")
+
+
+@pytest.mark.parametrize("module", ["cleftnet", "cleftnet.metrics.evaluation", "cleftnet.cli"])
+def test_pandas_is_imported_for_tables_only(module):
+    assert not imports(module, "pandas")
 
 
 def test_an_upward_import_breaks_the_layers(tmp_path):

@@ -5,6 +5,7 @@ import itertools
 
 import cc3d
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from cleftnet.synapses.blocks import BlockLabeler, LabelWriter, PartMeasurer
 from cleftnet.synapses.merging import merge
 from cleftnet.synapses.parts import BlockParts
 from cleftnet.synapses.segmentation import Segmenter, bridge_gaps, fill_holes
-from cleftnet.synapses.table import SynapseTable, tabulate
+from cleftnet.synapses.table import COLUMNS, tabulate
 from cleftnet.volumes import Volume
 
 SIZE_NM = (40.0, 4.0, 5.0)
@@ -164,7 +165,7 @@ def test_blocks_keep_nothing_of_what_is_too_small_and_lies_in_one_block_alone():
 
 def test_an_empty_table_has_all_columns():
     ids, table = in_blocks(np.zeros((4, 4, 4), bool), (2, 2, 2))
-    assert isinstance(table, SynapseTable)
+    assert isinstance(table, pd.DataFrame)
     assert len(table) == 0
-    assert all(len(column) == 0 for column in table.columns.values())
+    assert list(table.columns) == [column.name for column in COLUMNS]
     assert not ids.any()

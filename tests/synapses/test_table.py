@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from cleftnet.synapses import COLUMNS, find_synapses
+from cleftnet.synapses import COLUMNS, find_synapses, write_table
 from cleftnet.volumes import Volume
 
 VNC_NM, CUBES_NM = (50.0, 4.6, 4.6), (4.0, 4.0, 4.0)
@@ -85,3 +86,35 @@ def test_the_documentation_lists_every_column_with_its_meaning():
 def test_the_table_has_the_columns_that_are_declared(tmp_path):
     table = find_synapses(Volume(np.full((2, 3, 4), 255, np.uint8), (50.0, 4.0, 4.0)), tmp_path).table
     assert list(table.columns) == [column.name for column in COLUMNS]
+
+
+def test_the_table_is_a_dataframe_and_its_file_holds_it_rounded_to_the_decimals_of_its_columns(tmp_path):
+    mask = plate((0, 1, 1), (21, 141, 141), VNC_NM)
+    mask[:3, :9, :9] = True
+    table = find_synapses(Volume(mask, VNC_NM), tmp_path).table
+    assert isinstance(table, pd.DataFrame)
+    read = pd.read_csv(tmp_path / "synapses.csv")
+    for column in COLUMNS:
+        expected = table[column.name].astype(float).round(column.decimals or 0)
+        np.testing.assert_allclose(read[column.name], expected, atol=1e-9)
+
+
+def test_a_file_has_the_bytes_that_its_columns_say(tmp_path, monkeypatch):
+    """Fixed decimals, no -0, whole numbers without a point, flags as 0 and 1; written in pieces of two rows."""
+    monkeypatch.setattr("cleftnet.synapses.table.ROWS", 2)
+    table = pd.DataFrame(
+        {
+            "synapse_id": [1, 2, 3],
+            "z_nm": [-0.001, 2.5, 1e7 / 3],
+            "touches_border": [True, False, True],
+            "segment_a": np.array([2**63 + 1, 0, 7], np.uint64),
+            "contact_a": [0.5, 0.0, 1 / 3],
+        }
+    )
+    write_table(table, tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_bytes().splitlines() == [
+        b"synapse_id,z_nm,touches_border,segment_a,contact_a",
+        b"1,0.00,1,9223372036854775809,0.5000",
+        b"2,2.50,0,0,0.0000",
+        b"3,3333333.33,1,7,0.3333",
+    ]

@@ -2,9 +2,8 @@
 
 from cleftnet.synapses.finding import Synapses, find_synapses
 from cleftnet.synapses.rules import SynapseScore, SynapseSettings
-from cleftnet.synapses.table import COLUMNS, PARTNERS, Column, SynapseTable
+from cleftnet.synapses.table import COLUMNS, PARTNERS, Column, write_table
 from cleftnet.synapses.tuning import Tuning, tune, tune_once
-from cleftnet.synapses.writing import write_table
 
 __all__ = [
     "COLUMNS",
@@ -12,7 +11,6 @@ __all__ = [
     "Column",
     "SynapseScore",
     "SynapseSettings",
-    "SynapseTable",
     "Synapses",
     "Tuning",
     "find_synapses",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from pydantic import JsonValue
 
 from cleftnet.files import replacing
-from cleftnet.synapses.table import SynapseTable
 from cleftnet.volumes import Volume
 
 PROPERTIES = ("score", "volume_nm3", "area_nm2", "extent_nm", "mean_probability")
@@ -22,7 +22,7 @@ RELATIONSHIPS = ("segment_a", "segment_b")  # where a segmentation was given
 SEED = 0  # the format asks for points in random order in the spatial index
 
 
-def write_annotations(table: SynapseTable, like: Volume, path: Path, overwrite: bool = False) -> None:
+def write_annotations(table: pd.DataFrame, like: Volume, path: Path, overwrite: bool = False) -> None:
     """Write a folder of precomputed annotations: points at the centroids, in voxels of the prediction.
 
     Each synapse gets a small file, each neuron a file that lists its synapses, and the spatial index one file with all of them.
@@ -40,22 +40,23 @@ def write_annotations(table: SynapseTable, like: Volume, path: Path, overwrite: 
         >>> import tempfile
         >>> columns = {name: np.ones(1) for name in ("synapse_id", "z_nm", "y_nm", "x_nm", *PROPERTIES)}
         >>> with tempfile.TemporaryDirectory() as name:
-        ...     write_annotations(SynapseTable(columns), Volume(np.zeros((2, 3, 4)), (40, 4, 4)), Path(name, "annotations"))
+        ...     write_annotations(pd.DataFrame(columns), Volume(np.zeros((2, 3, 4)), (40, 4, 4)), Path(name, "annotations"))
         ...     sorted(str(p.relative_to(name)) for p in Path(name).rglob("*") if p.is_file())
         ['annotations/by_id/1', 'annotations/info', 'annotations/spatial0/0_0_0']
     """
     related = [name for name in RELATIONSHIPS if name in table.columns]
-    points, ids = _points(table, like), table["synapse_id"].astype("<u8")
+    points, ids = _points(table, like), table["synapse_id"].to_numpy("<u8")
     with replacing(path, overwrite) as folder:
         for key in ("by_id", "spatial0", *related):
             (folder / key).mkdir(parents=True)
         (folder / "info").write_text(json.dumps(_info(like, len(table), related), indent=1) + "\n")
         for row, synapse in enumerate(ids):
-            neurons = [_neurons(int(table[name][row])) for name in related]
+            neurons = [_neurons(int(table[name].iat[row])) for name in related]
             (folder / "by_id" / str(synapse)).write_bytes(points[row].tobytes() + b"".join(neurons))
         for name in related:
-            order = np.argsort(table[name], kind="stable")
-            segments, starts = np.unique(table[name][order], return_index=True)
+            own = table[name].to_numpy()
+            order = np.argsort(own, kind="stable")
+            segments, starts = np.unique(own[order], return_index=True)
             for segment, rows in zip(segments, np.split(order, starts[1:]), strict=False):
                 if segment:
                     (folder / name / str(segment)).write_bytes(_several(points[rows], ids[rows]))
@@ -87,10 +88,10 @@ def _corner(like: Volume) -> list[float]:
     return [offset / side for offset, side in zip(like.offset_nm[::-1], like.voxel_size_nm[::-1], strict=True)]
 
 
-def _points(table: SynapseTable, like: Volume) -> npt.NDArray[np.float32]:
+def _points(table: pd.DataFrame, like: Volume) -> npt.NDArray[np.float32]:
     """Return a row for every synapse: its position x y z, then its properties."""
     size = like.voxel_size_nm[::-1]
-    places = [table[f"{axis}_nm"] / side + 0.5 for axis, side in zip("xyz", size, strict=True)]
+    places = [table[f"{axis}_nm"].to_numpy() / side + 0.5 for axis, side in zip("xyz", size, strict=True)]
     return np.stack([*places, *(table[name] for name in PROPERTIES)], axis=1).astype("<f4")
 
 

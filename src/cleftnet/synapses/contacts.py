@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from cleftnet.blockwise import BlockGrid, Tick
 from cleftnet.errors import InputError
@@ -21,7 +22,7 @@ from cleftnet.geometry import Block, Box, IntZYX
 from cleftnet.metrics.distances import ROUNDING, nearest_distances
 from cleftnet.metrics.voxels import Floats, Integers, Mask
 from cleftnet.synapses.block_arrays import BlockArrays
-from cleftnet.synapses.table import SynapseTable
+from cleftnet.synapses.table import PARTNERS
 from cleftnet.volumes import Array, Volume, is_cleft, place
 
 IN_PLANE_NM = 1e-3  # a centroid may move by less when it is summed over other blocks
@@ -185,13 +186,13 @@ class ContactCounter:
         self.arrays.save(block, "contacts", contacts._asdict())
 
 
-def planes_of(table: SynapseTable) -> Floats:
+def planes_of(table: pd.DataFrame) -> Floats:
     """Return the plane of each synapse, as `ContactCounter` takes it."""
-    columns = [table[name] for name in ("z", "y", "x", "normal_z", "normal_y", "normal_x")]
-    return np.stack(columns, axis=1).astype(np.float64)
+    planes: Floats = table[["z", "y", "x", "normal_z", "normal_y", "normal_x"]].to_numpy(np.float64)
+    return planes
 
 
-def with_partners(table: SynapseTable, arrays: BlockArrays, grid: BlockGrid) -> SynapseTable:
+def with_partners(table: pd.DataFrame, arrays: BlockArrays, grid: BlockGrid) -> pd.DataFrame:
     """Return the table with the segment of the largest contact on either side, and its share of that side's contact.
 
     Args:
@@ -201,13 +202,13 @@ def with_partners(table: SynapseTable, arrays: BlockArrays, grid: BlockGrid) -> 
     """
     parts = [arrays.load(block, "contacts", *Contacts._fields) for block in grid]
     total = Contacts.total(*(Contacts(**part) for part in parts))
-    columns = dict(table.columns)
+    columns: dict[str, npt.NDArray[np.generic]] = {}
     for side, name in enumerate(SIDES):
         here = total.side == side
         columns[f"segment_{name}"], columns[f"contact_{name}"] = _largest(
             total.synapse[here] - 1, total.segment[here], total.voxels[here], len(table)
         )
-    return SynapseTable(columns)
+    return table.assign(**{column.name: columns[column.name] for column in PARTNERS})
 
 
 def _largest(

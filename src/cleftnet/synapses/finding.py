@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from pydantic import JsonValue
 
 from cleftnet.blockwise import BlockGrid, ExecutionSettings, Journal, Task, Work, map_blocks, unfinished
@@ -24,8 +25,7 @@ from cleftnet.synapses.contacts import ContactCounter, PlacedSegmentation, plane
 from cleftnet.synapses.merging import merge
 from cleftnet.synapses.rules import SynapseSettings, check_seeds
 from cleftnet.synapses.segmentation import Segmenter, as_stored
-from cleftnet.synapses.table import SynapseTable, tabulate
-from cleftnet.synapses.writing import TABLE_FORMATS, check_table_format, write_table
+from cleftnet.synapses.table import TABLE_FORMATS, check_table_format, tabulate, write_table
 from cleftnet.volumes import CHUNK_VOX, LABELS, PREDICTION, Address, Array, ArraySpec, Volume, as_volume, open_volume
 
 BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft
@@ -38,14 +38,14 @@ class Synapses:
     """The synapses of a prediction.
 
     Attributes:
-        table: One row for each synapse, with the columns of `COLUMNS`.
+        table: One row for each synapse, with the columns of `COLUMNS` and, where neurons were given, of `PARTNERS`; unrounded.
         labels: Ids of the synapses, uint64, background 0; read lazily where they are in a file.
         threshold: Voxels of at least this probability are cleft; None for a mask or labels.
         labels_path: File or folder of the labels; None in memory.
         table_path: File of the table; None in memory.
     """
 
-    table: SynapseTable
+    table: pd.DataFrame
     labels: Volume
     threshold: float | None
     labels_path: str | None = None
@@ -217,8 +217,8 @@ class _Search:
         return Synapses(table, labels, self.threshold, str(outputs.labels), str(outputs.table))
 
     def _partners_on_disk(
-        self, table: SynapseTable, labels: Volume, folder: Path, block: IntZYX, execution: ExecutionSettings
-    ) -> SynapseTable:
+        self, table: pd.DataFrame, labels: Volume, folder: Path, block: IntZYX, execution: ExecutionSettings
+    ) -> pd.DataFrame:
         """Count the contacts of every block and add the partners to the table."""
         assert self.around is not None
         task = Task(settings=self.identity, block=block)

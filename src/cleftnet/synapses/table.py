@@ -1,14 +1,19 @@
-"""One row a synapse: where it is, how large, which way it faces, and how sure the prediction was."""
+"""The table of synapses: one row for each, with its place, size, direction and probability, as a pandas DataFrame or a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from cleftnet.errors import InputError, nearest
+from cleftnet.files import replacing
 from cleftnet.geometry import Box
 from cleftnet.metrics.voxels import Floats
 from cleftnet.synapses.merging import SynapseSums
@@ -16,15 +21,17 @@ from cleftnet.synapses.parts import directions
 from cleftnet.synapses.rules import SynapseScore
 from cleftnet.volumes import Volume
 
+ROWS = 100_000  # rows turned into text at a time
+
 
 @dataclass(frozen=True)
 class Column:
     """A column of the table.
 
     Attributes:
-        name: In the header.
-        meaning: With its unit.
-        decimals: How many are written; None for whole numbers and flags.
+        name: Name in the header.
+        meaning: What it says, with the unit.
+        decimals: Decimals written to a file; None for whole numbers and flags.
     """
 
     name: str
@@ -65,85 +72,57 @@ PARTNERS = (  # only where a segmentation of neurons is given
     Column("contact_a", "share of segment_a in all contact on its side, 0 to 1", 4),
     Column("contact_b", "share of segment_b in all contact on its side", 4),
 )
-FLAGS = ("touches_border",)
 
 
-@dataclass(frozen=True)
-class SynapseTable:
-    """A table of synapses, by columns.
+def tabulate(sums: SynapseSums, prediction: Volume, score: SynapseScore | None = None) -> pd.DataFrame:
+    """Return the table of synapses, with the columns of `COLUMNS`, unrounded.
 
-    Attributes:
-        columns: Those of `COLUMNS`, and of `PARTNERS` where they are known, each with one entry a synapse.
-
-    Example:
-        >>> table = SynapseTable({"synapse_id": np.array([1, 2]), "score": np.array([0.5, 0.75])})
-        >>> len(table), table["score"].tolist()
-        (2, [0.5, 0.75])
-    """
-
-    columns: Mapping[str, npt.NDArray[Any]]
-
-    def __len__(self) -> int:
-        return len(self.columns["synapse_id"])
-
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        return self.columns[name]
-
-    @property
-    def described(self) -> tuple[Column, ...]:
-        """The columns that it has, in the order of a file."""
-        return tuple(column for column in (*COLUMNS, *PARTNERS) if column.name in self.columns)
-
-
-def tabulate(found: SynapseSums, prediction: Volume, score: SynapseScore | None = None) -> SynapseTable:
-    """Turn sums over voxels into the table.
-
-    The normal is the direction of smallest variance in nm, every voxel taken as a solid box. The longest extent is measured
-    between voxel centres along 48 directions, plus the voxel itself: at most 5 % short.
+    The normal is the direction of smallest variance in nm, with every voxel taken as a solid box. The longest extent is
+    measured between voxel centers along 48 directions, plus the voxel itself; it comes out at most 5 % short.
 
     Args:
-        found: By first voxel.
-        prediction: What they were found in.
-        score: As fitted on labels; None takes the mean probability.
+        sums: Sums over the voxels of every synapse.
+        prediction: The prediction that the synapses were found in.
+        score: Fitted score; None takes the mean probability.
     """
     size = np.array(prediction.voxel_size_nm)
     box = Box.of(prediction.shape)
-    centre_nm = np.array(prediction.offset_nm) + found.center * size
+    center_nm = np.array(prediction.offset_nm) + sums.center * size
     faces = np.array([size[1] * size[2], size[0] * size[2], size[0] * size[1]])  # of a voxel, across z, y, x
-    extents = found.extents + np.abs(directions()) @ size
-    normal = _normals(found.covariance, size)
-    values: dict[str, npt.NDArray[Any]] = {"synapse_id": np.arange(1, len(found) + 1)}
+    extents = sums.extents + np.abs(directions()) @ size
+    normal = _normals(sums.covariance, size)
+    values: dict[str, npt.NDArray[Any]] = {"synapse_id": np.arange(1, len(sums) + 1)}
     for axis, name in enumerate("zyx"):
         values[f"{name}_nm"], values[name], values[f"normal_{name}"] = (
-            centre_nm[:, axis],
-            found.center[:, axis],
+            center_nm[:, axis],
+            sums.center[:, axis],
             normal[:, axis],
         )
-        values[f"{name}_start"], values[f"{name}_stop"] = found.bounds[:, axis], found.bounds[:, 3 + axis]
-    mean = found.probability / found.voxels
+        values[f"{name}_start"], values[f"{name}_stop"] = sums.bounds[:, axis], sums.bounds[:, 3 + axis]
+    mean = sums.probability / sums.voxels
     values |= {
-        "volume_nm3": found.voxels * np.prod(size),
-        "area_nm2": _areas(found.columns * faces, found.voxels * np.prod(size), normal),
+        "volume_nm3": sums.voxels * np.prod(size),
+        "area_nm2": _areas(sums.columns * faces, sums.voxels * np.prod(size), normal),
         "extent_nm": extents.max(axis=1, initial=0),
         "mean_probability": mean,
-        "max_probability": found.maximum,
-        "sum_probability": found.probability,
-        "score": mean if score is None else score.of(found.probability * np.prod(size)),
-        "sections": found.bounds[:, 3] - found.bounds[:, 0],
-        "touches_border": ((found.bounds[:, :3] == box.start) | (found.bounds[:, 3:] == box.stop)).any(axis=1),
+        "max_probability": sums.maximum,
+        "sum_probability": sums.probability,
+        "score": mean if score is None else score.of(sums.probability * np.prod(size)),
+        "sections": sums.bounds[:, 3] - sums.bounds[:, 0],
+        "touches_border": ((sums.bounds[:, :3] == box.start) | (sums.bounds[:, 3:] == box.stop)).any(axis=1),
     }
-    return SynapseTable({column.name: values[column.name] for column in COLUMNS})
+    return pd.DataFrame({column.name: values[column.name] for column in COLUMNS})
 
 
 def _areas(covered: Floats, volume: Floats, normal: Floats) -> Floats:
     """Return the areas A of mid-surfaces, nm².
 
-    √(Pz² + Py² + Px²), where Pk is the area that a synapse covers seen along axis k, is the area of a flat, thin plate
-    in any orientation. The rim of one of thickness V / A adds what it covers itself: on a disc of the same area, along axis k,
-    thickness times diameter times √(1 - nk²). That is taken off again. A half sphere comes out up to 13 % low.
+    √(Pz² + Py² + Px²), where Pk is the area that a synapse covers seen along axis k, is the area of a flat, thin plate in any
+    orientation. The rim of a plate of thickness V / A adds to it: on a disc of the same area, along axis k, thickness times
+    diameter times √(1 - nk²). That is subtracted. A half sphere comes out up to 13 % low.
 
     Args:
-        covered: P, nm²: columns of voxels times a column's area, counted as often as the synapse is entered; z y x.
+        covered: P, nm², z y x: columns of voxels times the area of a column, counted as often as the synapse is entered.
         volume: V, nm³.
         normal: n, z y x.
     """
@@ -156,7 +135,7 @@ def _areas(covered: Floats, volume: Floats, normal: Floats) -> Floats:
 
 
 def _normals(covariance: Floats, size: Floats) -> Floats:
-    """Return the directions of smallest variance in nm, z y x, their largest components positive."""
+    """Return the directions of smallest variance in nm, z y x, with their largest components positive."""
     if not len(covariance):
         return np.zeros((0, 3))
     in_nm = covariance * np.outer(size, size) + np.diag(size**2 / 12)
@@ -166,3 +145,66 @@ def _normals(covariance: Floats, size: Floats) -> Floats:
     largest = np.take_along_axis(normal, np.abs(normal).argmax(axis=1)[:, None], axis=1)
     turned: Floats = normal * np.where(largest < 0, -1.0, 1.0)
     return turned
+
+
+def write_table(table: pd.DataFrame, path: Path, overwrite: bool = False) -> None:
+    """Write a table in the format of its ending, whole or not at all, rounded to the decimals of its columns.
+
+    Args:
+        table: A table that `find_synapses` made.
+        path: A name ending in `.csv` or `.parquet`.
+        overwrite: Whether an existing file is replaced.
+
+    Raises:
+        InputError: when the ending is another one, the file exists, or pyarrow is missing for Parquet.
+    """
+    check_table_format(path.suffix[1:])
+    with replacing(path, overwrite) as temporary:
+        TABLE_FORMATS[path.suffix[1:]](table, temporary)
+
+
+def check_table_format(name: str) -> None:
+    """Check that a table format can be written, before anything is computed.
+
+    Raises:
+        InputError: when there is no such format, or pyarrow is missing for Parquet.
+    """
+    if name not in TABLE_FORMATS:
+        raise InputError(f"'{name}' is no table format; {nearest(name, list(TABLE_FORMATS))}")
+    if name == "parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise InputError(
+            "Parquet needs pyarrow, which is not installed; pip install 'cleftnet[parquet]', or choose csv"
+        )
+
+
+def _rounded(table: pd.DataFrame, column: Column) -> npt.NDArray[Any]:
+    """Return the values of a column as they are written: rounded, flags as 0 and 1."""
+    values: npt.NDArray[Any] = table[column.name].to_numpy()
+    if column.decimals is None:
+        return values.astype(np.uint8) if values.dtype == np.bool_ else values
+    return np.asarray(np.round(values, column.decimals) + 0.0)  # no -0
+
+
+def _columns_of(table: pd.DataFrame) -> list[Column]:
+    return [column for column in (*COLUMNS, *PARTNERS) if column.name in table]
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    with path.open("w", newline="", encoding="ascii") as file:
+        for start in range(0, max(1, len(table)), ROWS):
+            part = table.iloc[start : start + ROWS]
+            text = {
+                column.name: _rounded(part, column)
+                if column.decimals is None
+                else [f"{value:.{column.decimals}f}" for value in _rounded(part, column)]
+                for column in _columns_of(table)
+            }
+            pd.DataFrame(text).to_csv(file, header=start == 0, index=False, lineterminator="\n")
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    columns = {column.name: _rounded(table, column) for column in _columns_of(table)}
+    pd.DataFrame(columns).to_parquet(path, engine="pyarrow", index=False)
+
+
+TABLE_FORMATS: dict[str, Callable[[pd.DataFrame, Path], None]] = {"csv": _write_csv, "parquet": _write_parquet}

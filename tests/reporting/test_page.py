@@ -137,10 +137,10 @@ def test_every_section_and_layer_of_every_model_is_in_the_page(text):
     assert scene["entries"]["cleftnet"]["boxes"][0] == []
 
 
-def test_models_beyond_the_room_of_the_page_are_named(contents, tmp_path, monkeypatch):
+def test_models_that_would_make_the_page_too_large_are_named(contents, tmp_path, monkeypatch):
     monkeypatch.setattr("cleftnet.reporting.page.MAX_SLICE_BYTES", 1)
     written = write_page(contents, tmp_path / "small.html").read_text()
-    assert "No room was left for the slices of 3D U-Net." in written
+    assert "To keep the page small, it does not include the slices of 3D U-Net." in written
 
 
 def test_nothing_to_show_is_an_error(contents, tmp_path):

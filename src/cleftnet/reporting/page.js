@@ -1,4 +1,4 @@
-// The slice browser and the switches of the curves. What is shown stands in the address: #scene=0&entry=cleftnet&z=3&layer=errors
+// Slice browser, and the buttons that hide lines of the charts. The address holds the state: #scene=0&entry=cleftnet&z=3&layer=errors
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("slices").textContent);
@@ -10,41 +10,41 @@
   const state = { scene: 0, entry: data.entries[0][0], index: data.scenes[0].first, layer: "errors", at: null, zoom: 1 };
 
   const scene = () => data.scenes[state.scene];
-  const said = () => scene().entries[state.entry];
+  const predicted = () => scene().entries[state.entry];
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-  function tints(layer) { // the pictures of a layer, one for each section; nothing where there are none
+  function tints(layer) { // the pictures of a layer, one for each section; null if there are none
     if (layer === "raw") return null;
-    return layer === "truth" ? scene().truth : said()[layer] || null;
+    return layer === "truth" ? scene().truth : predicted()[layer] || null;
   }
 
   function draw() {
-    const here = scene();
-    if (state.layer === "distance" && !said().distance) state.layer = "probability";
+    const current = scene();
+    if (state.layer === "distance" && !predicted().distance) state.layer = "probability";
     const pictures = tints(state.layer);
-    base.src = here.raw[state.index];
-    base.alt = `raw, section ${here.sections[state.index]}`;
+    base.src = current.raw[state.index];
+    base.alt = `raw, section ${current.sections[state.index]}`;
     tint.hidden = !pictures;
     if (pictures) {
       tint.src = pictures[state.index];
-      tint.alt = `${state.layer} over raw, section ${here.sections[state.index]}`;
+      tint.alt = `${state.layer} over raw, section ${current.sections[state.index]}`;
     }
-    const marked = state.layer === "errors" ? said().boxes[state.index] : [];
-    boxes.setAttribute("viewBox", `0 0 ${here.width} ${here.height}`);
+    const marked = state.layer === "errors" ? predicted().boxes[state.index] : [];
+    boxes.setAttribute("viewBox", `0 0 ${current.width} ${current.height}`);
     boxes.innerHTML = marked
       .map(([kind, y0, x0, y1, x1]) => `<rect class="${kind}" x="${x0}" y="${y0}" width="${x1 - x0}" height="${y1 - y0}"/>`)
       .join("");
-    slice.style.aspectRatio = here.aspect;
+    slice.style.aspectRatio = current.aspect;
     slice.style.width = `${100 * state.zoom}%`;
-    byId("bar").style.width = `${here.bar_percent}%`;
-    byId("bar").firstElementChild.textContent = `${here.bar_nm} nm`;
-    slider.max = here.sections.length - 1;
+    byId("bar").style.width = `${current.bar_percent}%`;
+    byId("bar").firstElementChild.textContent = `${current.bar_nm} nm`;
+    slider.max = current.sections.length - 1;
     slider.value = state.index;
-    slider.setAttribute("aria-valuetext", `section ${here.sections[state.index]}`);
-    byId("section").textContent = here.sections[state.index];
+    slider.setAttribute("aria-valuetext", `section ${current.sections[state.index]}`);
+    byId("section").textContent = current.sections[state.index];
     for (const button of layerButtons) {
       button.setAttribute("aria-pressed", button.dataset.layer === state.layer);
-      button.disabled = button.dataset.layer === "distance" && !said().distance;
+      button.disabled = button.dataset.layer === "distance" && !predicted().distance;
       button.title = button.disabled ? "this model predicts no distance" : "";
     }
     if (byId("scene")) byId("scene").value = state.scene;
@@ -53,12 +53,12 @@
     const target = byId("target");
     target.hidden = !state.at;
     if (state.at) {
-      target.style.top = `${(100 * (state.at[0] - here.origin[1] + 0.5)) / here.height}%`;
-      target.style.left = `${(100 * (state.at[1] - here.origin[2] + 0.5)) / here.width}%`;
+      target.style.top = `${(100 * (state.at[0] - current.origin[1] + 0.5)) / current.height}%`;
+      target.style.left = `${(100 * (state.at[1] - current.origin[2] + 0.5)) / current.width}%`;
     }
-    for (const side of [state.index - 1, state.index + 1]) { // decoded before it is wanted
+    for (const side of [state.index - 1, state.index + 1]) { // preload the neighboring sections
       if (pictures && pictures[side]) new Image().src = pictures[side];
-      if (here.raw[side]) new Image().src = here.raw[side];
+      if (current.raw[side]) new Image().src = current.raw[side];
     }
   }
 
@@ -67,7 +67,7 @@
     return distance.indexOf(Math.min(...distance));
   }
 
-  function read() { // the address into the state; true where it named something to show
+  function read() { // reads the state from the address; false if the address holds none
     const wanted = new URLSearchParams(location.hash.slice(1));
     if (!["scene", "entry", "z", "layer", "at"].some((key) => wanted.has(key))) return false;
     const number = Number(wanted.get("scene"));
@@ -91,7 +91,7 @@
     const shown = { scene: state.scene, entry: state.entry, z: scene().sections[state.index], layer: state.layer };
     try {
       history.replaceState(null, "", `#${new URLSearchParams(shown)}`);
-    } catch { /* a viewer that gives the page no address of its own */ }
+    } catch { /* some viewers give the page no address */ }
   }
 
   slider.addEventListener("input", () => set({ index: Number(slider.value) }));
@@ -107,7 +107,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     const { target, key } = event;
-    if (target.matches("select, textarea, pre, .scroll")) return; // they have their own use for arrows
+    if (target.matches("select, textarea, pre, .scroll")) return; // these use the arrow keys themselves
     const inside = stage.contains(target) || target === slider;
     const move = { ArrowRight: 1, ArrowLeft: -1, ...(inside ? { ArrowUp: 1, ArrowDown: -1 } : {}) }[key];
     const layer = LAYERS[Number(key) - 1];
@@ -122,13 +122,13 @@
   });
 
   slice.addEventListener("pointermove", (event) => {
-    const here = scene();
+    const current = scene();
     const frame = slice.getBoundingClientRect();
-    const y = clamp(Math.floor(((event.clientY - frame.top) / frame.height) * here.height), 0, here.height - 1);
-    const x = clamp(Math.floor(((event.clientX - frame.left) / frame.width) * here.width), 0, here.width - 1);
-    const local = [here.sections[state.index] - here.origin[0], y, x];
-    const voxel = local.map((value, axis) => value + here.origin[axis]);
-    const nm = local.map((value, axis) => (value * here.voxel_nm[axis] + here.offset_nm[axis]).toFixed(0));
+    const y = clamp(Math.floor(((event.clientY - frame.top) / frame.height) * current.height), 0, current.height - 1);
+    const x = clamp(Math.floor(((event.clientX - frame.left) / frame.width) * current.width), 0, current.width - 1);
+    const local = [current.sections[state.index] - current.origin[0], y, x];
+    const voxel = local.map((value, axis) => value + current.origin[axis]);
+    const nm = local.map((value, axis) => (value * current.voxel_nm[axis] + current.offset_nm[axis]).toFixed(0));
     byId("place").textContent = `voxel z ${voxel[0]}  y ${voxel[1]}  x ${voxel[2]}  –  ${nm.join(", ")} nm`;
   });
 

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 import cleftnet
+from cleftnet.cli import main
 from cleftnet.errors import InputError, TrainingInterrupted
 from cleftnet.files import holding
 from cleftnet.models.checkpoint import BEST, LAST
@@ -300,3 +301,22 @@ def test_training_anew_leaves_nothing_of_the_old_training(recipe, tmp_path):
     assert len(table(tmp_path / "run", LOSSES)) == 1
     assert [p.name for p in (tmp_path / "run" / STATES).iterdir()] == ["step-000000001.safetensors"]
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
+
+
+def test_a_training_leaves_the_global_random_state_as_it_was(recipe, tmp_path):
+    before = torch.get_rng_state()
+    cleftnet.train(recipe, tmp_path / "run", changes=["training.steps=1"])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_sigterm_ends_the_command_line_with_143_and_says_how_to_continue(recipe, tmp_path, monkeypatch, capsys):
+    honest = RunLog.step
+
+    def log(self, *values):
+        honest(self, *values)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RunLog, "step", log)
+    with pytest.raises(SystemExit, match="143"):
+        main(["train", str(recipe), "--out", str(tmp_path / "run")])
+    assert "continue it with --resume" in capsys.readouterr().err

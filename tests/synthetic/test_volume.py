@@ -118,7 +118,7 @@ def test_what_the_microscope_does_leaves_the_labels_alone() -> None:
 
 
 def test_an_unknown_or_impossible_setting_is_refused() -> None:
-    with pytest.raises(InputError, match="unknown key .nois.; did you mean .noise."):
+    with pytest.raises(InputError, match=r"unknown key .nois.; did you mean .noise."):
         SyntheticSettings(nois=0.1)
     with pytest.raises(InputError, match="defect_probability"):
         SyntheticSettings(defect_probability=1.5)

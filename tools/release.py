@@ -83,7 +83,7 @@ def release(model: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFi
         shipped, scored = load_model(rounded, best_device()), {}
         for what, candidate in {"as trained": trained, "as shipped": shipped}.items():
             log.info(f"scoring the model {what} on validation")
-            scored[what] = _score(candidate, recipe, regions, Path(scratch))
+            scored[what] = _score(candidate, recipe, regions)
         card = _card(trained.card, scored["as shipped"])
         save_model(weights, Model(shipped.net, card), half=True)
         weights.chmod(0o644)  # every user of an installed package reads it
@@ -126,12 +126,11 @@ def _recipe(card: ModelCard, source: Path) -> Recipe:
     return recipe
 
 
-def _score(model: Model, recipe: Recipe, regions: Sequence[Region], scratch: Path) -> RegionScores:
+def _score(model: Model, recipe: Recipe, regions: Sequence[Region]) -> RegionScores:
     """Predict the regions as in validation, and score them together."""
     settings = PredictionSettings(overlap=recipe.training.validation_overlap)
     predictions = [predict(model, region.raw, settings=settings) for region in regions]
-    folders = [scratch / f"synapses-{number}" for number in range(len(regions))]
-    return score_regions(predictions, regions, TuningSettings(), folders)
+    return score_regions(predictions, regions, TuningSettings())
 
 
 def _card(card: ModelCard, scored: RegionScores) -> ModelCard:

@@ -14,6 +14,9 @@ from cleftnet.cli import main
 from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, Results, cell_making, compare, comparing
 from cleftnet.errors import InputError
 from cleftnet.files import holding
+from cleftnet.training.recipe import load_recipe
+from cleftnet.training.runs import train
+from cleftnet.volumes import open_volume
 
 TIMES = ("minutes", "seconds_per_step", "provenance")
 CHILD = """
@@ -244,3 +247,68 @@ def test_filters_and_a_random_forest_are_a_row_like_the_others(tiny, tmp_path):
     assert (cell.effort.parameters, cell.recipe["classical"]["trees"]) == (None, 5)
     assert "net" not in cell.recipe
     assert compare(Comparison.model_validate(content), tmp_path, rows=["forest"]).cells == found.cells
+
+
+@pytest.fixture
+def folded(tiny):
+    """The tiny comparison with two folds along x, each with one cleft; a network and a forest."""
+    content = copy.deepcopy(tiny)
+    content["base"]["data"] = {"train": [{**tiny["base"]["data"]["train"][0], "roi": "0:16,0:96,0:96"}]}
+    content["folds"] = {"axis": "x", "borders_vox": [57]}
+    content["rows"] = {
+        "resunet": {"label": "ResUnet", "set": {"net.name": "resunet"}},
+        "forest": {"label": "Forest", "classical": {"trees": 3, "voxels": 500, "sigmas_nm": [5.0, 20.0]}},
+    }
+    return content | {"tables": [{"title": "Two", "rows": ["resunet", "forest"]}], "reference": "resunet"}
+
+
+def test_folds_score_the_whole_volume_by_models_that_never_saw_it(folded, write, tmp_path):
+    found = compare(write(folded), tmp_path / "out")
+    assert {(cell.row, len(cell.folds)) for cell in found.cells} == {("resunet", 2), ("forest", 2)}
+    assert found.failed == ()
+    for cell in found.cells:
+        assert [choice.scored for choice in cell.folds] == ["0:16,0:96,0:57", "0:16,0:96,57:96"]
+        assert {territory.fold for territory in cell.territories[0]} == {0, 1}
+    for number, learned in enumerate(("0:16,0:96,73:96", "0:16,0:96,0:41")):  # a patch of 16 away
+        recipe = load_recipe(tmp_path / f"out/cells/resunet/seed-0/fold-{number}/run/recipe.yaml")
+        assert [volume.roi for volume in recipe.data.train] == [learned]
+        assert recipe.data.validate_on == ()
+    assert open_volume(tmp_path / "out/cells/resunet/seed-0/prediction-0.hdf/volumes/probability").shape == (16, 96, 96)
+    assert "Out of fold" in (tmp_path / "out" / TABLES).read_text()
+
+
+def test_folds_that_an_earlier_process_finished_are_kept(folded, write, tmp_path, monkeypatch):
+    folded["rows"] = {"resunet": folded["rows"]["resunet"]}
+    folded["tables"] = []
+    whole = compare(write(folded), tmp_path / "whole")
+    calls = []
+
+    def killed(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cell_making, "train", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compare(write(folded), tmp_path / "out")
+    first = tmp_path / "out/cells/resunet/seed-0/fold-0/logits.npy"
+    written = first.stat().st_mtime_ns
+    resumed = compare(write(folded), tmp_path / "out")
+    assert first.stat().st_mtime_ns == written
+    assert resumed.cells[0].scores == whole.cells[0].scores
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"folds": {"axis": "y", "borders_vox": [200]}}, "do not lie inside"),
+        ({"folds": None}, "no data to score on"),
+        ({"folds": {"axis": "w", "borders_vox": [48]}}, "folds.axis"),
+    ],
+)
+def test_folds_that_cannot_be_cut_are_refused_before_anything_is_trained(folded, write, tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        compare(write(folded | change), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

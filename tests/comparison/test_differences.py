@@ -1,5 +1,7 @@
 """Differences of rows from sums over synapses, and what is called noise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -70,36 +72,74 @@ def test_a_synapse_taken_twice_counts_twice_and_one_left_out_not_at_all():
     assert found["f1"].tolist() == pytest.approx([2 * 10 / 30, 1])
 
 
+def runs(row, *regions, number=3):
+    return [cell(row, *regions, seed=seed) for seed in range(number)]
+
+
 def test_two_rows_that_are_the_same_differ_by_exactly_nothing():
-    for found in differences([cell("a", HARD, seed=s) for s in (0, 1)], [cell("b", HARD, seed=s) for s in (0, 1)]):
+    for found in differences(runs("a", HARD), runs("b", HARD)):
         assert (found.value, found.low, found.high, found.verdict) == (0, 0, 0, "noise")
 
 
 def test_a_row_that_is_better_around_every_synapse_is_told_apart_whichever_way_is_up():
-    found = by_score(differences([cell("easy", EASY)], [cell("hard", HARD)]))
+    found = by_score(differences(runs("easy", EASY), runs("hard", HARD)))
     assert found["f1"].low > 0
     assert found["cremi_score"].high < 0
     assert found["f1"].verdict == found["cremi_score"].verdict == "reference"
-    assert by_score(differences([cell("hard", HARD)], [cell("easy", EASY)]))["cremi_score"].verdict == "row"
+    assert by_score(differences(runs("hard", HARD), runs("easy", EASY)))["cremi_score"].verdict == "row"
 
 
 def test_a_difference_that_hangs_on_one_synapse_is_noise():
     other = [territory(1, hits=0, misses=10, alarms=1), *EASY[1:]]
-    found = by_score(differences([cell("a", EASY)], [cell("b", other)]))["f1"]
+    found = by_score(differences(runs("a", EASY), runs("b", other)))["f1"]
     assert found.value > 0
     assert found.verdict == "noise"  # a third of the draws leave that one out
 
 
-def test_only_seeds_that_both_rows_have_are_averaged():
+@pytest.mark.parametrize(("mine", "theirs", "called"), [(3, 3, "reference"), (2, 3, None), (3, 1, None)])
+def test_with_fewer_than_three_trainings_of_a_row_none_is_called_better(mine, theirs, called):
+    found = by_score(differences(runs("easy", EASY, number=mine), runs("hard", HARD, number=theirs)))["f1"]
+    assert (found.verdict, found.runs) == (called, (mine, theirs))
+    assert found.low > 0
+
+
+def test_the_interval_covers_the_luck_of_the_trainings():
+    """Two rows of three trainings that are as often good as bad: synapses alone would call one of them better."""
+    lucky = [cell("a", EASY, seed=0), cell("a", EASY, seed=1), cell("a", HARD, seed=2)]
+    unlucky = [cell("b", EASY, seed=0), cell("b", HARD, seed=1), cell("b", HARD, seed=2)]
+    found = by_score(differences(lucky, unlucky))["f1"]
+    assert found.value > 0
+    assert found.verdict == "noise"
+
+
+def in_folds(clefts):
+    return [replace(one, fold=one.cleft % 4) for one in clefts]
+
+
+def test_folds_are_drawn_apart_so_that_bad_luck_in_one_is_averaged_with_good_luck_in_the_others():
+    """One bad training of everything moves the mean more than the same bad results spread over trainings of four folds."""
+    easy, hard = in_folds(EASY), in_folds(HARD)
+    one_bad = [cell("a", hard if seed == 0 else easy, seed=seed) for seed in range(3)]
+    as_whole = [cell("b", [replace(t, fold=0) for t in (HARD if seed == 0 else EASY)], seed=seed) for seed in range(3)]
+    folds, whole = (
+        by_score(differences(runs("c", reference), row))["f1"] for reference, row in ((easy, one_bad), (EASY, as_whole))
+    )
+    assert folds.value == pytest.approx(whole.value)
+    assert folds.high - folds.low < whole.high - whole.low
+
+
+def test_the_mean_is_over_all_trainings_of_each_row():
     mine = [cell("a", EASY, seed=0), cell("a", HARD, seed=1)]
-    found = by_score(differences(mine, [cell("b", HARD, seed=1), cell("b", EASY, seed=2)]))
-    assert (found["f1"].seeds, found["f1"].value) == ((1,), 0)
-    assert differences([mine[0]], [cell("b", HARD, seed=2)]) == []
+    found = by_score(differences(mine, [cell("b", HARD, seed=1)]))
+    both, hard = by_score(differences(mine, mine)), by_score(differences([cell("a", EASY)], [cell("b", HARD)]))
+    assert both["f1"].value == 0
+    assert found["f1"].value == pytest.approx(hard["f1"].value / 2)
+    assert differences(mine, []) == []
 
 
 def test_without_a_prediction_the_distances_do_not_compare_and_the_rest_does():
     empty = [Territory(n, 0, 0, 10, 0.0, None, 5.0, 0, False) for n in range(1, 9)]
-    found = by_score(differences([cell("a", EASY)], [cell("b", empty)]))
+    found = by_score(differences(runs("a", EASY), runs("b", empty)))
     assert (found["cremi_score"].value, found["cremi_score"].verdict) == (None, None)
     assert found["f1"].verdict == "reference"
 

@@ -6,6 +6,7 @@ import pytest
 
 from cleftnet.comparison import Plan, load_comparison
 from cleftnet.comparison.comparing import TABLES, collect
+from cleftnet.comparison.recipe import with_defaults
 from cleftnet.comparison.tables import markdown
 from cleftnet.training.recipe import first_difference
 from cleftnet.training.runs import RECIPE
@@ -26,7 +27,7 @@ def test_published_tables_follow_from_the_published_cells(out):
 def test_published_cells_are_those_of_the_recipe(out):
     comparison = load_comparison(ROOT / "recipes" / f"{out.name}.yaml")
     for cell in collect(Plan(comparison, out, wanted=())).cells:
-        assert first_difference(cell.recipe, comparison.described(cell.row, cell.seed)) is None
+        assert first_difference(with_defaults(cell.recipe), comparison.described(cell.row, cell.seed)) is None
 
 
 @pytest.mark.parametrize("out", PUBLISHED, ids=lambda path: path.name)

@@ -21,9 +21,16 @@ def changed(tiny, change):
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda p: p.name)
-def test_every_comparison_that_ships_is_valid_and_has_the_nine_networks_and_two_related_rows(path):
-    comparison = load_comparison(path.stem)
-    assert comparison == load_comparison(path)
+def test_every_comparison_that_ships_is_valid_and_loads_by_its_name(path):
+    assert load_comparison(path.stem) == load_comparison(path)
+
+
+PAPER_TABLES = [path for path in TABLES if not path.stem.endswith("-folds")]
+
+
+@pytest.mark.parametrize("path", PAPER_TABLES, ids=lambda p: p.name)
+def test_the_tables_of_the_paper_have_the_nine_networks_and_two_related_rows(path):
+    comparison = load_comparison(path)
     assert {comparison.base["net"]["name"], *ZOO} <= set(comparison.rows)
     assert {"forest", "distance-unet"} <= set(comparison.rows)
 
@@ -34,7 +41,7 @@ def test_every_comparison_begins_with_its_command(path):
 
 
 def test_the_published_comparisons_show_the_papers_numbers():
-    for path in TABLES:
+    for path in PAPER_TABLES:
         paper = load_comparison(path).tables[0].paper
         assert paper["segnet"] == {"cremi_score": 72.32, "auc": 0.883, "f1": 0.842}
         assert paper["cleftnet"] == {"cremi_score": 50.50, "auc": 0.938, "f1": 0.895}

@@ -28,7 +28,7 @@ def minus(reference, row, value):
         low=value - 1,
         high=value + 1,
         verdict="noise",
-        seeds=(0,),
+        runs=(1, 1),
         synapses=11,
     )
 

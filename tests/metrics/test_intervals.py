@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from cleftnet.errors import InputError
 from cleftnet.metrics.evaluation import evaluate
-from cleftnet.metrics.intervals import Interval, draw, interval, territories
+from cleftnet.metrics.intervals import Interval, draw, draw_runs, interval, nested_sums, territories
 from cleftnet.metrics.voxels import ScoreHistogram
 from cleftnet.volumes import INVALID, Volume
 
@@ -160,3 +160,52 @@ def test_a_few_undefined_draws_are_left_out_and_many_leave_no_interval():
 def test_nothing_to_draw_from_is_refused(sizes, draws):
     with pytest.raises(InputError, match="expected at least one of each"):
         draw(sizes, draws)
+
+
+def covered(runs, *, synapses=37, folds=4, worlds=400, between_runs=1.0, between_synapses=1.0):
+    """How often the interval of a difference of two methods that are equally good holds 0, over many simulated worlds.
+
+    Every synapse is as hard for both; every training of a fold has a luck of its own; single results are noisy.
+    """
+    rng = np.random.default_rng(runs)
+    fold = np.arange(synapses) % folds
+    taken = draw([synapses], draws=400)
+    holds = 0
+    for world in range(worlds):
+        hard = between_synapses * rng.standard_normal((1, synapses))
+        means = []
+        for method in range(2):
+            luck = between_runs * rng.standard_normal((runs, folds))
+            result = hard + luck[:, fold] + 0.5 * rng.standard_normal((runs, synapses))
+            picked = draw_runs(runs, folds, draws=400, seed=2 * world + method)
+            means.append(nested_sums(result[:, :, None], fold, taken, picked).mean(axis=1)[:, 0] / synapses)
+        holds += interval(means[0] - means[1]).holds(0)
+    return holds / worlds
+
+
+def test_the_nested_interval_holds_the_truth_as_often_as_it_says():
+    """95 % within what 400 worlds and three runs of four folds allow; without the runs it would hold it far too rarely."""
+    assert 0.90 <= covered(3) <= 0.99
+    assert 0.92 <= covered(6) <= 0.99
+
+
+def test_drawing_all_runs_instead_of_one_fewer_would_be_too_narrow():
+    spread = []
+    luck = np.random.default_rng(0).standard_normal((3, 4, 2000))
+    for world in range(2000):
+        sums = luck[:, :, world][:, :, None]
+        picked = draw_runs(3, 4, draws=200, seed=world)
+        spread.append(nested_sums(sums, np.arange(4), np.ones((200, 4), np.int64), picked).mean(axis=1)[:, 0].var())
+    assert np.mean(spread) == pytest.approx(4 / 3, rel=0.05)  # four folds, each the mean of three runs of variance 1
+
+
+def test_every_set_of_runs_takes_each_fold_from_one_run():
+    picked = draw_runs(3, 4, draws=50)
+    assert picked.shape == (50, 2, 4)
+    assert set(np.unique(picked)) == {0, 1, 2}
+    assert draw_runs(1, 2, draws=3).tolist() == [[[0, 0]]] * 3
+
+
+def test_no_runs_are_refused():
+    with pytest.raises(InputError, match="0 runs on 4 folds"):
+        draw_runs(0, 4)

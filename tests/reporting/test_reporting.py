@@ -138,7 +138,7 @@ def write_comparison(out, recipe):
         low=-0.1,
         high=0.2,
         verdict="noise",
-        seeds=(0,),
+        runs=(1, 1),
         synapses=7,
     )
     results = Results(
@@ -167,7 +167,7 @@ def test_a_comparison_is_reported_with_its_reference_first_and_all_its_seeds(rec
         dict(zip(table.columns, table.rows[0], strict=True)).items()
         >= {"": "3D U-Net", "F1 ↑": "0.612 ± 0.010"}.items()
     )
-    assert differences.title == "CleftNet − others: difference [95 % interval over 7 synapses, paired bootstrap]"
+    assert differences.title == "CleftNet − others: difference [95 % interval over 7 synapses and the trainings, bootstrap]"
     assert differences.rows == (("3D U-Net", "+0.100 [-0.100, +0.200] noise"),)
     page = report(tmp_path)
     assert sections(page) == ([0, 1, 2, 3, 4, 5, 6, 7], ["cleftnet", "unet3d"])

@@ -129,7 +129,9 @@ def compare(
     recipe: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE", help="A YAML file, or a shipped recipe: tables-cremi, tables-vnc-l3, tables-vnc-l3-cpu."
+            metavar="RECIPE",
+            help="A YAML file, or a shipped recipe: tables-cremi, tables-vnc-l3, "
+            "tables-vnc-l3-cpu, tables-vnc-l3-folds.",
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Output folder; default: runs/ and the recipe's name.")] = None,

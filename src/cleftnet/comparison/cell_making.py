@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 from pydantic import JsonValue
 
-from cleftnet.comparison.cells import Cell, CellFolder, Effort
-from cleftnet.comparison.forest import ForestSettings, train_forest
+from cleftnet.comparison.cells import Cell, CellFolder, Effort, FoldChoice, ResultRecord
+from cleftnet.comparison.folds import context
+from cleftnet.comparison.forest import Forest, ForestSettings, train_forest
+from cleftnet.comparison.out_of_fold import FoldLogits, score_out_of_fold
 from cleftnet.comparison.recipe import Comparison
 from cleftnet.comparison.region_scores import score_regions
-from cleftnet.models.checkpoint import load_model
-from cleftnet.prediction import PredictionSettings, best_device, predict
+from cleftnet.files import replacing
+from cleftnet.geometry import Box
+from cleftnet.models.checkpoint import Model, load_model
+from cleftnet.prediction import PredictionSettings, best_device, predict, whole_logits
 from cleftnet.training.data import open_region
 from cleftnet.training.log import METRICS
 from cleftnet.training.provenance import fingerprint, provenance
 from cleftnet.training.recipe import Recipe, dump
 from cleftnet.training.runs import RUN, train
 from cleftnet.training.validation import Region
-from cleftnet.volumes import Volume
+from cleftnet.volumes import PROBABILITY_NAME, Array, Volume, write_volume
+
+log = logging.getLogger(__name__)
 
 
 def make_cell(comparison: Comparison, row: str, seed: int, folder: CellFolder) -> Cell:
@@ -39,18 +48,21 @@ def make_cell(comparison: Comparison, row: str, seed: int, folder: CellFolder) -
         InputError: when the training cannot be resumed, its loss diverged, or a volume cannot be read.
         TrainingInterrupted: when SIGTERM ended the training; its state is saved.
     """
-    recipe = comparison.recipe(row, seed)
-    regions = [open_region(volume) for volume in recipe.data.validate_on]
     classical = comparison.rows[row].classical
-    made = (
-        _train_network(recipe, regions, folder)
-        if classical is None
-        else _train_forest(classical, recipe, regions, folder)
-    )
-    folders = [folder.synapses(i) for i in range(len(regions))]
-    for path in folders:
-        shutil.rmtree(path, ignore_errors=True)  # left by a process that was killed while scoring
-    scored = score_regions(made.predictions, regions, comparison.synapses, folders)
+    choices: tuple[FoldChoice, ...] = ()
+    if comparison.folds is not None:
+        region, folds = _predict_folds(comparison, row, seed, folder)
+        effort, about = _together(folds)
+        scored, choices, stitched = score_out_of_fold([fold.prediction for fold in folds], region, comparison.synapses)
+        write_volume(stitched, folder.prediction(0), default=PROBABILITY_NAME, overwrite=True)
+    else:
+        recipe = comparison.recipe(row, seed)
+        regions = [open_region(volume) for volume in recipe.data.validate_on]
+        if classical is None:
+            predictions, effort, about = _train_network(recipe, regions, folder)
+        else:
+            predictions, effort, about = _train_forest(classical, recipe, regions, folder)
+        scored = score_regions(predictions, regions, comparison.synapses)
     return Cell(
         row=row,
         label=comparison.rows[row].label,
@@ -59,47 +71,124 @@ def make_cell(comparison: Comparison, row: str, seed: int, folder: CellFolder) -
         scores=scored.scores,
         objects=scored.objects,
         territories=scored.territories,
-        effort=made.effort,
+        effort=effort,
         recipe=comparison.described(row, seed),
         synapse_grid=dump(comparison.synapses),
-        provenance={key: value for key, value in made.provenance.items() if key != "recipe"},
+        provenance={key: value for key, value in about.items() if key != "recipe"},
+        folds=choices,
     )
 
 
-class _CellTraining(NamedTuple):
-    """The outcome of a training: the prediction of every region, the effort, and the provenance."""
-
-    predictions: list[Volume]
-    effort: Effort
-    provenance: dict[str, JsonValue]
+Provenance = dict[str, JsonValue]
 
 
-def _train_forest(settings: ForestSettings, recipe: Recipe, regions: list[Region], folder: CellFolder) -> _CellTraining:
-    learned = [open_region(volume) for volume in recipe.data.train]
-    sums = {"train": [fingerprint(*r) for r in learned], "validate": [fingerprint(*r) for r in regions]}
-    about = provenance(None) | {"data": cast(JsonValue, sums)}
-    began = time.monotonic()
-    forest = train_forest(settings, learned, recipe.seed).calibrated(regions)
-    minutes = round((time.monotonic() - began) / 60, 2)
+def _train_forest(
+    settings: ForestSettings, recipe: Recipe, regions: list[Region], folder: CellFolder
+) -> tuple[list[Volume], Effort, Provenance]:
+    """Train a forest, calibrate it on the validation regions, and predict them."""
+    forest, effort, about = _grow(settings, recipe, regions)
+    forest = forest.calibrated(regions)
     predictions = [forest.predict(region.raw, folder.prediction(i), overwrite=True) for i, region in enumerate(regions)]
-    return _CellTraining(
-        predictions, Effort(parameters=None, steps=None, minutes=minutes, seconds_per_step=None), about
-    )
+    return predictions, effort, about
 
 
-def _train_network(recipe: Recipe, regions: list[Region], folder: CellFolder) -> _CellTraining:
-    if folder.run.exists() and not (folder.run / RUN).exists():
-        shutil.rmtree(folder.run)  # left by a process that was killed before the training began
-    run = train(recipe, folder.run, resume=True)
-    model = load_model(run.best, best_device())
+def _train_network(
+    recipe: Recipe, regions: list[Region], folder: CellFolder
+) -> tuple[list[Volume], Effort, Provenance]:
+    """Train a network, and predict the validation regions with its best checkpoint."""
+    model, effort, about = _learn(recipe, folder)
     how = PredictionSettings(overlap=recipe.training.validation_overlap)
     predictions = [
         predict(model, region.raw, folder.prediction(i), settings=how, overwrite=True)
         for i, region in enumerate(regions)
     ]
+    return predictions, effort, about
+
+
+class FoldRecord(ResultRecord):
+    """What one fold took, and where it comes from: `fold.json` beside its logits."""
+
+    effort: Effort
+    provenance: Provenance
+
+
+class _PredictedFold(NamedTuple):
+    """The prediction of one fold, with its record."""
+
+    prediction: FoldLogits
+    record: FoldRecord
+
+
+def _predict_folds(
+    comparison: Comparison, row: str, seed: int, folder: CellFolder
+) -> tuple[Region, list[_PredictedFold]]:
+    """Train a row once for every fold and predict it; folds that an earlier process finished are read from the folder."""
+    recipe = comparison.recipe(row, seed)
+    (volume,) = recipe.data.train
+    region, origin = open_region(volume), Box.parse(volume.roi or "").start
+    folds = []
+    for number, fold in enumerate(comparison.cut(row)):
+        own, scored = folder.fold(number), fold.scored.relative_to(origin)
+        if not own.logits.exists():
+            log.info(f"fold {number + 1}: predicting {fold.scored} by a model that learns from the other folds")
+            seen = context(scored, region.raw.box, recipe.net.patch)
+            raw = region.raw.crop(seen)
+            logits, record = _predict_fold(comparison, row, comparison.fold_recipe(row, seed, fold), raw, own)
+            with replacing(own.record, overwrite=True) as temporary:
+                temporary.write_text(record.model_dump_json(indent=1) + "\n")
+            with replacing(own.logits, overwrite=True) as temporary, temporary.open("wb") as file:
+                np.save(file, logits[scored.relative_to(seen.start).slices], allow_pickle=False)
+        prediction = FoldLogits(scored, np.load(own.logits, allow_pickle=False))
+        folds.append(_PredictedFold(prediction, FoldRecord.model_validate_json(own.record.read_bytes())))
+    return region, folds
+
+
+def _predict_fold(
+    comparison: Comparison, row: str, recipe: Recipe, raw: Volume, folder: CellFolder
+) -> tuple[Array, FoldRecord]:
+    """Train a row for one fold, and return the logits of raw, z y x."""
+    classical = comparison.rows[row].classical
+    if classical is not None:
+        forest, effort, about = _grow(classical, recipe, [])
+        return forest.log_odds(raw), FoldRecord(effort=effort, provenance=about)
+    model, effort, about = _learn(recipe, folder)
+    logits = whole_logits(model.net, raw, overlap=recipe.training.validation_overlap)[0]
+    return logits, FoldRecord(effort=effort, provenance=about)
+
+
+def _together(folds: Sequence[_PredictedFold]) -> tuple[Effort, Provenance]:
+    """Return the effort of all folds, and the provenance of the first with the data of all."""
+    efforts, about = [fold.record.effort for fold in folds], [fold.record.provenance for fold in folds]
+    paces = [effort.seconds_per_step for effort in efforts if effort.seconds_per_step is not None]
+    effort = efforts[0].model_copy(
+        update={
+            "minutes": round(sum(effort.minutes for effort in efforts), 2),
+            "seconds_per_step": round(sum(paces) / len(paces), 4) if paces else None,
+        }
+    )
+    return effort, about[0] | {"data": {"folds": [one["data"] for one in about]}}
+
+
+def _grow(settings: ForestSettings, recipe: Recipe, regions: Sequence[Region]) -> tuple[Forest, Effort, Provenance]:
+    """Train a forest that is not calibrated; the regions are those that it will be validated on."""
+    learned = [open_region(volume) for volume in recipe.data.train]
+    sums = {"train": [fingerprint(*r) for r in learned], "validate": [fingerprint(*r) for r in regions]}
+    began = time.monotonic()
+    forest = train_forest(settings, learned, recipe.seed)
+    minutes = round((time.monotonic() - began) / 60, 2)
+    effort = Effort(parameters=None, steps=None, minutes=minutes, seconds_per_step=None)
+    return forest, effort, provenance(None) | {"data": cast(JsonValue, sums)}
+
+
+def _learn(recipe: Recipe, folder: CellFolder) -> tuple[Model, Effort, Provenance]:
+    """Train a network in the run directory of a folder, resuming what is there, and load its best checkpoint."""
+    if folder.run.exists() and not (folder.run / RUN).exists():
+        shutil.rmtree(folder.run)  # left by a process that was killed before the training began
+    run = train(recipe, folder.run, resume=True)
+    model = load_model(run.best, best_device())
     parameters = sum(p.numel() for p in model.net.parameters())
     effort = _effort(folder.run / METRICS, parameters, recipe.training.batch)
-    return _CellTraining(predictions, effort, json.loads((folder.run / RUN).read_text()))
+    return model, effort, json.loads((folder.run / RUN).read_text())
 
 
 def _effort(metrics: Path, parameters: int, batch: int) -> Effort:

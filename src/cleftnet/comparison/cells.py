@@ -81,6 +81,26 @@ class Effort(ResultRecord):
     seconds_per_step: float | None
 
 
+class FoldChoice(ResultRecord):
+    """What the other folds chose for one fold.
+
+    Attributes:
+        scored: The part that is scored, in voxels of the labels.
+        scale: Scale of the calibration of its logits.
+        shift: Shift of the calibration.
+        threshold: Probability with the best voxel F1.
+        synapse_threshold: Probability from which a voxel belongs to a synapse.
+        min_size_nm3: Smallest volume of a synapse.
+    """
+
+    scored: str
+    scale: float
+    shift: float
+    threshold: float
+    synapse_threshold: float
+    min_size_nm3: float
+
+
 class Cell(ResultRecord):
     """The results of one row trained with one seed.
 
@@ -88,7 +108,7 @@ class Cell(ResultRecord):
         row: Name of the row.
         label: Name of the row in tables.
         seed: Seed of weights and patches.
-        threshold: Probability with the best voxel F1 on the validation regions.
+        threshold: Probability with the best voxel F1 on the validation regions; with folds, the median over them.
         scores: Scores over voxels.
         objects: Scores over whole synapses.
         territories: Sums around each true synapse, region by region.
@@ -96,6 +116,7 @@ class Cell(ResultRecord):
         recipe: Training recipe with every default; for a random forest, its seed, data and settings.
         synapse_grid: Thresholds and smallest sizes that were tried for whole synapses.
         provenance: Versions, device, git state, time, checksums of the data.
+        folds: What was chosen for each fold; empty without folds.
     """
 
     row: str
@@ -109,6 +130,7 @@ class Cell(ResultRecord):
     recipe: dict[str, JsonValue]
     synapse_grid: dict[str, JsonValue]
     provenance: dict[str, JsonValue]
+    folds: tuple[FoldChoice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,12 +170,28 @@ class CellFolder:
         return self.path / "lock"
 
     def prediction(self, region: int) -> Path:
-        """Return the prediction file of a validation region."""
+        """Return the prediction file of a validation region, or of the whole volume that is cut into folds."""
         return self.path / f"prediction-{region}.hdf"
 
-    def synapses(self, region: int) -> Path:
-        """Return the folder of the synapses found in a validation region."""
-        return self.path / f"synapses-{region}"
+    @property
+    def logits(self) -> Path:
+        """Logits of the scored part of a fold, a NumPy file."""
+        return self.path / "logits.npy"
+
+    @property
+    def record(self) -> Path:
+        """Effort and provenance of a fold, `fold.json`."""
+        return self.path / "fold.json"
+
+    def fold(self, number: int) -> CellFolder:
+        """Return the folder of one fold of this cell."""
+        return CellFolder(self.path / f"fold-{number}")
+
+    @property
+    def runs(self) -> list[Path]:
+        """The run directories that exist: one, or one for each fold."""
+        found = [self.run, *(folder / self.run.name for folder in sorted(self.path.glob("fold-*")))]
+        return [run for run in found if run.is_dir()]
 
     def load(self) -> Cell | None:
         """Return the finished cell, or None if there is none yet.

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from cleftnet.comparison.cells import CellFolder
-from cleftnet.comparison.recipe import Comparison, load_comparison
+from cleftnet.comparison.recipe import Comparison, load_comparison, with_defaults
 from cleftnet.errors import InputError, nearest
 from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.training.data import open_data
@@ -126,7 +126,9 @@ class Plan:
             cell, begun = folder.load(), folder.run / RECIPE
             key = None
             if cell is not None:
-                key = first_difference(cell.recipe, mine, _FREE) or first_difference(cell.synapse_grid, grid)
+                key = first_difference(with_defaults(cell.recipe), mine, _FREE) or first_difference(
+                    cell.synapse_grid, grid
+                )
             elif begun.is_file():
                 key = first_difference(dump(load_recipe(begun)), mine, _FREE)
             if key is not None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from cleftnet.comparison.folds import Fold, FoldSettings, cut
 from cleftnet.comparison.forest import ForestSettings
 from cleftnet.errors import InputError, nearest
+from cleftnet.geometry import Box
 from cleftnet.settings import Settings
 from cleftnet.synapses.tuning import SIZES_NM3, THRESHOLDS
-from cleftnet.training.recipe import Recipe, dump, find_recipe, read_yaml, set_key
+from cleftnet.training.recipe import Recipe, VolumeSettings, dump, find_recipe, read_yaml, set_key
 
 PaperScore = Literal["cremi_score", "auc", "f1"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # of rows, which name folders
@@ -79,6 +82,8 @@ class Comparison(Settings):
         tables: Tables to print; default: one of all rows.
         reference: Row whose scores the others are subtracted from; default: the first one.
         synapses: Thresholds and smallest sizes to try for whole synapses.
+        folds: Cuts the one training volume of the base into folds, each predicted by a network that learned from the
+            others; the base then has no validation data.
     """
 
     base: dict[str, JsonValue]
@@ -87,6 +92,7 @@ class Comparison(Settings):
     tables: tuple[TableSettings, ...] = ()
     reference: str | None = None
     synapses: TuningSettings = TuningSettings()
+    folds: FoldSettings | None = None
 
     @model_validator(mode="after")
     def _seeds_are_distinct(self) -> Self:
@@ -140,12 +146,39 @@ class Comparison(Settings):
         except InputError as error:
             raise InputError(f"row {row}: {error}") from None
 
+    def scored(self, row: str) -> tuple[VolumeSettings, ...]:
+        """Return the volumes that a row is scored on: the validation data, or the volume that is cut into folds."""
+        data = self.recipe(row, self.seeds[0]).data
+        return data.validate_on if self.folds is None else data.train
+
+    def cut(self, row: str) -> list[Fold]:
+        """Return the folds of a row, in voxels of the labels; networks with larger patches learn farther from them.
+
+        Raises:
+            InputError: when the volume cannot be cut so.
+        """
+        assert self.folds is not None
+        recipe = self.recipe(row, self.seeds[0])
+        return cut(Box.parse(recipe.data.train[0].roi or ""), self.folds, recipe.net.patch)
+
+    def fold_recipe(self, row: str, seed: int, fold: Fold) -> Recipe:
+        """Return the training recipe of one fold: it learns from the other folds and validates on nothing.
+
+        Validation chooses checkpoints, and nothing may be chosen on the scored fold; so the last checkpoint counts.
+        """
+        recipe = self.recipe(row, seed)
+        (whole,) = recipe.data.train
+        parts = tuple(whole.model_copy(update={"roi": str(part)}) for part in fold.learned)
+        training = recipe.training.model_copy(update={"validate_every": recipe.training.steps})
+        return recipe.model_copy(update={"data": recipe.data.model_copy(update={"train": parts}), "training": training})
+
     def described(self, row: str, seed: int) -> dict[str, JsonValue]:
         """Return what determines a cell, as plain values: its recipe; for a random forest, its seed, data and settings."""
         recipe, classical = dump(self.recipe(row, seed)), self.rows[row].classical
-        if classical is None:
-            return recipe
-        return {"seed": recipe["seed"], "data": recipe["data"], "classical": dump(classical)}
+        described = recipe
+        if classical is not None:
+            described = {"seed": recipe["seed"], "data": recipe["data"], "classical": dump(classical)}
+        return described if self.folds is None else described | {"folds": dump(self.folds)}
 
     def check(self) -> None:
         """Check the recipe of every row.
@@ -155,12 +188,45 @@ class Comparison(Settings):
         """
         first = next(iter(self.rows))
         validate_on = self.recipe(first, self.seeds[0]).data.validate_on
+        if self.folds is None and not validate_on:
+            raise InputError(
+                "there is no data to score on; give data.validate in the base, or cut its volume into folds"
+            )
         for row in self.rows:
+            if self.folds is not None:
+                self._check_folds(row)
             if self.recipe(row, self.seeds[0]).data.validate_on != validate_on:
                 raise InputError(
                     f"row {row} has other validation data than row {first}, so their scores cannot be compared; set "
                     f"data.validate in the base only"
                 )
+
+    def _check_folds(self, row: str) -> None:
+        """Raise InputError when the data of a row cannot be cut into folds."""
+        data = self.recipe(row, self.seeds[0]).data
+        if len(data.train) != 1 or data.train[0].roi is None or data.validate_on:
+            raise InputError(
+                f"row {row}: folds are cut from one volume; expected one entry with a roi in data.train, and none in "
+                f"data.validate"
+            )
+        self.cut(row)
+
+
+def with_defaults(described: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Return what determines a stored cell, with the defaults of settings that are newer than the cell.
+
+    Args:
+        described: What `Comparison.described` returned when the cell was made.
+
+    Raises:
+        InputError: when it holds settings that no longer exist.
+    """
+    rest = {key: value for key, value in described.items() if key != "folds"}
+    if "classical" in rest:
+        rest["classical"] = dump(ForestSettings(**rest["classical"]))
+    else:
+        rest = dump(Recipe(**rest))
+    return rest if "folds" not in described else rest | {"folds": described["folds"]}
 
 
 def load_comparison(path: str | Path) -> Comparison:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from cleftnet.comparison.cells import SynapseScores, VoxelScores
 from cleftnet.comparison.recipe import TuningSettings
@@ -36,16 +35,13 @@ class RegionScores:
     territories: tuple[tuple[Territory, ...], ...]
 
 
-def score_regions(
-    predictions: Sequence[Volume], regions: Sequence[Region], settings: TuningSettings, folders: Sequence[Path]
-) -> RegionScores:
+def score_regions(predictions: Sequence[Volume], regions: Sequence[Region], settings: TuningSettings) -> RegionScores:
     """Score the predictions of several regions together, at the threshold with the best voxel F1.
 
     Args:
         predictions: Probabilities, one for each region.
         regions: Regions with their labels.
         settings: Thresholds and smallest sizes to try for whole synapses.
-        folders: Output folders for the synapses of each region.
 
     Raises:
         InputError: when a region has no cleft, or a prediction does not fit its region.
@@ -60,10 +56,10 @@ def score_regions(
     )
     at_lowest = min(((s, t) for t, s in swept.cremi_at.items() if s is not None), default=(None, None))
     scores = VoxelScores(**pooled.model_dump(), best_cremi_score=at_lowest[0], best_cremi_threshold=at_lowest[1])
-    objects, chosen = _tuned(predictions, regions, settings)
+    objects, chosen = tune_synapses(predictions, regions, settings)
     around = []
-    for (prediction, region), folder in zip(pairs, folders, strict=True):
-        synapses = find_synapses(prediction, folder, settings=chosen, overwrite=True)
+    for prediction, region in pairs:
+        synapses = find_synapses(prediction, settings=chosen)
         values, labels = prediction.read(), region.labels.read()
         mask, ids = predicted_mask(values, threshold), synapses.labels.read()
         ranks = histogram.ranks(values[is_cleft(labels)])
@@ -71,7 +67,7 @@ def score_regions(
     return RegionScores(threshold, scores, objects, tuple(around))
 
 
-def _tuned(
+def tune_synapses(
     predictions: Sequence[Volume], regions: Sequence[Region], settings: TuningSettings
 ) -> tuple[SynapseScores, SynapseSettings]:
     """Choose the threshold and smallest size with the best synapse F1 over all regions, as `tune` does for one."""

@@ -25,8 +25,13 @@ ABOUT = (
     "those of the best synapse F1: all are chosen on the data that they are scored on, alike for every row. "
     "Mean ± standard deviation over seeds."
 )
+ABOUT_FOLDS = (
+    "Out of fold: every voxel is predicted by a model that never saw its fold, and calibration, thresholds and smallest size "
+    "of synapses are chosen on the other folds. Best CREMI score and nothing else is chosen on what it is scored on. "
+    "Mean ± standard deviation over seeds."
+)
 PAPER = "CREMI, paper: "
-VERDICTS = {"reference": "{reference} better", "row": "{row} better", "noise": "noise", None: "-"}
+VERDICTS = {"reference": "{reference} better", "row": "{row} better", "noise": "noise", None: "fewer than 3 trainings"}
 
 
 class Spread(ResultRecord):
@@ -151,8 +156,13 @@ def text_tables(
         rows = {line.row for line in table.lines}
         found = [d for d in differences if d.reference == table.reference and d.row in rows]
         if found:
-            over = f"95 % interval over {found[0].synapses} synapses, paired bootstrap"
+            over = f"95 % interval over {found[0].synapses} synapses and the trainings, bootstrap"
             yield _differences(f"{labels[table.reference]} − others: difference [{over}]", found, labels)
+
+
+def about(comparison: Comparison) -> str:
+    """Return the sentences above the tables: where thresholds were chosen, and what is averaged."""
+    return ABOUT if comparison.folds is None else ABOUT_FOLDS
 
 
 def markdown(comparison: Comparison, tables: Sequence[ScoreTable], differences: Sequence[Difference]) -> str:
@@ -162,7 +172,7 @@ def markdown(comparison: Comparison, tables: Sequence[ScoreTable], differences: 
         f"{'## ' if table.title in titles else ''}{table.title}\n\n{_markdown(table)}"
         for table in text_tables(comparison, tables, differences)
     ]
-    return "\n\n".join([ABOUT, *parts]) + "\n"
+    return "\n\n".join([about(comparison), *parts]) + "\n"
 
 
 def _scores(table: ScoreTable) -> TextTable:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from pydantic import JsonValue, ValidationError
 
 from cleftnet.comparison import RESULTS, Cell, CellFolder, Comparison, Results
-from cleftnet.comparison.tables import ABOUT, text_tables
+from cleftnet.comparison.tables import about, text_tables
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD
@@ -18,7 +19,7 @@ from cleftnet.models.checkpoint import find_model, load_card
 from cleftnet.prediction import PredictionSettings, predict_in_memory
 from cleftnet.reporting.contents import Contents, Entry, History, Scene, ScenePrediction
 from cleftnet.training.data import open_region
-from cleftnet.training.recipe import Recipe, VolumeSettings, load_recipe
+from cleftnet.training.recipe import VolumeSettings, load_recipe
 from cleftnet.training.runs import RECIPE, RUN
 from cleftnet.volumes import DISTANCE_NAME, LABELS, PREDICTION, Volume, list_arrays, open_volume, place
 
@@ -36,7 +37,7 @@ def run_contents(run: Path) -> Contents:
     """
     recipe, checkpoint = load_recipe(run / RECIPE), find_model(run)
     card = load_card(checkpoint)
-    scenes = recipe_scenes(recipe)
+    scenes = open_scenes(recipe.data.validate_on)
     settings = PredictionSettings(overlap=recipe.training.validation_overlap)
     predictions = []
     for scene in scenes:
@@ -81,13 +82,13 @@ def demo_contents(demo: Path) -> Contents:
     )
 
 
-def recipe_scenes(recipe: Recipe) -> tuple[Scene, ...]:
-    """Open the validation regions of a recipe.
+def open_scenes(volumes: Sequence[VolumeSettings]) -> tuple[Scene, ...]:
+    """Open the regions that predictions are shown on.
 
     Raises:
         InputError: when one cannot be opened.
     """
-    return tuple(_scene(volume) for volume in recipe.data.validate_on)
+    return tuple(_scene(volume) for volume in volumes)
 
 
 def _scene(volume: VolumeSettings) -> Scene:
@@ -150,11 +151,15 @@ def comparison_contents(out: Path) -> Contents:
     rows = sorted((row for row in comparison.rows if cells[row]), key=lambda row: row != comparison.against)
     if not rows:
         raise InputError(f"{out} has no finished cell yet, and a report needs one; continue the comparison first")
-    scenes = recipe_scenes(comparison.recipe(rows[0], cells[rows[0]][0].seed))
+    scenes = open_scenes(comparison.scored(rows[0]))
     return Contents(
         title=out.resolve().name,
         about=" ".join(
-            [_progress(results), ABOUT, "Scores, curves and pictures are those of the first seed of each row."]
+            [
+                _progress(results),
+                about(comparison),
+                "Scores, curves and pictures are those of the first seed of each row.",
+            ]
         ),
         scenes=scenes,
         entries=tuple(_entry(out, cells[row], len(scenes)) for row in rows),
@@ -185,5 +190,5 @@ def _entry(out: Path, cells: list[Cell], regions: int) -> Entry:
         cells[0].label,
         tuple(open_prediction(path) for path in paths),
         cells[0].threshold,
-        tuple(History.read(folder.run) for folder in folders),
+        tuple(History.read(run) for folder in folders for run in folder.runs),
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import Box
+from cleftnet.geometry import Box, FloatZYX
 from cleftnet.patches.labelled import LabelledVolume
 from cleftnet.patches.sampling import PatchSampler
 from cleftnet.training.provenance import fingerprint
@@ -38,6 +38,12 @@ class TrainingData:
     patches: Dataset[Batch]
     validation_regions: Sequence[Region]
     training_regions: Sequence[Region] = ()
+
+    @property
+    def voxel_size_nm(self) -> FloatZYX | None:
+        """Voxel size z y x of the first region, which the others share."""
+        regions = (*self.validation_regions, *self.training_regions)
+        return regions[0].raw.voxel_size_nm if regions else None
 
     def checksums(self) -> JsonValue:
         """Return checksums of all regions, which tell whether two trainings had the same data."""

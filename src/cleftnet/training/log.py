@@ -86,8 +86,9 @@ class RunLog:
         row |= _prefixed("loss_", dict(zip(Losses._fields, losses, strict=True))) | found.scores.model_dump() | speed
         self._metrics.add(row)
         self._scalars(_prefixed("validation/", found.scores.model_dump()) | _prefixed("speed/", speed))
-        name = "validation/raw, truth, probability"
-        self._writer.add_image(name, found.picture, self.state.step, dataformats="HW")
+        if found.picture is not None:
+            name = "validation/raw, truth, probability"
+            self._writer.add_image(name, found.picture, self.state.step, dataformats="HW")
         self._writer.flush()
         scores = found.scores
         shown = {"loss": losses[0], "F1": scores.f1, "AUC": scores.auc, "CREMI score nm": scores.cremi_score}

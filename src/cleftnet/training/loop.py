@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cleftnet.errors import InputError
+from cleftnet.geometry import FloatZYX
 from cleftnet.models.checkpoint import BEST, LAST, Model, ModelCard, save_model
 from cleftnet.training.data import Batch, TrainingData, load_batches
 from cleftnet.training.distributed import noticing_sigterm
@@ -27,7 +28,7 @@ from cleftnet.training.log import RunLog
 from cleftnet.training.losses import ClassCounts, Losses, LossSettings, cleft_loss
 from cleftnet.training.schedule import TrainingSettings, is_finished, is_over, learning_rate, validation_is_due
 from cleftnet.training.state import STATES, TrainingState
-from cleftnet.training.validation import Region, Scores, Validation, validate
+from cleftnet.training.validation import Scores, Validation, validate
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def fit(
                 is_best = state.record(validation.scores, settings.best_by)
                 if run_log:
                     state.seconds = time.monotonic() - began
-                    checkpoint = Model(state.averaged, _card(state, validation, data.validation_regions[0], provenance))
+                    checkpoint = Model(state.averaged, _card(state, validation, data.voxel_size_nm, provenance))
                     for name in (LAST, BEST) if is_best else (LAST,):
                         save_model(out / name, checkpoint)
                     rate = learning_rate(settings, state.step, state.seconds)
@@ -179,13 +180,13 @@ def _count_voxels(parts: Sequence[Batch], fabric: Fabric) -> ClassCounts:
 
 
 def _card(
-    state: TrainingState, validation: Validation, region: Region, provenance: Mapping[str, JsonValue]
+    state: TrainingState, validation: Validation, voxel_size_nm: FloatZYX | None, provenance: Mapping[str, JsonValue]
 ) -> ModelCard:
     return ModelCard(
         spec=state.net.spec,
         calibration=validation.calibration,
         threshold=validation.scores.threshold,
-        voxel_size_nm=region.raw.voxel_size_nm,
+        voxel_size_nm=voxel_size_nm,
         step=state.step,
         scores=validation.scores.model_dump(),
         provenance=provenance,

@@ -52,7 +52,7 @@ class DataSettings(Settings):
     """
 
     train: tuple[VolumeSettings, ...] = Field(min_length=1)
-    validate_on: tuple[VolumeSettings, ...] = Field(min_length=1, alias="validate")
+    validate_on: tuple[VolumeSettings, ...] = Field((), alias="validate")
     distance_scale_nm: float | None = Field(default=None, gt=0)
 
 

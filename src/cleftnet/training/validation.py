@@ -14,7 +14,7 @@ from cleftnet.geometry import OVERLAP, Box
 from cleftnet.metrics.calibration import Calibration, fit_calibration, reliability
 from cleftnet.metrics.distances import CremiScore, cremi_score
 from cleftnet.metrics.pooling import PooledScores, pool_at_best_f1
-from cleftnet.metrics.predictions import predicted_mask
+from cleftnet.metrics.predictions import DEFAULT_THRESHOLD, predicted_mask
 from cleftnet.metrics.voxels import Mask, ScoreHistogram
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction import to_uint8, whole_logits
@@ -41,14 +41,17 @@ class Scores(PooledScores):
     """
 
     threshold: float
-    calibration_error: float
-    uncalibrated_error: float
+    calibration_error: float | None
+    uncalibrated_error: float | None
 
     def better_than(self, other: Scores | None, score: Score) -> bool:
-        """Return True when these scores are better by the named score; an undefined score is never better."""
+        """Return True when this is better than an earlier validation by the named score.
+
+        An undefined score is never better than a defined one; where both are undefined, the later validation counts.
+        """
         mine, theirs = getattr(self, score), getattr(other, score, None)
         if mine is None or theirs is None:
-            return mine is not None
+            return theirs is None
         return bool(mine < theirs if score == "cremi_score" else mine > theirs)
 
 
@@ -58,12 +61,13 @@ class Validation(NamedTuple):
     Attributes:
         calibration: Maps the segmentation logit to a probability.
         scores: Scores at the threshold with the best F1.
-        picture: uint8 `y x`: raw, truth and probability side by side, of the first region's section with most cleft.
+        picture: uint8 `y x`: raw, truth and probability side by side, of the first region's section with most cleft; None
+            without a region.
     """
 
     calibration: Calibration
     scores: Scores
-    picture: UInt8
+    picture: UInt8 | None
 
 
 def validate(net: Network, regions: Sequence[Region], *, overlap: float = OVERLAP) -> Validation:
@@ -75,9 +79,16 @@ def validate(net: Network, regions: Sequence[Region], *, overlap: float = OVERLA
         overlap: Share of the patch that neighboring tiles have in common.
 
     Returns:
-        The calibration, the scores at the threshold with the best F1, and a picture.
+        The calibration, the scores at the threshold with the best F1, and a picture; without a region, no calibration and
+        undefined scores.
     """
+    if not regions:
+        return NO_VALIDATION
     return assess([whole_logits(net, region.raw, overlap=overlap)[0] for region in regions], regions)
+
+
+_UNDEFINED = dict.fromkeys(Scores.model_fields) | {"threshold": DEFAULT_THRESHOLD}
+NO_VALIDATION = Validation(Calibration(), Scores(**_UNDEFINED), None)
 
 
 def assess(logits: Sequence[Array], regions: Sequence[Region]) -> Validation:

@@ -167,7 +167,10 @@ def test_a_comparison_is_reported_with_its_reference_first_and_all_its_seeds(rec
         dict(zip(table.columns, table.rows[0], strict=True)).items()
         >= {"": "3D U-Net", "F1 ↑": "0.612 ± 0.010"}.items()
     )
-    assert differences.title == "CleftNet − others: difference [95 % interval over 7 synapses and the trainings, bootstrap]"
+    assert (
+        differences.title
+        == "CleftNet − others: difference [95 % interval over 7 synapses and the trainings, bootstrap]"
+    )
     assert differences.rows == (("3D U-Net", "+0.100 [-0.100, +0.200] noise"),)
     page = report(tmp_path)
     assert sections(page) == ([0, 1, 2, 3, 4, 5, 6, 7], ["cleftnet", "unet3d"])

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check fix bench clean
+.PHONY: demo test test-avx2 test-slow check fix bench clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -15,6 +15,10 @@ demo: $(VENV)/ready  ## train and test a small network on a synthetic volume, in
 
 test: $(VENV)/ready  ## all tests but the slow ones and those that need a GPU
 	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-avx2: $(VENV)/ready  ## numerical tests on the kernels of a processor without AVX-512
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -q -m "not slow and not gpu" \
+		tests/nets tests/training/test_losses.py tests/training/test_golden.py tests/prediction/test_onednn.py
 
 test-slow: $(VENV)/ready  ## slow tests: trainings on real tissue
 	$(BIN)/python -m pytest -m "slow"

@@ -236,8 +236,9 @@ class SynchronizedBatchNorm(nn.BatchNorm3d):
         variance = _sum(centered.square().sum((0, 2, 3, 4))) / voxels
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, self.momentum or 0.0)
-            self.running_var.lerp_(variance * voxels / max(1, voxels - 1), self.momentum or 0.0)
+            weight = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum  # None: a plain mean
+            self.running_mean.lerp_(mean, weight)
+            self.running_var.lerp_(variance * voxels / max(1, voxels - 1), weight)
         scale = self.weight * (variance + self.eps).rsqrt()
         return torch.addcmul(self.bias.view(1, -1, 1, 1, 1), centered, scale.view(1, -1, 1, 1, 1))
 

@@ -5,9 +5,10 @@ Each pass of the loop is one step or one validation. A state saved after a pass 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch.optim import Optimizer
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.models.checkpoint import BEST, LAST, Model, ModelCard, save_model
+from cleftnet.training.averaging import BATCHES, measure_statistics
 from cleftnet.training.data import Batch, TrainingData, load_batches
 from cleftnet.training.distributed import noticing_sigterm
 from cleftnet.training.log import RunLog
@@ -85,6 +87,8 @@ def fit(
         while not is_finished(settings, state):
             if validation_is_due(settings, state):
                 overlap = settings.validation_overlap
+                if settings.ema:  # in all processes, which share their statistics
+                    measure_statistics(state.averaged, _last_batches(data, settings, fabric, state.step))
                 own = validate(state.averaged, data.validation_regions, overlap=overlap) if run_log else None
                 validation = cast(Validation, fabric.broadcast(own))
                 is_best = state.record(validation.scores, settings.best_by)
@@ -126,6 +130,13 @@ def fit(
         log.info(f"{_why_ended(settings, state)}: ended at step {state.step} of {settings.steps}")
     assert state.best is not None, "the last step always validates"
     return TrainingRun(out, out / BEST, state.best)
+
+
+def _last_batches(data: TrainingData, settings: TrainingSettings, fabric: Fabric, step: int) -> Iterator[Tensor]:
+    """Yield raw of this process's parts of the last batches up to a step."""
+    first = max(0, step - BATCHES)
+    parts = load_batches(data.patches, settings, fabric, first)
+    return (raw for raw, *_ in itertools.islice(parts, (step - first) * settings.accumulate))
 
 
 def _why_ended(settings: TrainingSettings, state: TrainingState) -> str:

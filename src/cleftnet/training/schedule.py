@@ -32,7 +32,8 @@ class TrainingSettings(Settings):
         warmup_steps: Steps over which the learning rate rises linearly from 0.
         schedule: `constant`, or `cosine` down to 0 at the end.
         clip_norm: Larger gradients are scaled down to this norm; None does not clip.
-        ema: Decay of the exponential moving average of the weights, which is validated and saved; 0 turns it off.
+        ema: Decay of the exponential moving average of the weights, which is validated and saved with batch-norm
+            statistics of its own; 0 turns it off.
         precision: 32, or on GPUs `bf16-mixed` or `16-mixed`.
         loaders: Extra processes that prepare patches for each training process; 0 prepares them in the process itself.
         validate_every: Steps between validations.

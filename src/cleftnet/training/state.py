@@ -20,11 +20,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import write_tensors
 from cleftnet.nets.skeleton import Network
+from cleftnet.training.averaging import averaged_model
 from cleftnet.training.validation import Score, Scores
 
 log = logging.getLogger(__name__)
@@ -92,8 +93,7 @@ class TrainingState:
             optimizer: Optimizer of its parameters.
             ema: Decay of the moving average of the weights; with 0 the average equals the last weights.
         """
-        decay = get_ema_multi_avg_fn(ema)  # type: ignore[no-untyped-call]  # untyped in torch
-        return cls(net, optimizer, AveragedModel(net, multi_avg_fn=decay, use_buffers=True))
+        return cls(net, optimizer, averaged_model(net, ema))
 
     @property
     def averaged(self) -> Network:

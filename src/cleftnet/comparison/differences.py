@@ -3,8 +3,8 @@
 Every score follows from sums over the territories of synapses (`metrics.intervals`). The bootstrap resamples synapses, the
 same ones for both rows, and within them the trainings of each row: for each fold, which seed's training stands for it. The
 interval so covers which synapses were labelled and which random numbers the trainings met, but not another animal. If it
-contains 0, these synapses and trainings cannot tell the two rows apart. With fewer than three trainings of a row their
-spread is unknown: the interval then covers synapses only, and no row is called better.
+contains 0, these synapses and trainings cannot tell the two rows apart. One training of a row shows no spread and two
+hardly show it, so with fewer than three no row is called better.
 """
 
 from __future__ import annotations

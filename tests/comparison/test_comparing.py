@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from cleftnet.cli import main
-from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, Results, cell_making, compare, comparing
+from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, Plan, Results, cell_making, compare, comparing
 from cleftnet.errors import InputError
 from cleftnet.files import holding
 from cleftnet.training.recipe import load_recipe
@@ -293,6 +293,11 @@ def test_folds_that_an_earlier_process_finished_are_kept(folded, write, tmp_path
         patched.setattr(cell_making, "train", killed)
         with pytest.raises(KeyboardInterrupt):
             compare(write(folded), tmp_path / "out")
+    longer = copy.deepcopy(folded)
+    longer["base"]["training"]["learning_rate"] = 0.5
+    with pytest.raises(InputError, match=r"was made with another training\.learning_rate"):
+        compare(write(longer), tmp_path / "out")
+    assert [cell.state for cell in Plan.of(write(folded), tmp_path / "out").cells()] == ["begun"]
     first = tmp_path / "out/cells/resunet/seed-0/fold-0/logits.npy"
     written = first.stat().st_mtime_ns
     resumed = compare(write(folded), tmp_path / "out")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from pydantic import JsonValue
 
-from cleftnet.comparison.cells import Cell, CellFolder, Effort, FoldChoice, ResultRecord
+from cleftnet.comparison.cells import Cell, CellFolder, Effort, FoldChoice, FoldRecord
 from cleftnet.comparison.folds import context
 from cleftnet.comparison.forest import Forest, ForestSettings, train_forest
 from cleftnet.comparison.out_of_fold import FoldLogits, score_out_of_fold
@@ -105,13 +105,6 @@ def _train_network(
     return predictions, effort, about
 
 
-class FoldRecord(ResultRecord):
-    """What one fold took, and where it comes from: `fold.json` beside its logits."""
-
-    effort: Effort
-    provenance: Provenance
-
-
 class _PredictedFold(NamedTuple):
     """The prediction of one fold, with its record."""
 
@@ -147,13 +140,13 @@ def _predict_fold(
     comparison: Comparison, row: str, recipe: Recipe, raw: Volume, folder: CellFolder
 ) -> tuple[Array, FoldRecord]:
     """Train a row for one fold, and return the logits of raw, z y x."""
-    classical = comparison.rows[row].classical
+    classical, described = comparison.rows[row].classical, comparison.described(row, recipe.seed)
     if classical is not None:
         forest, effort, about = _grow(classical, recipe, [])
-        return forest.log_odds(raw), FoldRecord(effort=effort, provenance=about)
+        return forest.log_odds(raw), FoldRecord(recipe=described, effort=effort, provenance=about)
     model, effort, about = _learn(recipe, folder)
     logits = whole_logits(model.net, raw, overlap=recipe.training.validation_overlap)[0]
-    return logits, FoldRecord(effort=effort, provenance=about)
+    return logits, FoldRecord(recipe=described, effort=effort, provenance=about)
 
 
 def _together(folds: Sequence[_PredictedFold]) -> tuple[Effort, Provenance]:

@@ -101,6 +101,20 @@ class FoldChoice(ResultRecord):
     min_size_nm3: float
 
 
+class FoldRecord(ResultRecord):
+    """What one fold took, and where it comes from: `fold.json` beside its logits.
+
+    Attributes:
+        recipe: Training recipe of the cell, as in `Cell`.
+        effort: What the training took.
+        provenance: Versions, device, git state, time, checksums of the data.
+    """
+
+    recipe: dict[str, JsonValue]
+    effort: Effort
+    provenance: dict[str, JsonValue]
+
+
 class Cell(ResultRecord):
     """The results of one row trained with one seed.
 
@@ -182,6 +196,12 @@ class CellFolder:
     def record(self) -> Path:
         """Effort and provenance of a fold, `fold.json`."""
         return self.path / "fold.json"
+
+    def finished_folds(self) -> list[FoldRecord]:
+        """Return the records of the folds that are finished."""
+        return [
+            FoldRecord.model_validate_json(path.read_bytes()) for path in sorted(self.path.glob("fold-*/fold.json"))
+        ]
 
     def fold(self, number: int) -> CellFolder:
         """Return the folder of one fold of this cell."""

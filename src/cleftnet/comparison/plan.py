@@ -107,8 +107,12 @@ class Plan:
         """Yield the wanted cells, in order."""
         for row, seed in self.wanted:
             folder = self.folder(row, seed)
-            states: dict[State, Path] = {"done": folder.file, "failed": folder.failure, "begun": folder.run}
-            state: State = next((state for state, path in states.items() if path.exists()), "missing")
+            there: dict[State, bool] = {
+                "done": folder.file.exists(),
+                "failed": folder.failure.exists(),
+                "begun": bool(folder.runs or folder.finished_folds()),
+            }
+            state: State = next((state for state, found in there.items() if found), "missing")
             forest = self.comparison.rows[row].classical is not None
             yield PlannedCell(row, seed, state, None if forest else _parameters(self.comparison.recipe(row, seed).net))
 
@@ -131,6 +135,9 @@ class Plan:
                 )
             elif begun.is_file():
                 key = first_difference(dump(load_recipe(begun)), mine, _FREE)
+            else:
+                keys = (first_difference(with_defaults(fold.recipe), mine, _FREE) for fold in folder.finished_folds())
+                key = next((found for found in keys if found is not None), None)
             if key is not None:
                 raise InputError(
                     f"{folder.path} was made with another {key}; choose another folder, out=..., or remove that folder to "

@@ -111,7 +111,7 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False) -> Demo:
     log.info(f"predicting y {HELD_OUT[0]}:{HELD_OUT[1]}, held out from training: {prediction}")
     probability = predict(run.best, volume, prediction, roi=held_out, overwrite=overwrite)
     truth = open_volume(volume, default=LABELS)
-    evaluation = evaluate(probability, truth, roi=held_out)
+    evaluation = evaluate(probability, truth, roi=held_out, kind="probability")
     with replacing(scores, overwrite=True) as temporary:
         temporary.write_text(json.dumps(evaluation.to_json(), indent=2))
     log.info(f"finding synapses: {out / 'synapses'}")

@@ -134,7 +134,7 @@ def _score(
     def placed(values: Array) -> Volume:
         return Volume(values, truth.voxel_size, truth.offset_nm)
 
-    swept = evaluate(placed(probability), truth, settings=ScoringSettings(sweep=True))
+    swept = evaluate(placed(probability), truth, kind="probability", settings=ScoringSettings(sweep=True))
     of_voxels, of_synapses = evaluate(placed(voxels), truth), evaluate(placed(synapses.astype(np.uint64)), truth)
     histogram, objects = swept.histogram, of_synapses.objects
     assert histogram is not None

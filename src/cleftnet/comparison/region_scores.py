@@ -48,11 +48,14 @@ def score_regions(predictions: Sequence[Volume], regions: Sequence[Region], sett
     """
     pairs = list(zip(predictions, regions, strict=True))
     sweep = ScoringSettings(sweep=True)
-    swept = mean_evaluation([evaluate(prediction, region.labels, settings=sweep) for prediction, region in pairs])
+    swept = mean_evaluation(
+        [evaluate(prediction, region.labels, kind="probability", settings=sweep) for prediction, region in pairs]
+    )
     histogram = swept.histogram
     assert histogram is not None  # only probabilities can be swept
     threshold, pooled = pool_at_best_f1(
-        histogram, lambda t: [evaluate(p, region.labels, threshold=t).scores.distances for p, region in pairs]
+        histogram,
+        lambda t: [evaluate(p, region.labels, threshold=t, kind="probability").scores.distances for p, region in pairs],
     )
     at_lowest = min(((s, t) for t, s in swept.cremi_at.items() if s is not None), default=(None, None))
     scores = VoxelScores(**pooled.model_dump(), best_cremi_score=at_lowest[0], best_cremi_threshold=at_lowest[1])

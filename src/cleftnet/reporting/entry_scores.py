@@ -30,7 +30,9 @@ def score_entry(entry: Entry, scenes: Sequence[Scene]) -> MeanEvaluation:
     settings = ScoringSettings(sweep=True)
     return mean_evaluation(
         [
-            evaluate(prediction.probability, scene.truth, threshold=entry.threshold, settings=settings)
+            evaluate(
+                prediction.probability, scene.truth, threshold=entry.threshold, kind="probability", settings=settings
+            )
             for prediction, scene in zip(entry.predictions, scenes, strict=True)
         ]
     )

@@ -78,7 +78,7 @@ def test_every_uint8_value_reaches_the_threshold_that_it_means():
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_a_float_voxel_is_predicted_when_it_holds_the_threshold_itself(dtype):
-    """0.7 in float32 is 0.69999999, yet whoever stored 0.7 means it."""
+    """0.7 in float32 is 0.69999999, yet a stored 0.7 means 0.7."""
     assert predicted_mask(np.array([0.69, 0.7, 0.71], dtype), 0.7).tolist() == [False, True, True]
 
 

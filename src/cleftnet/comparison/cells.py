@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
+from cleftnet.metrics.clefts import ObjectScores
 from cleftnet.metrics.intervals import Territory
 from cleftnet.metrics.pooling import PooledScores
 
@@ -63,6 +64,12 @@ class SynapseScores(ResultRecord):
     average_precision: float | None
     voxel_f1: float | None
     cremi_score: float | None
+
+    @classmethod
+    def of(cls, objects: ObjectScores, **others: float | None) -> SynapseScores:
+        """Return the counts and scores of matched objects, with the values that they do not have."""
+        names = ("f1", "precision", "recall", "true", "predicted", "matched", "splits", "merges")
+        return cls.model_validate({name: getattr(objects, name) for name in names} | others)
 
 
 class Effort(ResultRecord):

@@ -151,17 +151,10 @@ def _score(
     return RegionScores(
         threshold=float(np.median([choice.threshold for choice in choices])),
         scores=VoxelScores(**pooled.model_dump(), best_cremi_score=lowest[0], best_cremi_threshold=lowest[1]),
-        objects=SynapseScores(
+        objects=SynapseScores.of(
+            objects,
             threshold=float(np.median([choice.synapse_threshold for choice in choices])),
             min_size_nm3=float(np.median([choice.min_size_nm3 for choice in choices])),
-            f1=objects.f1,
-            precision=objects.precision,
-            recall=objects.recall,
-            true=objects.true,
-            predicted=objects.predicted,
-            matched=objects.matched,
-            splits=objects.splits,
-            merges=objects.merges,
             average_precision=None,
             voxel_f1=of_synapses.f1,
             cremi_score=of_synapses.cremi_score,

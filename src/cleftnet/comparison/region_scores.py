@@ -87,21 +87,14 @@ def tune_synapses(
 
 def _together(points: Sequence[TuningPoint]) -> SynapseScores:
     """Pool one point of the grid over all regions: synapses are counted together, other scores averaged."""
-    true, predicted, matched, splits, merges = (
-        sum(getattr(point, name) for point in points) for name in ("true", "predicted", "matched", "splits", "merges")
-    )
-    objects = ObjectScores(true=true, predicted=predicted, matched=matched)
-    return SynapseScores(
+    counts = {
+        name: sum(getattr(point, name) for point in points)
+        for name in ("true", "predicted", "matched", "splits", "merges")
+    }
+    return SynapseScores.of(
+        ObjectScores(**counts),
         threshold=points[0].threshold,
         min_size_nm3=points[0].min_size_nm3,
-        f1=objects.f1,
-        precision=objects.precision,
-        recall=objects.recall,
-        true=true,
-        predicted=predicted,
-        matched=matched,
-        splits=splits,
-        merges=merges,
         average_precision=mean_defined([point.average_precision for point in points]),
         voxel_f1=mean_defined([point.voxel_f1 for point in points]),
         cremi_score=mean_defined([point.cremi_score for point in points]),

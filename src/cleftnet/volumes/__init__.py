@@ -45,6 +45,9 @@ from cleftnet.volumes.opening import describe as describe
 from cleftnet.volumes.opening import list_arrays as list_arrays
 from cleftnet.volumes.opening import locate as locate
 from cleftnet.volumes.opening import open_volume as open_volume
+from cleftnet.volumes.resampling import Resampling as Resampling
+from cleftnet.volumes.resampling import VoxelGrid as VoxelGrid
+from cleftnet.volumes.resampling import resampled as resampled
 from cleftnet.volumes.volume import Array as Array
 from cleftnet.volumes.volume import Progress as Progress
 from cleftnet.volumes.volume import Store as Store

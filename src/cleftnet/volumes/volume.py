@@ -192,8 +192,9 @@ class Volume:
 
     def identity(self) -> str:
         """Return what distinguishes this volume from others: its absolute address, or the SHA-256 of an array in memory."""
-        if isinstance(self.store, _Window):
-            return f"{self.store.parent.identity()}[{self.address}]"
+        parent = getattr(self.store, "parent", None)  # of a part of a volume, or of a resampled one
+        if isinstance(parent, Volume):
+            return f"{parent.identity()}[{self.address}]"
         if isinstance(self.store, np.ndarray):
             return hashlib.sha256(np.ascontiguousarray(self.store).tobytes()).hexdigest()
         return self.address if "://" in self.address else str(Path(self.address).absolute())

@@ -2,7 +2,7 @@
 
 A voxel of a coarser grid is the mean over its extent (an area average, which filters what the grid cannot show); a voxel of a
 finer grid is interpolated linearly at its center. Labels take the id that fills most of the voxel, or the id at its center.
-Positions in nm stay what they are: voxel i covers `offset + i * size` to `offset + (i + 1) * size` on both grids. Where the
+Positions in nm stay what they are: the center of voxel i lies at `offset + i * size` on both grids (docs/data.md). Where the
 sizes are no multiples of each other, the center of gravity of a mean may lie a tenth of a voxel off its place, without drift.
 """
 
@@ -34,7 +34,7 @@ class VoxelGrid:
     Args:
         shape: Sides in voxels, z y x.
         voxel_size_nm: Voxel size, z y x.
-        offset_nm: Position of the corner of the first voxel, z y x.
+        offset_nm: Position of the center of the first voxel, z y x.
     """
 
     shape: IntZYX
@@ -55,6 +55,12 @@ class VoxelGrid:
         """The whole grid as a box."""
         return Box.of(self.shape)
 
+    @property
+    def corner_nm(self) -> FloatZYX:
+        """Position of the corner at which the first voxel begins, z y x."""
+        z, y, x = (center - size / 2 for center, size in zip(self.offset_nm, self.voxel_size_nm, strict=True))
+        return z, y, x
+
     def at(self, voxel_size_nm: FloatZYX) -> VoxelGrid:
         """Return the grid of another voxel size that begins at the same corner and covers the same space.
 
@@ -63,10 +69,13 @@ class VoxelGrid:
         Example:
             >>> VoxelGrid((20, 1000, 1000), (50, 4, 4)).at((50, 4.6, 4.6)).shape
             (20, 870, 870)
+            >>> VoxelGrid((20, 1000, 1000), (50, 4, 4)).at((50, 8, 8)).offset_nm
+            (0.0, 2.0, 2.0)
         """
         lengths = [n * old / new for n, old, new in zip(self.shape, self.voxel_size_nm, voxel_size_nm, strict=True)]
         z, y, x = (max(1, math.ceil(length - _SAME_VOX)) for length in lengths)
-        return VoxelGrid((z, y, x), voxel_size_nm, self.offset_nm)
+        oz, oy, ox = (corner + size / 2 for corner, size in zip(self.corner_nm, voxel_size_nm, strict=True))
+        return VoxelGrid((z, y, x), voxel_size_nm, (oz, oy, ox))
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,8 @@ class Resampling:
         labels: Whether the voxels are ids, which are not averaged.
 
     Example:
-        >>> resampling = Resampling(VoxelGrid((1, 1, 6), (40, 4, 4)), VoxelGrid((1, 1, 3), (40, 4, 8)))
+        >>> grid = VoxelGrid((1, 1, 6), (40, 4, 4))
+        >>> resampling = Resampling(grid, grid.at((40, 4, 8)))
         >>> str(resampling.reads(Box((0, 0, 1), (1, 1, 3))))
         '0:1,0:1,2:6'
         >>> resampling(np.array([[[0, 2, 4, 6, 8, 10]]], np.uint8), Box.of((1, 1, 6)), Box.of((1, 1, 3))).tolist()
@@ -98,11 +108,11 @@ class Resampling:
             self.source.shape,
             self.source.voxel_size_nm,
             self.target.voxel_size_nm,
-            self.source.offset_nm,
-            self.target.offset_nm,
+            self.source.corner_nm,
+            self.target.corner_nm,
             strict=True,
         )
-        return [_Axis(n, new / old, (there - here) / old, self.labels) for n, old, new, here, there in rows]
+        return [_Axis(n, new / old, round((there - here) / old, 6), self.labels) for n, old, new, here, there in rows]
 
     def reads(self, box: Box) -> Box:
         """Return the box of the source that the voxels of a box of the target are computed from."""

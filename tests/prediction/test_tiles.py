@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from cleftnet.geometry import Box
+from cleftnet.geometry import Block, Box
 from cleftnet.prediction import tiles, whole_logits
+from cleftnet.prediction.blending import Blending
+from cleftnet.prediction.prediction_settings import precision_on
 from cleftnet.volumes import Volume
 
 
@@ -55,3 +57,45 @@ def test_no_more_tiles_are_computed_at_once_than_fit_the_memory(model, monkeypat
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     monkeypatch.setattr(tiles, "TILES_BYTES", 5 * 2**20)
     assert tiles.TileNetwork(model.net).at_once == 5
+
+
+@pytest.mark.parametrize("batch", [5, 60])
+def test_batches_of_tiles_give_what_single_tiles_give_up_to_rounding(model, raw, monkeypatch, batch):
+    """As on a GPU: batches, the last of which is not full. Tolerance: 1e-5 of logits that go up to 0.5, in float32."""
+    one_by_one = whole_logits(model.net, raw)
+    monkeypatch.setattr(tiles.TileNetwork, "batch", batch)
+    monkeypatch.setattr(tiles.TileNetwork, "threads", tiles.GPU_THREADS)
+    assert whole_logits(model.net, raw) == pytest.approx(one_by_one, abs=1e-5)
+
+
+def test_tensors_are_blended_as_arrays_are(model, raw, monkeypatch):
+    """As on a GPU, whose tiles are blended where they lie."""
+    arrays = whole_logits(model.net, raw)
+    monkeypatch.setattr(Blending, "_there", lambda self, values: torch.from_numpy(values))
+    tensors = whole_logits(model.net, raw)
+    assert isinstance(tensors, np.ndarray)
+    assert np.array_equal(arrays, tensors)
+
+
+def test_tiles_keep_their_order_in_batches(model, monkeypatch):
+    """Tiles of one gray value each, three to a batch: the logits of tile n are those of the value n."""
+    monkeypatch.setattr(tiles.TileNetwork, "batch", 3)
+    network = tiles.TileNetwork(model.net)
+    boxes = [Box.at((0, 0, 32 * n), (8, 32, 32)) for n in range(7)]
+    found = list(network.logits([Block(box, box) for box in boxes], lambda box: gray(box.start[2] // 32)))
+    assert [tile.read for tile, _ in found] == boxes
+    for value, (_, logits) in enumerate(found):
+        with torch.no_grad():
+            expected = model.net(torch.full((1, 1, 8, 32, 32), value / 255))[0].numpy()
+        assert logits == pytest.approx(expected, abs=1e-5)
+
+
+def gray(value):
+    return np.full((8, 32, 32), value, np.uint8)
+
+
+def test_a_cpu_computes_tiles_one_by_one_in_float32_and_a_gpu_in_bf16(model):
+    assert tiles.TileNetwork(model.net).batch == 1
+    assert precision_on(torch.device("cpu")) == "float32"
+    assert precision_on(torch.device("cuda")) == "bf16"
+    assert precision_on(torch.device("cuda"), "float32") == "float32"

@@ -58,7 +58,9 @@ def predict(
     skip_empty: Annotated[
         bool, typer.Option("--skip-empty", help="Skip tiles whose raw is 0 everywhere; their prediction is 0.")
     ] = False,
-    precision: Annotated[str, typer.Option(help="Precision of the network: float32 or bf16.")] = "float32",
+    precision: Annotated[
+        str | None, typer.Option(help="Precision of the network, float32 or bf16; default bf16 on a GPU, else float32.")
+    ] = None,
     workers: Workers = 0,
     scheduler: Scheduler = None,
     block: BlockSize = None,

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from cleftnet.geometry import OVERLAP, Block, Box, TileGrid
 from cleftnet.models.checkpoint import Float32
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction.prediction_settings import PredictionSettings, overlap_in_voxels
-from cleftnet.prediction.tiles import TileNetwork
+from cleftnet.prediction.tiles import TileNetwork, Values
 from cleftnet.progress import track
 from cleftnet.volumes import Volume
+
+CPU = torch.device("cpu")
 
 
 class Blending:
@@ -26,9 +31,7 @@ class Blending:
         tiles: Tiles of the whole volume.
         box: The part to blend.
         heads: Number of outputs of the network.
-
-    Attributes:
-        logits: Logits `heads z y x` of the box, float32, complete once all tiles that touch it were added in order.
+        device: Device that the tiles' logits lie on, where they are blended.
 
     Example:
         >>> blending = Blending(TileGrid(Box.of((1, 1, 6)), (1, 1, 4), (0, 0, 2)), Box.of((1, 1, 6)), 1)
@@ -38,23 +41,38 @@ class Blending:
         [0.0, 0.0, 0.33000001311302185, 0.6700000166893005, 1.0, 1.0]
     """
 
-    def __init__(self, tiles: TileGrid, box: Box, heads: int) -> None:
-        self.tiles, self.box = tiles, box
-        self.logits = np.zeros((heads, *box.shape), np.float32)
+    def __init__(self, tiles: TileGrid, box: Box, heads: int, device: torch.device = CPU) -> None:
+        self.tiles, self.box, self.device = tiles, box, device
+        self._sums = self._there(np.zeros((heads, *box.shape), np.float32))
         inside = box.relative_to(tiles.box.start)
         self._weights = [
-            _weights_around(starts, side, low, high)
+            {start: self._there(weights) for start, weights in _weights_around(starts, side, low, high).items()}
             for starts, side, low, high in zip(tiles.starts, tiles.shape, inside.start, inside.stop, strict=True)
         ]
 
-    def add(self, tile: Block, logits: Float32) -> None:
+    def _there(self, values: Float32) -> Any:
+        """Return an array on the device: a tensor on a GPU, on a CPU the array itself, which is faster for few voxels."""
+        return values if self.device.type == "cpu" else torch.from_numpy(values).to(self.device)
+
+    @property
+    def logits(self) -> Float32:
+        """Logits `heads z y x` of the box, float32, complete once all tiles that touch it were added in order."""
+        sums: Values = self._sums
+        if isinstance(sums, Tensor):
+            pinned = torch.empty(sums.shape, pin_memory=sums.is_cuda)  # several times faster to copy to
+            sums = pinned.copy_(sums).numpy()
+        return sums
+
+    def add(self, tile: Block, logits: Values) -> None:
         """Add the logits `heads z y x` of the read box of a tile."""
         part = tile.read.intersect(self.box)
         inside = part.relative_to(tile.read.start).slices
         corner = tile.read.relative_to(self.tiles.box.start).start
         z, y, x = (axis[start][where] for axis, start, where in zip(self._weights, corner, inside, strict=True))
+        if isinstance(logits, np.ndarray):
+            logits = self._there(logits)
         weighted = logits[(slice(None), *inside)] * (z[:, None, None] * y[:, None] * x)
-        self.logits[(slice(None), *part.relative_to(self.box.start).slices)] += weighted
+        self._sums[(slice(None), *part.relative_to(self.box.start).slices)] += weighted
 
 
 def _weights_around(starts: Sequence[int], side: int, low: int, high: int) -> dict[int, Float32]:
@@ -86,7 +104,7 @@ def smooth_weights(starts: Sequence[int], side: int) -> list[Float32]:
 
 
 def whole_logits(net: Network, raw: Volume, *, overlap: float = OVERLAP, tta: bool = False) -> Float32:
-    """Run a network over a volume that fits in memory, and return its logits `heads z y x`, float32.
+    """Run a network over a volume that fits in memory, as `predict` does, and return its logits `heads z y x`, float32.
 
     Args:
         net: The network; it runs on the device of its weights.
@@ -106,8 +124,8 @@ def whole_logits(net: Network, raw: Volume, *, overlap: float = OVERLAP, tta: bo
     settings = PredictionSettings(overlap=overlap, tta=tta)
     network = TileNetwork(net, settings.tta)
     tiles = TileGrid(raw.box, net.spec.patch, overlap_in_voxels(net.spec.patch, settings.overlap))
-    results: Iterable[tuple[Block, Float32]] = network.logits(tiles, raw.__getitem__)
-    blending = Blending(tiles, raw.box, len(net.spec.heads))
+    results: Iterable[tuple[Block, Values]] = network.logits(tiles, raw.__getitem__)
+    blending = Blending(tiles, raw.box, len(net.spec.heads), network.device)
     for tile, logits in track(results, "predicting", len(tiles)):
         blending.add(tile, logits)
     return blending.logits

@@ -11,6 +11,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
@@ -29,7 +30,7 @@ from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction.blending import Blending
 from cleftnet.prediction.masking import PredictionMask
-from cleftnet.prediction.prediction_settings import PredictionSettings, best_device, overlap_in_voxels
+from cleftnet.prediction.prediction_settings import PredictionSettings, best_device, overlap_in_voxels, precision_on
 from cleftnet.prediction.tiles import TileNetwork
 from cleftnet.volumes import CHUNK_VOX, DISTANCE_NAME, PROBABILITY_NAME, Array, Volume, as_volume
 
@@ -98,6 +99,8 @@ class PredictionJob:
             InputError: when model, volume or mask cannot be used, or the network cannot take the patch.
         """
         loaded = model if isinstance(model, Model) else load_model(model, best_device())
+        device = next(loaded.net.parameters()).device
+        settings = settings.model_copy(update={"precision": precision_on(device, settings.precision)})
         whole = as_volume(volume, voxel_size_nm=voxel_size_nm)
         raw, mask = whole, settings.mask
         if roi is not None:
@@ -180,8 +183,9 @@ class PredictionJob:
         if not wanted:
             return None
         heads = len(self.model.card.spec.heads)
-        blending, seen = Blending(self.tiles, block.write, heads), np.zeros(block.write.shape, np.bool_)
         network = TileNetwork(self.model.net, self.settings.tta, self.settings.precision)
+        blending = Blending(self.tiles, block.write, heads, network.device)
+        seen = np.zeros(block.write.shape, np.bool_)
         results = network.logits(wanted, lambda box: data.raw[box.relative_to(block.read.start).slices])
         for done, (tile, logits) in enumerate(results, start=1):
             blending.add(tile, logits)
@@ -210,13 +214,17 @@ class PredictionJob:
         """Turn logits `heads z y x` into the stored arrays, by name; voxels that no computed tile covers are 0."""
         arrays = {name: np.empty(seen.shape, self.settings.dtype) for name in self.targets}
         heads = {PROBABILITY_NAME: self.model.probability, DISTANCE_NAME: self.model.distance}
-        for z in range(len(seen)):  # section by section, since intermediate arrays are larger than stored ones
+
+        def store(z: int) -> None:
             section = np.ascontiguousarray(logits[:, z])
             for name, array in arrays.items():
                 unit = heads[name](section)
                 assert unit is not None, f"the network has no head for {name}"
                 values = to_uint8(unit) if self.settings.dtype == "uint8" else unit.astype(np.float32)
                 array[z] = values * seen[z]
+
+        with ThreadPoolExecutor(torch.get_num_threads(), "store") as pool:  # a GPU waits for this
+            list(pool.map(store, range(len(seen))))  # by section, since intermediate arrays are larger than stored ones
         return arrays
 
 

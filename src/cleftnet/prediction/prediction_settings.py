@@ -28,7 +28,8 @@ class PredictionSettings(Settings):
         mask: Volume, address or array that is nonzero where a prediction is wanted. Elsewhere the prediction is 0, and tiles
             without any wanted voxel are not computed. Its voxels may be larger than those of the predicted volume.
         skip_empty: Predict 0, without computing them, for tiles whose gray values are all 0.
-        precision: Arithmetic of the network: `float32`, or `bf16` for matrix products and convolutions.
+        precision: Arithmetic of the network: `float32`, or `bf16` for matrix products and convolutions. None takes `bf16` on
+            a GPU and `float32` on a CPU.
 
     Raises:
         InputError: when a value is out of range.
@@ -40,7 +41,7 @@ class PredictionSettings(Settings):
     dtype: VoxelType = "uint8"
     mask: Annotated[InstanceOf[Volume], BeforeValidator(as_volume)] | None = None
     skip_empty: bool = False
-    precision: Precision = "float32"
+    precision: Precision | None = None
 
 
 def overlap_in_voxels(patch: IntZYX, share: float) -> IntZYX:
@@ -52,6 +53,16 @@ def overlap_in_voxels(patch: IntZYX, share: float) -> IntZYX:
     """
     z, y, x = (math.floor(n * share) for n in patch)
     return z, y, x
+
+
+def precision_on(device: torch.device, asked: Precision | None = None) -> Precision:
+    """Return the precision that was asked for, or the default of a device: bf16 on a GPU, float32 on a CPU.
+
+    Example:
+        >>> precision_on(torch.device("cpu")), precision_on(torch.device("cuda"))
+        ('float32', 'bf16')
+    """
+    return asked or ("float32" if device.type == "cpu" else "bf16")
 
 
 def best_device() -> torch.device:

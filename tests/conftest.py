@@ -1,7 +1,6 @@
 """Fixtures shared by the tests: the synthetic volume, a tiny model, log messages, and the folder of real data."""
 
 import logging
-import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from cleftnet.models.checkpoint import Model, ModelCard
 from cleftnet.nets.zoo import build
 from cleftnet.synthetic import Synthetic, synthetic_volume
-from cleftnet.volumes import write_cremi
+from cleftnet.volumes import data_folder, write_cremi
 
 torch.set_num_threads(2)
 SHAPE = (16, 96, 96)
@@ -47,8 +46,8 @@ def messages(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real volumes that CLEFTNET_DATA names; a test that needs it is skipped where there is none."""
-    folder = Path(os.environ.get("CLEFTNET_DATA", ""))
-    if not (os.environ.get("CLEFTNET_DATA") and (folder / "vnc-l3").is_dir()):
-        pytest.skip("set CLEFTNET_DATA to a folder that holds vnc-l3/vnc-l3.hdf")
-    return folder.absolute()
+    """The folder of public volumes (CLEFTNET_DATA); a test that needs it is skipped where vnc-l3 is not in it."""
+    folder = data_folder().absolute()
+    if not (folder / "vnc-l3/vnc-l3.hdf").is_file():
+        pytest.skip(f"{folder} has no vnc-l3/vnc-l3.hdf: set CLEFTNET_DATA, or run cleftnet download vnc-l3")
+    return folder

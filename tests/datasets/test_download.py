@@ -1,18 +1,13 @@
 """The downloader against a server on loopback, which can be cut short, forgetful, wrong, or not to be trusted."""
 
 import hashlib
-import re
-import ssl
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import trustme
 
 from cleftnet.cli import main
-from cleftnet.datasets import SAMPLES, Sample, download, download_cremi
+from cleftnet.datasets import SAMPLES, Sample, download, download_cremi, fetching
 from cleftnet.errors import InputError
 from cleftnet.volumes import Volume, write_cremi
 
@@ -20,79 +15,12 @@ CONTENT = bytes(range(256)) * 40  # 10,240 bytes, each telling its place
 NAME, UNKNOWN = SAMPLES["A"].file, SAMPLES["A+"].file
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `files`; `asked` holds the headers of every request."""
-
-    files: dict
-    etag, knows_ranges, cut_at, redirect_to, content_type = '"1"', True, None, None, "application/octet-stream"
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.asked = {NAME: CONTENT}, []
-        self.url = f"http://127.0.0.1:{self.server_port}/data"
-
-    @property
-    def ranges(self):
-        return [headers.get("Range") for headers in self.asked]
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server = self.server
-        server.asked.append(dict(self.headers))
-        if server.redirect_to:
-            return self.answer(302, b"", Location=server.redirect_to)
-        content = server.files.get(self.path.rsplit("/", 1)[1].replace("%2B", "+"))
-        if content is None:
-            return self.answer(404, b"")
-        same = self.headers.get("If-Range") in (None, server.etag)
-        start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if start and server.knows_ranges and same:
-            first = int(start[1])
-            if first >= len(content):
-                return self.answer(416, b"")
-            span = f"bytes {first}-{len(content) - 1}/{len(content)}"
-            return self.answer(206, content[first:], **{"Content-Range": span})
-        return self.answer(200, content)
-
-    def answer(self, status, body, **headers):
-        self.send_response(status)
-        headers |= {"Content-Length": len(body), "Content-Type": self.server.content_type}
-        if self.server.etag:
-            headers["ETag"] = self.server.etag
-        for name, value in headers.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-        self.wfile.write(body[: self.server.cut_at])
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def serving(certificate=None):
-    with Server() as server:
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            certificate.configure_cert(context)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-            server.url = server.url.replace("http:", "https:")
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture
-def server(monkeypatch):
+def server(monkeypatch, serving):
     """CREMI's own site, played by a server here; nothing in these tests leaves the machine."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "PIECE_BYTES", 100)
+    monkeypatch.setattr(fetching, "PIECE_BYTES", 100)
     monkeypatch.setitem(SAMPLES, "A", Sample(NAME, hashlib.sha256(CONTENT).hexdigest()))
-    with serving() as server:
+    with serving({NAME: CONTENT}) as server:
         monkeypatch.setattr(download, "SITE", server.url)
         yield server
 
@@ -176,8 +104,8 @@ def test_a_web_page_is_not_taken_for_the_file(server, tmp_path):
     assert (tmp_path / f"{NAME}.part").read_bytes() == CONTENT[:3000]
 
 
-def test_mirrors_are_tried_in_turn_before_the_site_itself(server, tmp_path):
-    with serving() as mirror:
+def test_mirrors_are_tried_in_turn_before_the_site_itself(server, serving, tmp_path):
+    with serving({NAME: CONTENT}) as mirror:
         mirror.cut_at = 3000
         unreachable = "http://127.0.0.1:1/data"
         assert download_cremi(["A"], tmp_path, mirrors=[unreachable, f"{mirror.url}/"])[0].read_bytes() == CONTENT
@@ -251,11 +179,11 @@ def test_without_a_checksum_and_a_strong_etag_a_file_is_begun_anew(server, tmp_p
 
 
 @pytest.fixture
-def authority(server, tmp_path):
+def authority(server, serving, tmp_path):
     """A certificate authority of our own, its root in a file, and a TLS server that it vouches for."""
     ca = trustme.CA()
     ca.cert_pem.write_to_path(tmp_path / "root.pem")
-    with serving(ca.issue_cert("127.0.0.1")) as trusted:
+    with serving({NAME: CONTENT}, ca.issue_cert("127.0.0.1")) as trusted:
         yield trusted, tmp_path / "root.pem"
 
 

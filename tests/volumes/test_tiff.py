@@ -223,6 +223,8 @@ def test_hidden_files_are_no_slices(tmp_path):
 
 
 def test_the_real_series_opens_by_folder_and_by_pattern(real_data):
+    if not (real_data / "vnc-l3/unlabelled").is_dir():
+        pytest.skip("the published TIFF files of the second stack are not in CLEFTNET_DATA/vnc-l3/unlabelled")
     for address in (real_data / "vnc-l3/unlabelled", real_data / "vnc-l3/unlabelled/*.tif"):
         volume = open_volume(address, voxel_size_nm=(50, 4.6, 4.6))
         assert (volume.shape, volume.dtype, volume.voxel_size_nm) == ((20, 1024, 1024), np.uint8, (50, 4.6, 4.6))

@@ -117,24 +117,38 @@ def convert(
 
 
 def download(
-    dataset: Annotated[str, typer.Argument(metavar="cremi", help="The data set.")],
-    dest: Annotated[Path, typer.Option(help="Folder to download into.")] = Path("cremi"),
+    dataset: Annotated[str, typer.Argument(metavar="cremi|vnc-l3", help="The data set.")],
+    dest: Annotated[
+        Path | None,
+        typer.Option(help="Folder to download into; default $CLEFTNET_DATA/cremi or $CLEFTNET_DATA/vnc-l3."),
+    ] = None,
     sample: Annotated[
         list[str] | None,
-        typer.Option(metavar="A", help="A, B, C, A+, A_padded, A+_padded...; repeatable; default A, B and C."),
+        typer.Option(
+            metavar="A", help="Of cremi: A, B, C, A+, A_padded, A+_padded...; repeatable; default A, B and C."
+        ),
     ] = None,
     mirror: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="Folder with the same files, tried before CREMI's site; repeatable."),
+        typer.Option(metavar="URL", help="Folder with the same files, tried before the usual site; repeatable."),
     ] = None,
 ) -> None:
-    """Download the volumes of the CREMI challenge.
+    """Download public volumes: those of the CREMI challenge, or vnc-l3.
 
-    Checksums are verified, and an interrupted download continues.
+    Checksums are verified, and an interrupted download continues. Recipes look for the files in $CLEFTNET_DATA, by default
+    ~/cleftnet-data.
     """
-    from cleftnet.datasets import download_cremi
+    from cleftnet.datasets import download_cremi, download_vnc_l3
 
-    if dataset != "cremi":
-        raise InputError(f"there is no data set '{dataset}' to download; {nearest(dataset, ['cremi'])}")
-    for path in download_cremi(sample or ("A", "B", "C"), dest, mirrors=mirror or ()):
+    known = ["cremi", "vnc-l3"]
+    if dataset not in known:
+        raise InputError(f"there is no data set '{dataset}' to download; {nearest(dataset, known)}")
+    where = {} if dest is None else {"dest": dest}
+    if dataset == "cremi":
+        paths = download_cremi(sample or ("A", "B", "C"), mirrors=mirror or (), **where)
+    elif sample:
+        raise InputError("--sample chooses volumes of cremi; vnc-l3 is one volume: leave it out")
+    else:
+        paths = download_vnc_l3(mirrors=mirror or (), **where)
+    for path in paths:
         print(path)

@@ -1,6 +1,7 @@
 """Volumes in and out: one address names an array, and every format becomes the same lazy `Volume`."""
 
 from cleftnet.volumes.address import Address as Address
+from cleftnet.volumes.address import data_folder as data_folder
 from cleftnet.volumes.address import expand as expand
 from cleftnet.volumes.address import is_remote as is_remote
 from cleftnet.volumes.address import remove_remote as remove_remote
@@ -16,6 +17,7 @@ from cleftnet.volumes.cremi import from_cremi as from_cremi
 from cleftnet.volumes.cremi import to_cremi as to_cremi
 from cleftnet.volumes.cremi import write_cremi as write_cremi
 from cleftnet.volumes.hdf5 import Hdf5Store as Hdf5Store
+from cleftnet.volumes.hdf5 import new_hdf5 as new_hdf5
 from cleftnet.volumes.hdf5 import open_hdf5_file as open_hdf5_file
 from cleftnet.volumes.labels import BACKGROUND as BACKGROUND
 from cleftnet.volumes.labels import CLEFT as CLEFT

@@ -26,6 +26,8 @@ Address = str | os.PathLike[str]
 SCHEMES = ("s3", "gs", "http", "https")
 UNSYNCED = {"context": {"file_io_sync": False}}  # part of a spec: before the file is complete, no chunk need be on disk
 
+DATA_VARIABLE, DATA_FOLDER = "CLEFTNET_DATA", "~/cleftnet-data"  # where downloads go and recipes look; the default
+
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 # tensorstore's own are 32 attempts, which take minutes where a name is wrong
 _RETRIES = {"max_retries": 4, "initial_delay": "200ms", "max_delay": "2s"}
@@ -73,8 +75,10 @@ class Location:
 def expand(address: Address) -> str:
     """Return the address with `~`, `$NAME` and `${NAME}` replaced by what they stand for.
 
+    `$CLEFTNET_DATA`, the folder of public volumes, stands for `~/cleftnet-data` where it is not set.
+
     Raises:
-        InputError: when the address is empty or a variable is not set.
+        InputError: when the address is empty or another variable is not set.
 
     Example:
         >>> os.environ["DEMO_DATA"] = "/data"
@@ -85,6 +89,8 @@ def expand(address: Address) -> str:
 
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2]
+        if name == DATA_VARIABLE:
+            return str(data_folder())
         if not os.environ.get(name):
             raise InputError(
                 f"address '{text}' uses the variable {name}, which is not set; set it (export {name}=/a/folder) or "
@@ -98,6 +104,11 @@ def expand(address: Address) -> str:
     return expanded
 
 
+def data_folder() -> Path:
+    """Return the folder of public volumes: what `CLEFTNET_DATA` names, or `~/cleftnet-data` where it is not set."""
+    return Path(os.environ.get(DATA_VARIABLE) or DATA_FOLDER).expanduser()
+
+
 def missing(path: Path) -> InputError:
     """Return the error for a path that does not exist, naming what lies near it.
 
@@ -105,9 +116,14 @@ def missing(path: Path) -> InputError:
         >>> print(missing(Path("/no-such-folder/deeper/A.hdf")))
         /no-such-folder/deeper/A.hdf does not exist: there is no folder /no-such-folder; check the path
     """
+    advice = "check the path"
+    if data_folder() in path.parents:
+        advice = (
+            "fetch public volumes with 'cleftnet download vnc-l3' or 'cleftnet download cremi', or set CLEFTNET_DATA"
+        )
     for folder in reversed(path.parents):
         if not folder.exists():
-            return InputError(f"{path} does not exist: there is no folder {folder}; check the path")
+            return InputError(f"{path} does not exist: there is no folder {folder}; {advice}")
     if not path.parent.is_dir():
         return InputError(f"{path} does not exist: {path.parent} is a file, not a folder; check the path")
     near = sorted(entry.name for entry in path.parent.iterdir() if not entry.name.startswith("."))

@@ -68,3 +68,35 @@ def test_the_channels_last_layout_copies_no_query_and_changes_no_output():
     query = net.channels_last().bottom.query
     assert tokens(query[None]).data_ptr() == query.data_ptr()
     torch.testing.assert_close(net(x), before)
+
+
+def test_a_network_that_folds_raw_into_channels_computes_smaller_levels_and_returns_full_size():
+    spec = NetSpec(widths=(2, 3), patch=(2, 8, 12), pixel_unshuffle=4, heads=HEADS)
+    net = Network(spec)
+    assert spec.shapes == ((2, 2, 3), (1, 1, 1))
+    assert net.encoder[0][0][0].in_channels == 16
+    assert net(torch.rand(1, 1, 2, 8, 12)).shape == (1, 2, 2, 8, 12)
+
+
+def test_folding_and_unfolding_keep_every_voxel_at_its_place():
+    """A network whose blocks pass their input on, and whose head passes on its folded channels, returns raw."""
+    net = Network(NetSpec(widths=(4, 4), patch=(2, 6, 4), pixel_unshuffle=2))
+    net.encoder[0], net.decoder[0] = torch.nn.Identity(), torch.nn.Identity()
+    net.skips[0] = type("Kept", (torch.nn.Module,), {"forward": lambda self, up, kept: kept})()
+    torch.nn.init.zeros_(net.head.bias)
+    with torch.no_grad():
+        net.head.weight.copy_(torch.eye(4)[:, :, None, None, None])
+    raw = torch.rand(1, 1, 2, 6, 4)
+    assert torch.equal(net(raw), raw)
+
+
+def test_a_patch_that_cannot_be_folded_is_refused():
+    with pytest.raises(InputError, match="must be multiples"):
+        NetSpec(patch=(2, 8, 6), pixel_unshuffle=4)
+
+
+def test_outputs_for_tissue_exist_in_training_only():
+    net = Network(NetSpec(widths=(2, 3), patch=(2, 8, 8), heads=HEADS, tissue_classes=4))
+    raw = torch.rand(2, 1, 2, 8, 8)
+    assert net(raw).shape == (2, 6, 2, 8, 8)
+    assert net.eval()(raw).shape == (2, 2, 2, 8, 8)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cleftnet.geometry import Box
 from cleftnet.patches.augment import slip, translation
-from cleftnet.patches.deformation import UNFOLDED, Deformation, elastic, rotation
+from cleftnet.patches.deformation import UNFOLDED, Deformation, elastic, rotation, scaled
 from cleftnet.patches.patch import Patch
 
 STILL = np.zeros((2, 2), np.intp)
@@ -126,3 +126,13 @@ def test_an_elastic_deformation_is_smooth_and_differs_from_place_to_place():
     assert np.ptp(moves[0]) > 2
     assert abs(np.diff(moves, axis=1)).max() < 8 / 32 * 2
     assert abs(np.diff(moves, n=2, axis=2)).max() < 0.06
+
+
+def test_a_patch_scaled_by_2_shows_twice_as_much_tissue_about_the_same_middle():
+    box = Box((0, 100, 200), (2, 105, 209))
+    reduced = deform(
+        tissue(lambda z, y, x: 1000 * y + x), box, Deformation((5, 9), STILL, scaled(rotation((5, 9), 0), 2))
+    )
+    assert reduced.raw[0, 2].tolist() == [102000 + 204 + 2 * step for step in range(-4, 5)]
+    assert reduced.raw[0, :, 4].tolist() == [1000 * (102 + 2 * step) + 204 for step in range(-2, 3)]
+    assert np.array_equal(reduced.target, reduced.raw)

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.labelled import LabelledVolume
+from cleftnet.patches.patch import NO_TISSUE
 from cleftnet.patches.sampling import PatchSampler, SamplingSettings
 from cleftnet.patches.target_volume import CACHE, target_volume
 from cleftnet.volumes import LABELS, Volume, open_volume
@@ -58,12 +60,23 @@ def test_the_number_of_loader_processes_changes_no_patch(start, cremi_file, tmp_
 def test_raw_classes_and_distance_come_from_the_same_place():
     """Raw numbers the voxels: the patch's first voxel tells where it was cut."""
     source = volume()
-    raw, classes, distance = sampler([source])[3]
+    raw, classes, distance, tissue = sampler([source])[3]
     first = round(float(raw[0, 0, 0, 0]) * (2**32 - 1))
     there = source.patch(Box.at(np.unravel_index(first, source.shape), (4, 16, 16)))
     assert np.array_equal(classes.numpy(), there.classes)
     assert np.array_equal(distance.numpy(), there.distance)
     assert (raw.dtype, classes.dtype, distance.dtype) == (torch.float32, torch.uint8, torch.float32)
+    assert bool((tissue == NO_TISSUE).all())
+
+
+def test_tissue_follows_every_augmentation_that_moves_the_clefts():
+    """Tissue that is 1 exactly on clefts stays so after turns, flips, scaling, deformation and misalignment."""
+    bare = volume()
+    source = replace(bare, tissue=replace(bare.target, store=(bare.target.read() > 0).astype(np.uint8)))
+    moving = EVERYTHING.changed(scale=1.0)
+    for number in range(6):
+        _, classes, _, tissue = sampler([source], augmentation=moving)[number]
+        assert torch.equal(tissue, classes)
 
 
 def in_memory_and_not(path):

@@ -34,7 +34,7 @@ def take(state, log, *totals):
     """Pretend to take a step for each total loss, in half a second, a tenth of it waiting for data."""
     for total in totals:
         state.step += 1
-        state.losses.append(torch.tensor([total, 1.0, 2.0, 3.0]))
+        state.losses.append(torch.tensor([total, 1.0, 2.0, 3.0, 4.0]))
         log.step(0.01, 0.5, 0.1)
 
 

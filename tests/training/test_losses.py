@@ -18,6 +18,7 @@ from cleftnet.training.losses import (
     coherence_loss,
     segmentation_loss,
     signed_distance_loss,
+    tissue_loss,
 )
 
 FORMS = ("consistent", "as_printed")
@@ -295,3 +296,18 @@ def test_signed_distance_leaves_unlabelled_voxels_out():
     loss.backward()
     assert loss.item() == 0.25
     assert logit.grad.flatten()[1] == 0
+
+
+def test_tissue_loss_of_four_voxels():
+    """Logits 0 and ln 3 are 1/4 and 3/4; two voxels of known class give −ln(1/4) and −ln(3/4), over all four voxels."""
+    logits = torch.stack([voxels([0.0] * 4), voxels([math.log(3)] * 4)], dim=1)
+    loss = tissue_loss(logits, classes([0, 1, 2, 255]))
+    assert loss.item() == pytest.approx((math.log(4) - math.log(3 / 4)) / 4)
+
+
+def test_the_loss_of_tissue_is_added_with_its_weight():
+    losses = cleft_loss(torch.randn(1, 2, 1, 1, 4), classes(ONE_CLEFT), voxels([TANH1, 0, 0, 0]), LossSettings())
+    both = losses.with_tissue(torch.tensor(3.0), 0.5)
+    assert losses.tissue == 0
+    assert both.tissue == 3
+    assert both.total == losses.total + 1.5

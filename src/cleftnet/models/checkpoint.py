@@ -27,6 +27,7 @@ from cleftnet.files import replacing
 from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.calibration import Calibration
 from cleftnet.models.released import list_models, released_weights
+from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.skeleton import NetSpec, Network
 
 BEST, LAST = "best.safetensors", "last.safetensors"  # names inside a run directory
@@ -40,6 +41,7 @@ class ModelCard(BaseModel):
 
     Attributes:
         spec: Parts and sizes of the network.
+        members: Number of networks whose logits are averaged; 1 is a single network.
         calibration: Scale and shift that make the segmentation logit a probability (docs/method.md, "Losses").
         threshold: Voxels of at least this probability count as cleft; chosen on validation.
         voxel_size_nm: Voxel size z y x of the training data.
@@ -51,6 +53,7 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: NetSpec
+    members: int = Field(1, ge=1)
     calibration: Calibration = Calibration()
     threshold: float = Field(0.5, ge=0, le=1)
     voxel_size_nm: FloatZYX | None = None
@@ -61,9 +64,9 @@ class ModelCard(BaseModel):
 
 @dataclass(frozen=True)
 class Model:
-    """A network with its model card."""
+    """A network, or an ensemble of networks, with its model card."""
 
-    net: Network
+    net: Network | Ensemble
     card: ModelCard
 
     def probability(self, logits: Float32) -> Float32:
@@ -163,7 +166,8 @@ def load_model(address: str | Path, device: torch.device | str = "cpu") -> Model
     """
     path, card = find_model(address), load_card(address)
     with _refusing(path):
-        net = Network(card.spec)
+        networks = [Network(card.spec) for _ in range(card.members)]
+        net = Ensemble(networks) if len(networks) > 1 else networks[0]
         net.load_state_dict(safetensors.torch.load_file(path))
     return Model(net.channels_last().to(device).eval(), card)
 

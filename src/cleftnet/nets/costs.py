@@ -74,7 +74,7 @@ def cost(spec: NetSpec) -> Cost:
     kept = sum(p.kept for p in places) + sum(map(_kept_by_attention, attentions))
     # The peak is at the start of the backward pass, when one gradient of the first level's size joins what is kept, or,
     # for small patches, at its end, when every parameter has its gradient.
-    peak = max(kept + spec.widths[0] * math.prod(spec.patch), parameters + places[0].kept)
+    peak = max(kept + spec.widths[0] * math.prod(spec.shapes[0]), parameters + places[0].kept)
     return Cost(
         parameters=parameters,
         query_parameters=sum(m.query.numel() for m in attentions if isinstance(m, FeatureAugmentor)),
@@ -98,7 +98,7 @@ def _places(net: Network) -> Iterator[_Place]:
         yield _Place(up, voxels[i + 1], voxels[i], 0)
         yield _Place(skip, voxels[i], voxels[i], (channels_out(skip) + _channels_of_gate(skip)) * voxels[i])
         yield _block(block, widths[i], voxels[i])
-    yield _Place(net.head, voxels[0], voxels[0], len(net.spec.heads) * voxels[0])
+    yield _Place(net.head, voxels[0], voxels[0], net.head.out_channels * voxels[0])
 
 
 def _block(block: nn.Module, channels: int, voxels: int) -> _Place:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cleftnet.nets.attention import FeatureAugmentor, add_residual, attend, convolve, reduce_keys, tokens
+from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.skeleton import Network
 
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
@@ -69,8 +70,8 @@ def _matrix(conv: nn.Conv3d) -> tuple[Tensor, Tensor]:
     return conv.weight.detach()[:, :, 0, 0, 0], conv.bias.detach()
 
 
-def fold(net: Network) -> Network:
-    """Return a copy of a network for inference, with its feature augmentors and batch norms folded.
+def fold(net: Network | Ensemble) -> Network | Ensemble:
+    """Return a copy of a network or an ensemble for inference, with its feature augmentors and batch norms folded.
 
     The copy gives the same output but for rounding, in less time and memory. It cannot be trained, and its weights are
     no longer those of its spec: save the original.

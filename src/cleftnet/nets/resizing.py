@@ -16,11 +16,12 @@ from torch import Tensor
 from cleftnet.errors import InputError
 from cleftnet.geometry import IntZYX
 from cleftnet.nets.attention import interpolate
+from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.skeleton import NetSpec, Network
 
 
-def resize_network(net: Network, patch: IntZYX) -> Network:
-    """Return a network of another patch size with the weights of `net`, its queries interpolated.
+def resize_network(net: Network | Ensemble, patch: IntZYX) -> Network | Ensemble:
+    """Return a network or ensemble of another patch size with the weights of `net`, its queries interpolated.
 
     The loss of accuracy has to be measured on labelled data: the queries are no longer those that were trained. Where
     an axis is now halved more or less often, pooling differs from training too.
@@ -41,7 +42,10 @@ def resize_network(net: Network, patch: IntZYX) -> Network:
         >>> resize_network(net, (4, 24, 20)).spec.patch
         (4, 24, 20)
     """
-    return fit_queries(net, net.spec.changed(patch=patch))
+    spec = net.spec.changed(patch=patch)
+    if isinstance(net, Ensemble):
+        return net.each(lambda member: fit_queries(member, spec))
+    return fit_queries(net, spec)
 
 
 def fit_queries(net: Network, spec: NetSpec) -> Network:

@@ -6,6 +6,7 @@ thicker than pixels are wide. A patch is a pure function of its place in a volum
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, Self
 
@@ -14,7 +15,7 @@ from pydantic import Field, model_validator
 
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.patches.artifacts import blurred, missing, noisy, uneven
-from cleftnet.patches.deformation import UNFOLDED, Deformation, Shifts, elastic, rotation
+from cleftnet.patches.deformation import UNFOLDED, Deformation, Shifts, elastic, rotation, scaled
 from cleftnet.patches.patch import Patch
 from cleftnet.settings import Settings
 
@@ -26,6 +27,8 @@ class AugmentSettings(Settings):
         rotate: Probability of a rotation in the plane.
         rotation: `any` angle, cut from a larger crop, raw interpolated; or `quarter` turns, exact on the voxel grid
             (only 180° where the patch is not square).
+        scale: Probability of a change of size in the plane.
+        scale_factor: Largest factor by which tissue is enlarged or reduced.
         flip: Probability of a flip, along a random non-empty choice of the three axes.
         grayscale: Probability of a change of brightness, contrast and gamma.
         brightness: Largest shift of raw, of its range 0-1.
@@ -46,6 +49,8 @@ class AugmentSettings(Settings):
 
     rotate: float = Field(0.5, ge=0, le=1)
     rotation: Literal["any", "quarter"] = "any"
+    scale: float = Field(0.0, ge=0, le=1)
+    scale_factor: float = Field(1.15, ge=1, le=2)
     flip: float = Field(0.5, ge=0, le=1)
     grayscale: float = Field(0.2, ge=0, le=1)
     brightness: float = Field(0.1, ge=0, le=1)
@@ -154,6 +159,9 @@ def _draw_deformation(
     plane, shifts, places = (sides[0], sides[1]), np.zeros((depth, 2), np.intp), None
     if degrees is not None:
         places = rotation(plane, degrees)
+    if _happens(settings.scale, rng):
+        largest = math.log(settings.scale_factor)
+        places = scaled(rotation(plane, 0) if places is None else places, math.exp(rng.uniform(-largest, largest)))
     if _happens(settings.misalign, rng):
         kind = slip if depth == 1 or rng.random() < 0.5 else translation
         section = int(rng.integers(1 if kind is translation else 0, depth))

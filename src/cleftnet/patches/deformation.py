@@ -44,6 +44,17 @@ def rotation(plane: tuple[int, int], degrees: float) -> Places:
     return np.stack([middle_y + cosine * y + sine * x, middle_x - sine * y + cosine * x])
 
 
+def scaled(places: Places, factor: float) -> Places:
+    """Return source places moved away from the middle of the patch by a factor, which reduces the tissue by it.
+
+    Example:
+        >>> scaled(rotation((1, 3), 0), 2)[1].tolist()
+        [[-1.0, 1.0, 3.0]]
+    """
+    middle = (np.array(places.shape[1:]) - 1) / 2
+    return np.asarray(middle[:, None, None] + factor * (places - middle[:, None, None]))
+
+
 def elastic(plane: tuple[int, int], spacing_vox: int, largest_vox: float, rng: np.random.Generator) -> Places:
     """Return the displacement of each voxel along y and x by a smooth random deformation.
 
@@ -108,13 +119,13 @@ class Deformation:
         """Return the patch from the crop at the box `reads`: raw by linear interpolation, targets by nearest voxel."""
         if self.places is None and not np.ptp(self.shifts, axis=0).any():
             return crop
-        raw, target = (np.empty((len(self.shifts), *self.plane), np.float32) for _ in crop)
+        found = crop.each(lambda a: np.empty((len(self.shifts), *self.plane), a.dtype))
         if self.places is None:
             (height, width), starts = self.plane, self.shifts - self.shifts.min(axis=0)
             for z, (y, x) in enumerate(starts):
-                raw[z] = crop.raw[z, y : y + height, x : x + width]
-                target[z] = crop.target[z, y : y + height, x : x + width]
-            return Patch(raw, target)
+                for part, source in _given(found, crop):
+                    part[z] = source[z, y : y + height, x : x + width]
+            return found
         width = crop.raw.shape[2]
         places = self.places - self._first[:, None, None]
         whole = places.astype(np.intp)  # equals the floor, since none is negative
@@ -124,15 +135,21 @@ class Deformation:
         nearest = corner + half[0] * width + half[1]
         starts = (self.shifts - self.shifts.min(axis=0)) @ (width, 1)
         for z, start in enumerate(starts):  # section by section, to stay within the cache
-            _linear(crop.raw[z].ravel()[start:], width, corner, fraction, raw[z])
-            np.take(crop.target[z].ravel()[start:], nearest, out=target[z], mode="clip")  # "raise" would buffer
-        return Patch(raw, target)
+            _linear(crop.raw[z].ravel()[start:], width, corner, fraction, found.raw[z])
+            for part, source in _given(found, crop)[1:]:
+                np.take(source[z].ravel()[start:], nearest, out=part[z], mode="clip")  # "raise" would buffer
+        return found
 
     @functools.cached_property
     def _first(self) -> Shifts:
         """First row and column that the places need, before the shifts."""
         assert self.places is not None
         return np.asarray(np.floor(self.places.min(axis=(1, 2))), np.intp)
+
+
+def _given(*patches: Patch) -> list[tuple[Array, ...]]:
+    """Return the arrays of patches side by side: raw, target, and tissue where there is one."""
+    return [arrays for arrays in zip(*patches, strict=True) if arrays[0] is not None]
 
 
 def _linear(values: Array, width: int, corner: Shifts, fraction: Float32, out: Float32) -> None:

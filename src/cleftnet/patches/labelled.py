@@ -26,33 +26,47 @@ class LabelledVolume:
     Args:
         raw: Gray values: unsigned integers, or floats in 0-1.
         target: float32 distance or `UNKNOWN`, as returned by `target_volume`.
+        tissue: uint8 classes of other tissue; None where none are labelled.
     """
 
     raw: Volume
     target: Volume
+    tissue: Volume | None = None
 
     @classmethod
     def read(
-        cls, raw: Volume, labels: Volume, *, scale_nm: float | None = None, signed: bool = False
+        cls,
+        raw: Volume,
+        labels: Volume,
+        tissue: Volume | None = None,
+        *,
+        scale_nm: float | None = None,
+        signed: bool = False,
     ) -> LabelledVolume:
         """Compute the targets of a label volume (Eq. 6), or take them from the cache; raw is not read.
 
         Args:
             raw: Gray values of an unsigned integer type, or floats in 0-1.
             labels: Instance ids of the same shape, background 0.
+            tissue: uint8 classes of other tissue, of the same shape.
             scale_nm: None measures boundary distance in voxels, as printed; a number divides the distance in nm.
             signed: Whether distances outside clefts are measured too, as negative numbers.
 
         Raises:
-            InputError: when the shapes differ, or raw has another type.
+            InputError: when the shapes differ, or raw or tissue has another type.
         """
         if raw.shape != labels.shape:
             raise InputError(
                 f"{raw.address} is {raw.shape} but its labels {labels.address} are {labels.shape} (z y x voxels); give "
                 f"arrays of one shape, or labels whose offset places them"
             )
+        if tissue is not None and (tissue.shape != raw.shape or tissue.dtype != np.uint8):
+            raise InputError(
+                f"tissue {tissue.address} is {tissue.dtype} of {tissue.shape} voxels (z y x); expected uint8 of "
+                f"{raw.shape}, as the labels"
+            )
         check_raw_type(raw.dtype)  # before a worker process reads its first patch
-        return cls(raw, target_volume(labels, scale_nm=scale_nm, signed=signed))
+        return cls(raw, target_volume(labels, scale_nm=scale_nm, signed=signed), tissue)
 
     @property
     def shape(self) -> IntZYX:
@@ -80,7 +94,8 @@ class LabelledVolume:
             >>> (volume.patch(Box((0, 0, -2), (1, 1, 3))).raw * 255).round().tolist()
             [[[3.0, 2.0, 1.0, 2.0, 3.0]]]
         """
-        return Patch(intensity(_mirrored(self.raw, box)), _mirrored(self.target, box))
+        tissue = None if self.tissue is None else _mirrored(self.tissue, box)
+        return Patch(intensity(_mirrored(self.raw, box)), _mirrored(self.target, box), tissue)
 
 
 def _mirrored(volume: Volume, box: Box) -> Array:

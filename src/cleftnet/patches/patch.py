@@ -18,14 +18,16 @@ from cleftnet.volumes import CLEFT, NOT_CLEFT, UNLABELLED, Array
 Float32 = npt.NDArray[np.float32]
 
 UNKNOWN = -1.0  # target of an unlabelled voxel; signed distances stay above
+NO_TISSUE = 255  # tissue class of a voxel whose class is not known
 
 
 class Patch(NamedTuple):
-    """Raw and targets of one box, axes z y x, both of one shape.
+    """Raw and targets of one box, axes z y x, all of one shape.
 
     Attributes:
         raw: float32 in [0, 1].
         target: float32: the tanh distance, in [0, 1] or signed in (-1, 1], positive exactly on clefts; or `UNKNOWN`.
+        tissue: uint8 classes of other tissue, or `NO_TISSUE`; None where none are labelled.
 
     Example:
         >>> target = np.array([[[0, 0.76, UNKNOWN]]], np.float32)
@@ -35,6 +37,7 @@ class Patch(NamedTuple):
 
     raw: Float32
     target: Float32
+    tissue: npt.NDArray[np.uint8] | None = None
 
     @property
     def classes(self) -> npt.NDArray[np.uint8]:
@@ -50,5 +53,6 @@ class Patch(NamedTuple):
         return np.where(self.target <= UNKNOWN, np.float32(0), self.target)
 
     def each(self, change: Callable[[Array], Array]) -> Patch:
-        """Return the patch with a change applied to raw and to target."""
-        return Patch(change(self.raw), change(self.target))
+        """Return the patch with a change applied to raw and to all targets."""
+        tissue = None if self.tissue is None else change(self.tissue)
+        return Patch(change(self.raw), change(self.target), tissue)

@@ -18,6 +18,7 @@ from cleftnet.geometry import Box, IntZYX
 from cleftnet.patches.augment import AugmentSettings, augment
 from cleftnet.patches.index import CleftIndex
 from cleftnet.patches.labelled import LabelledVolume
+from cleftnet.patches.patch import NO_TISSUE
 from cleftnet.settings import Settings
 
 
@@ -37,8 +38,10 @@ class SamplingSettings(Settings):
     raw_in_memory_gib: float = Field(2.0, ge=0)
 
 
-class PatchSampler(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
-    """Augmented random patches by number, as tensors `raw 1 z y x`, `classes z y x`, `distance z y x`.
+class PatchSampler(Dataset[tuple[torch.Tensor, ...]]):
+    """Augmented random patches by number, as tensors `raw 1 z y x`, `classes z y x`, `distance z y x`, `tissue z y x`.
+
+    Tissue is `NO_TISSUE` everywhere in a volume without such labels.
 
     Args:
         volumes: Training volumes, each drawn in proportion to its number of patch places.
@@ -58,7 +61,7 @@ class PatchSampler(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         >>> settings = {"settings": SamplingSettings(), "augmentation": AugmentSettings()}
         >>> patches = PatchSampler([volume], (2, 6, 6), length=10, seed=0, **settings)
         >>> [tuple(tensor.shape) for tensor in patches[7]]
-        [(1, 2, 6, 6), (2, 6, 6), (2, 6, 6)]
+        [(1, 2, 6, 6), (2, 6, 6), (2, 6, 6), (2, 6, 6)]
     """
 
     def __init__(
@@ -100,12 +103,13 @@ class PatchSampler(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
             if self.indices[number].enough((z, y, x)) or rng.random() >= self.settings.reject_probability:
                 return self.volumes[number], Box.at((z, y, x), self.shape)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
         rng = np.random.default_rng([self.seed, index])
         volume, box = self.draw(rng)
         patch = augment(volume.patch, box, self.augmentation, rng)
-        raw, classes, distance = (torch.from_numpy(a) for a in (patch.raw, patch.classes, patch.distance))
-        return raw[None], classes, distance
+        tissue = np.full(patch.raw.shape, NO_TISSUE, np.uint8) if patch.tissue is None else patch.tissue
+        raw, *targets = (torch.from_numpy(a) for a in (patch.raw, patch.classes, patch.distance, tissue))
+        return raw[None], *targets
 
 
 def _held(volumes: Sequence[LabelledVolume], limit_bytes: float) -> list[LabelledVolume]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cleftnet.geometry import OVERLAP, Block, Box, TileGrid
 from cleftnet.models.checkpoint import Float32
+from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction.prediction_settings import PredictionSettings, overlap_in_voxels
 from cleftnet.prediction.tiles import TileNetwork, Values
@@ -103,7 +104,7 @@ def smooth_weights(starts: Sequence[int], side: int) -> list[Float32]:
     return [(hat / total[start : start + side]).astype(np.float32) for start in starts]
 
 
-def whole_logits(net: Network, raw: Volume, *, overlap: float = OVERLAP, tta: bool = False) -> Float32:
+def whole_logits(net: Network | Ensemble, raw: Volume, *, overlap: float = OVERLAP, tta: bool = False) -> Float32:
     """Run a network over a volume that fits in memory, as `predict` does, and return its logits `heads z y x`, float32.
 
     Args:

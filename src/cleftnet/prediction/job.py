@@ -24,6 +24,7 @@ from pydantic import JsonValue
 from cleftnet.blockwise import ExecutionSettings, Tick
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX, TileGrid
 from cleftnet.models.checkpoint import Float32, Model, load_model
+from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.folding import fold
 from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.nets.resizing import resize_network
@@ -278,7 +279,7 @@ def _digest(model: Model) -> str:
     return digest.hexdigest()
 
 
-def _at_patch(net: Network, patch: IntZYX | None) -> Network:
+def _at_patch(net: Network | Ensemble, patch: IntZYX | None) -> Network | Ensemble:
     """Return the network resized to another patch, with a warning; the network itself where the patch stays the same."""
     if patch is None or patch == net.spec.patch:
         return net

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cleftnet.geometry import Block, Box, IntZYX
 from cleftnet.models.checkpoint import Float32
+from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.kernels import fast_kernels
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction.onednn import through_onednn
@@ -65,7 +66,7 @@ class TileNetwork:
         precision: Arithmetic of the network; None takes the device's default (`precision_on`).
     """
 
-    net: Network
+    net: Network | Ensemble
     tta: bool = False
     precision: Precision | None = None
 
@@ -101,7 +102,7 @@ class TileNetwork:
 
     @property
     def _tile_bytes(self) -> int:
-        return 4 * FEATURE_MAPS * self.net.spec.widths[0] * math.prod(self.net.spec.patch)
+        return 4 * FEATURE_MAPS * self.net.spec.widths[0] * math.prod(self.net.spec.shapes[0])
 
     def logits(self, tiles: Iterable[Block], fetch: Callable[[Box], Array]) -> Iterator[tuple[Block, Values]]:
         """Yield every tile in order with the logits `heads z y x` of its read box, float32, on the network's device.
@@ -182,7 +183,7 @@ def _pool(number: int, each: int) -> ThreadPoolExecutor:
 
 
 @contextmanager
-def inferring(net: Network) -> Iterator[None]:
+def inferring(net: Network | Ensemble) -> Iterator[None]:
     """Put a network into eval mode, with fast convolutions, while the body runs."""
     was_training = net.training
     net.eval()

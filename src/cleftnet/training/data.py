@@ -16,13 +16,13 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import Box, FloatZYX
 from cleftnet.patches.labelled import LabelledVolume
 from cleftnet.patches.sampling import PatchSampler
-from cleftnet.training.provenance import fingerprint
+from cleftnet.training.provenance import checksum, fingerprint
 from cleftnet.training.recipe import Recipe, VolumeSettings
 from cleftnet.training.schedule import TrainingSettings
 from cleftnet.training.validation import Region
-from cleftnet.volumes import LABELS, open_volume, place
+from cleftnet.volumes import LABELS, Volume, open_volume, place
 
-Batch = tuple[Tensor, Tensor, Tensor]  # raw `b 1 z y x`, classes `b z y x`, distance `b z y x`
+Batch = tuple[Tensor, ...]  # raw `b 1 z y x`, and classes, distance and tissue `b z y x`
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class TrainingData:
         patches: Training patches by number, used in order: step s takes those from (s − 1) · batch on.
         validation_regions: Regions that are predicted and scored in every validation.
         training_regions: Regions that the patches are drawn from.
+        tissues: Labels of other tissue in each of these, or None.
     """
 
     patches: Dataset[Batch]
     validation_regions: Sequence[Region]
     training_regions: Sequence[Region] = ()
+    tissues: Sequence[Volume | None] = ()
 
     @property
     def voxel_size_nm(self) -> FloatZYX | None:
@@ -48,7 +50,10 @@ class TrainingData:
     def checksums(self) -> JsonValue:
         """Return checksums of all regions, which tell whether two trainings had the same data."""
         regions = {"train": self.training_regions, "validate": self.validation_regions}
-        return {use: [fingerprint(*region) for region in part] for use, part in regions.items()}
+        found: dict[str, JsonValue] = {use: [fingerprint(*region) for region in part] for use, part in regions.items()}
+        if tissues := [tissue for tissue in self.tissues if tissue is not None]:
+            found["tissue"] = [checksum(tissue) for tissue in tissues]
+        return found
 
 
 def open_data(recipe: Recipe) -> TrainingData:
@@ -61,10 +66,11 @@ def open_data(recipe: Recipe) -> TrainingData:
     for region in validation_regions:
         _check_size(region, recipe)
     training_regions = [open_region(volume) for volume in recipe.data.train]
+    tissues = [_open_tissue(volume) if recipe.net.tissue_classes else None for volume in recipe.data.train]
     patches = PatchSampler(
         [
-            LabelledVolume.read(*region, scale_nm=recipe.data.distance_scale_nm, signed=recipe.loss.signed)
-            for region in training_regions
+            LabelledVolume.read(*region, tissue, scale_nm=recipe.data.distance_scale_nm, signed=recipe.loss.signed)
+            for region, tissue in zip(training_regions, tissues, strict=True)
         ],
         recipe.net.patch,
         length=recipe.training.steps * recipe.training.batch,
@@ -72,7 +78,7 @@ def open_data(recipe: Recipe) -> TrainingData:
         settings=recipe.sampling,
         augmentation=recipe.augment,
     )
-    return TrainingData(patches, validation_regions, training_regions)
+    return TrainingData(patches, validation_regions, training_regions, tissues)
 
 
 def open_region(volume: VolumeSettings) -> Region:
@@ -85,6 +91,23 @@ def open_region(volume: VolumeSettings) -> Region:
     labels = open_volume(volume.labels or volume.raw, default=LABELS, voxel_size_nm=volume.voxel_size_nm)
     placement = place(raw, labels, None if volume.roi is None else Box.parse(volume.roi))
     return Region(raw.crop(placement.prediction_box), labels.crop(placement.truth_box))
+
+
+def _open_tissue(volume: VolumeSettings) -> Volume | None:
+    """Open the labels of other tissue in one volume of a recipe, which lie on the grid of its cleft labels.
+
+    Raises:
+        InputError: when they cannot be opened, or the part lies outside.
+    """
+    if volume.tissue is None:
+        return None
+    tissue = open_volume(volume.tissue, voxel_size_nm=volume.voxel_size_nm)
+    box = tissue.box if volume.roi is None else Box.parse(volume.roi)
+    if not tissue.box.contains(box):
+        raise InputError(
+            f"region {box} is not inside {tissue.address}, {tissue.box}; tissue lies on the grid of the labels"
+        )
+    return tissue.crop(box)
 
 
 def _check_size(region: Region, recipe: Recipe) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
 from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import find_model, load_model
+from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.resizing import fit_queries
 from cleftnet.nets.skeleton import Network
+
+log = logging.getLogger(__name__)
 
 SHOWN = 6  # names listed before a list is cut
 
@@ -54,12 +58,15 @@ def start_from(net: Network, address: str | Path) -> Loaded:
 
     Args:
         net: The network, changed in place.
-        address: A run directory or a checkpoint file.
+        address: A run directory or a checkpoint file; of an ensemble, its first network.
 
     Raises:
         InputError: when there is no such model, or nothing of it fits.
     """
     source = load_model(address).net
+    if isinstance(source, Ensemble):
+        log.info(f"{find_model(address)} is an ensemble of {len(source.networks)}; starting from its first network")
+        source = source.networks[0]
     before = {name: tensor.shape for name, tensor in source.state_dict().items()}
     sizes = {"patch": net.spec.patch, "query_grid": net.spec.query_grid}
     if source.spec.changed(**sizes) != source.spec:

@@ -27,7 +27,7 @@ from cleftnet.training.averaging import BATCHES, measure_statistics
 from cleftnet.training.data import Batch, TrainingData, load_batches
 from cleftnet.training.distributed import noticing_sigterm
 from cleftnet.training.log import RunLog
-from cleftnet.training.losses import ClassCounts, Losses, LossSettings, cleft_loss
+from cleftnet.training.losses import ClassCounts, Losses, LossSettings, cleft_loss, tissue_loss
 from cleftnet.training.schedule import TrainingSettings, is_finished, is_over, learning_rate, validation_is_due
 from cleftnet.training.state import STATES, TrainingState
 from cleftnet.training.validation import Scores, Validation, validate
@@ -108,7 +108,8 @@ def fit(
                 rate = learning_rate(settings, state.step, state.seconds)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                losses = learn(fabric, model, optimizer, parts, loss, settings.clip_norm)
+                tissue = state.net.spec.tissue_classes
+                losses = learn(fabric, model, optimizer, parts, loss, settings.clip_norm, tissue)
                 if not losses.isfinite().all():
                     raise InputError(_diverged(state.step, losses, out))
                 state.average.update_parameters(state.net)
@@ -153,6 +154,7 @@ def learn(
     parts: Sequence[Batch],
     settings: LossSettings,
     clip_norm: float | None,
+    tissue_classes: int = 0,
 ) -> Tensor:
     """Take one optimizer step; a loss that is not finite changes no weight.
 
@@ -163,16 +165,20 @@ def learn(
         parts: Parts of the batch for this process; their gradients are accumulated.
         settings: Weights and form of Eq. 10.
         clip_norm: Largest norm of the gradient; None does not clip.
+        tissue_classes: Number of the network's last outputs that learn tissue classes.
 
     Returns:
-        Total loss and its three terms, float32 on the CPU, as means over all parts and processes.
+        Total loss and its four terms, float32 on the CPU, as means over all parts and processes.
     """
     counts, seen = _count_voxels(parts, fabric), []
     optimizer.zero_grad(set_to_none=True)
-    for number, (raw, classes, distance) in enumerate(parts, start=1):
+    for number, (raw, classes, distance, tissue) in enumerate(parts, start=1):
         with fabric.no_backward_sync(cast(Any, model), enabled=number < len(parts)):
             logits = model(raw.contiguous(memory_format=torch.channels_last_3d))
-            losses = cleft_loss(logits, classes, distance, settings, counts)
+            heads = logits.shape[1] - tissue_classes
+            losses = cleft_loss(logits[:, :heads], classes, distance, settings, counts)
+            if tissue_classes:
+                losses = losses.with_tissue(tissue_loss(logits[:, heads:], tissue), settings.tissue_weight)
             fabric.backward(losses.total / len(parts))
         seen.append(torch.stack(losses).detach())
     mean = cast(Tensor, fabric.all_reduce(torch.stack(seen).mean(0))).cpu()
@@ -185,7 +191,7 @@ def learn(
 
 def _count_voxels(parts: Sequence[Batch], fabric: Fabric) -> ClassCounts:
     """Count the voxels of a whole batch, over its parts and all processes."""
-    own = [torch.stack(ClassCounts.of(classes, distance)[:3]) for _, classes, distance in parts]
+    own = [torch.stack(ClassCounts.of(classes, distance)[:3]) for _, classes, distance, _ in parts]
     labelled, cleft, inside = fabric.all_reduce(torch.stack(own).sum(0), reduce_op="sum")
     return ClassCounts(labelled, cleft, inside, parts=len(parts) * fabric.world_size)
 

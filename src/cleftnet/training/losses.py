@@ -39,11 +39,13 @@ class LossSettings(Settings):
             al. 2018 for a network with one head, which uses no weights.
         boundary_weight: α₁.
         coherence_weight: α₂.
+        tissue_weight: Weight of the cross-entropy of the tissue classes (`net.tissue_classes`).
     """
 
     form: Form = "consistent"
     boundary_weight: float = Field(0.5, ge=0)
     coherence_weight: float = Field(0.2, ge=0)
+    tissue_weight: float = Field(0.5, ge=0)
 
     @property
     def signed(self) -> bool:
@@ -58,6 +60,11 @@ class Losses(NamedTuple):
     segmentation: Tensor
     boundary: Tensor
     coherence: Tensor
+    tissue: Tensor
+
+    def with_tissue(self, loss: Tensor, weight: float) -> Losses:
+        """Return these losses with that of the tissue classes added to the total."""
+        return self._replace(total=self.total + weight * loss, tissue=loss)
 
 
 class ClassCounts(NamedTuple):
@@ -212,6 +219,24 @@ def signed_distance_loss(
     return counts.mean((distance - logit.float().tanh()) ** 2, classes != UNLABELLED)
 
 
+def tissue_loss(logits: Float[Tensor, "b classes z y x"], tissue: UInt8[Tensor, "b z y x"]) -> Float[Tensor, ""]:
+    """Return the cross-entropy of the tissue classes, summed over known voxels and divided by the number of all voxels.
+
+    Args:
+        logits: One output for each class, `b classes z y x`.
+        tissue: uint8 classes `b z y x`; voxels of other values are left out.
+
+    Returns:
+        A scalar, ≥ 0.
+
+    Example:
+        >>> float(tissue_loss(torch.zeros(1, 2, 1, 1, 2), torch.tensor([[[[1, 255]]]], dtype=torch.uint8)))
+        0.3465735...
+    """
+    wanted = torch.where(tissue < logits.shape[1], tissue.long(), -1)
+    return F.cross_entropy(logits.float(), wanted, ignore_index=-1, reduction="sum") / wanted.numel()
+
+
 def cleft_loss(
     logits: Float[Tensor, "b heads z y x"],
     classes: UInt8[Tensor, "b z y x"],
@@ -221,7 +246,8 @@ def cleft_loss(
 ) -> Losses:
     """Return the loss of Eq. 10, `L_s + α₁ L_b + α₂ L_c`.
 
-    For a network with one head it is `L_s` alone, or the signed-distance regression.
+    For a network with one head it is `L_s` alone, or the signed-distance regression. That of tissue classes is added by
+    `Losses.with_tissue`.
 
     Args:
         logits: `b heads z y x`, one head or two.
@@ -237,12 +263,12 @@ def cleft_loss(
     if settings.form == "signed_distance":
         error = signed_distance_loss(logits[:, 0], distance, classes, counts)
         zero = torch.zeros_like(error)
-        return Losses(error, zero, error, zero)
+        return Losses(error, zero, error, zero, zero)
     segmentation = segmentation_loss(logits[:, 0], classes, counts)
+    zero = torch.zeros_like(segmentation)
     if logits.shape[1] == 1:
-        zero = torch.zeros_like(segmentation)
-        return Losses(segmentation, segmentation, zero, zero)
+        return Losses(segmentation, segmentation, zero, zero, zero)
     boundary = boundary_loss(logits[:, 1], distance, classes, settings.form, counts)
     coherence = coherence_loss(logits[:, 0], logits[:, 1], classes, settings.form, counts)
     total = segmentation + settings.boundary_weight * boundary + settings.coherence_weight * coherence
-    return Losses(total, segmentation, boundary, coherence)
+    return Losses(total, segmentation, boundary, coherence, zero)

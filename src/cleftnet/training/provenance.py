@@ -56,8 +56,13 @@ def fingerprint(raw: Volume, labels: Volume) -> dict[str, JsonValue]:
     return {
         "shape": list(raw.shape),
         "raw_sections_sha256": _sha256(raw, [Box((z, 0, 0), (z + 1, height, width)) for z in chosen]),
-        "labels_sha256": _sha256(labels, list(slabs(labels.box))),
+        "labels_sha256": checksum(labels),
     }
+
+
+def checksum(volume: Volume) -> str:
+    """Return the SHA-256 of all values of a volume, its shape and its type."""
+    return _sha256(volume, list(slabs(volume.box)))
 
 
 def _sha256(volume: Volume, boxes: list[Box]) -> str:

@@ -32,12 +32,15 @@ class VolumeSettings(Settings):
         raw: Address of the gray values.
         labels: Address of the cleft labels; default: those in the file of `raw`. They may be smaller than raw: their
             offset places them, as in padded CREMI files.
+        tissue: Address of classes of other tissue (uint8) on the grid of the labels, such as
+            `vnc-l3.hdf/volumes/tissue`; classes from `net.tissue_classes` on are left out.
         roi: Part to use, `z0:z1,y0:y1,x0:x1` in voxels of the labels; default: everything.
         voxel_size_nm: Voxel size z y x, for formats that carry none.
     """
 
     raw: str
     labels: str | None = None
+    tissue: str | None = None
     roi: str | None = None
     voxel_size_nm: FloatZYX | None = None
 
@@ -87,6 +90,15 @@ class Recipe(Settings):
         if isinstance(value, Mapping) and "name" in value:
             return spec(**value)
         return value
+
+    @model_validator(mode="after")
+    def _tissue_has_labels(self) -> Self:
+        if self.net.tissue_classes and all(volume.tissue is None for volume in self.data.train):
+            raise ValueError(
+                f"net.tissue_classes {self.net.tissue_classes} has nothing to learn from; give data.train an entry with "
+                f"'tissue', or set net.tissue_classes 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_head_for_a_signed_distance(self) -> Self:

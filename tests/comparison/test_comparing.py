@@ -12,6 +12,7 @@ import yaml
 
 from cleftnet.cli import main
 from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, Plan, Results, cell_making, compare, comparing
+from cleftnet.comparison.recipe import with_defaults
 from cleftnet.errors import InputError
 from cleftnet.files import holding
 from cleftnet.training.recipe import load_recipe
@@ -317,3 +318,13 @@ def test_folds_that_cannot_be_cut_are_refused_before_anything_is_trained(folded,
     with pytest.raises(InputError, match=message):
         compare(write(folded | change), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_patch_decides_what_a_forest_learns_in_a_fold_and_is_part_of_its_cell(folded):
+    folded["rows"] = {"forest": folded["rows"]["forest"]}
+    larger = copy.deepcopy(folded)
+    folded["tables"], larger["tables"], folded["reference"], larger["reference"] = [], [], "forest", "forest"
+    larger["base"]["net"]["patch"] = [8, 24, 24]
+    one, other = (Comparison(**content).described("forest", 0) for content in (folded, larger))
+    assert one != other
+    assert with_defaults(one) == one

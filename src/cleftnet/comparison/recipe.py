@@ -16,7 +16,7 @@ from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import Box
 from cleftnet.settings import Settings
 from cleftnet.synapses.tuning import SIZES_NM3, THRESHOLDS
-from cleftnet.training.recipe import Recipe, VolumeSettings, dump, find_recipe, read_yaml, set_key
+from cleftnet.training.recipe import DataSettings, Recipe, VolumeSettings, dump, find_recipe, read_yaml, set_key
 
 PaperScore = Literal["cremi_score", "auc", "f1"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # of rows, which name folders
@@ -173,11 +173,16 @@ class Comparison(Settings):
         return recipe.model_copy(update={"data": recipe.data.model_copy(update={"train": parts}), "training": training})
 
     def described(self, row: str, seed: int) -> dict[str, JsonValue]:
-        """Return what determines a cell, as plain values: its recipe; for a random forest, its seed, data and settings."""
-        recipe, classical = dump(self.recipe(row, seed)), self.rows[row].classical
-        described = recipe
+        """Return what determines a cell, as plain values: its recipe; for a random forest, its seed, data and settings.
+
+        With folds, the patch determines how far from a fold a forest learns too.
+        """
+        recipe, classical = self.recipe(row, seed), self.rows[row].classical
+        described = dump(recipe)
         if classical is not None:
-            described = {"seed": recipe["seed"], "data": recipe["data"], "classical": dump(classical)}
+            described = {"seed": recipe.seed, "data": described["data"], "classical": dump(classical)}
+            if self.folds is not None:
+                described["patch"] = list(recipe.net.patch)
         return described if self.folds is None else described | {"folds": dump(self.folds)}
 
     def check(self) -> None:
@@ -223,6 +228,7 @@ def with_defaults(described: Mapping[str, Any]) -> dict[str, JsonValue]:
     """
     rest = {key: value for key, value in described.items() if key != "folds"}
     if "classical" in rest:
+        rest["data"] = dump(DataSettings(**rest["data"]))
         rest["classical"] = dump(ForestSettings(**rest["classical"]))
     else:
         rest = dump(Recipe(**rest))

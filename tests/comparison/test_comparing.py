@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,6 +16,8 @@ from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, Plan, R
 from cleftnet.comparison.recipe import with_defaults
 from cleftnet.errors import InputError
 from cleftnet.files import holding
+from cleftnet.metrics.calibration import Calibration
+from cleftnet.prediction import to_uint8
 from cleftnet.training.recipe import load_recipe
 from cleftnet.training.runs import train
 from cleftnet.volumes import open_volume
@@ -328,3 +331,26 @@ def test_the_patch_decides_what_a_forest_learns_in_a_fold_and_is_part_of_its_cel
     one, other = (Comparison(**content).described("forest", 0) for content in (folded, larger))
     assert one != other
     assert with_defaults(one) == one
+
+
+def test_a_mean_of_rows_averages_their_logits_out_of_fold(folded, write, tmp_path):
+    folded["rows"]["both"] = {"label": "Both", "mean_of": ["resunet", "forest"]}
+    (failure,) = compare(write(folded), tmp_path / "out", rows=["both"]).failed
+    assert "averages row resunet, which is not finished with seed 0" in failure.error
+    found = compare(write(folded), tmp_path / "out")
+    cells = {cell.row: cell for cell in found.cells}
+    assert set(cells) == {"resunet", "forest", "both"}
+    logits = [np.load(tmp_path / f"out/cells/{row}/seed-0/fold-1/logits.npy") for row in ("resunet", "forest")]
+    stored = open_volume(tmp_path / "out/cells/both/seed-0/prediction-0.hdf/volumes/probability").read()[:, :, 57:]
+    calibration = Calibration(scale=cells["both"].folds[1].scale, shift=cells["both"].folds[1].shift)
+    assert np.array_equal(stored, to_uint8(calibration.probability((logits[0] + logits[1]) / 2)))
+    assert compare(write(folded), tmp_path / "out").cells == found.cells
+
+
+def test_a_mean_needs_folds_and_rows_that_are_no_means(folded, tiny):
+    mean = {"label": "Both", "mean_of": ["resunet"]}
+    with pytest.raises(InputError, match="expected folds"):
+        Comparison(**(tiny | {"rows": tiny["rows"] | {"both": {**mean, "mean_of": [next(iter(tiny["rows"]))]}}}))
+    folded["rows"] |= {"both": mean, "again": {"label": "Again", "mean_of": ["both"]}}
+    with pytest.raises(InputError, match="no means themselves"):
+        Comparison(**folded)

@@ -20,6 +20,7 @@ from cleftnet.comparison.forest import Forest, ForestSettings, train_forest
 from cleftnet.comparison.out_of_fold import FoldLogits, score_out_of_fold
 from cleftnet.comparison.recipe import Comparison
 from cleftnet.comparison.region_scores import score_regions
+from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.geometry import Box
 from cleftnet.models.checkpoint import Model, load_model
@@ -48,10 +49,11 @@ def make_cell(comparison: Comparison, row: str, seed: int, folder: CellFolder) -
         InputError: when the training cannot be resumed, its loss diverged, or a volume cannot be read.
         TrainingInterrupted: when SIGTERM ended the training; its state is saved.
     """
-    classical = comparison.rows[row].classical
+    classical, members = comparison.rows[row].classical, comparison.rows[row].mean_of
     choices: tuple[FoldChoice, ...] = ()
     if comparison.folds is not None:
-        region, folds = _predict_folds(comparison, row, seed, folder)
+        predicted = _average_folds if members else _predict_folds
+        region, folds = predicted(comparison, row, seed, folder)
         effort, about = _together(folds)
         scored, choices, stitched = score_out_of_fold([fold.prediction for fold in folds], region, comparison.synapses)
         write_volume(stitched, folder.prediction(0), default=PROBABILITY_NAME, overwrite=True)
@@ -133,6 +135,30 @@ def _predict_folds(
                 np.save(file, logits[scored.relative_to(seen.start).slices], allow_pickle=False)
         prediction = FoldLogits(scored, np.load(own.logits, allow_pickle=False))
         folds.append(_PredictedFold(prediction, FoldRecord.model_validate_json(own.record.read_bytes())))
+    return region, folds
+
+
+def _average_folds(
+    comparison: Comparison, row: str, seed: int, folder: CellFolder
+) -> tuple[Region, list[_PredictedFold]]:
+    """Average the out-of-fold logits of other rows with the same seed.
+
+    Raises:
+        InputError: when one of these rows is not finished.
+    """
+    (volume,) = comparison.recipe(row, seed).data.train
+    region, origin = open_region(volume), Box.parse(volume.roi or "").start
+    members = {name: folder.of_row(name) for name in comparison.rows[row].mean_of}
+    for name, member in members.items():
+        if not member.file.exists():
+            raise InputError(f"row {row} averages row {name}, which is not finished with seed {seed}; run it first")
+    effort, folds = Effort(parameters=None, steps=None, minutes=0.0, seconds_per_step=None), []
+    for number, fold in enumerate(comparison.cut(row)):
+        own = [member.fold(number) for member in members.values()]
+        logits = np.stack([np.load(one.logits, allow_pickle=False) for one in own]).mean(axis=0, dtype=np.float32)
+        record = FoldRecord.model_validate_json(own[0].record.read_bytes())
+        prediction = FoldLogits(fold.scored.relative_to(origin), logits)
+        folds.append(_PredictedFold(prediction, record.model_copy(update={"effort": effort})))
     return region, folds
 
 

@@ -76,8 +76,8 @@ class Effort(ResultRecord):
     """What a training took.
 
     Attributes:
-        parameters: Number of learned parameters; None for a random forest.
-        steps: Optimizer steps; None for a random forest.
+        parameters: Number of learned parameters; None for a random forest or a mean of rows.
+        steps: Optimizer steps; None for a random forest or a mean of rows.
         minutes: Time of the training, validations included.
         seconds_per_step: Time of an optimizer step, validations not included.
     """
@@ -209,6 +209,10 @@ class CellFolder:
         return [
             FoldRecord.model_validate_json(path.read_bytes()) for path in sorted(self.path.glob("fold-*/fold.json"))
         ]
+
+    def of_row(self, row: str) -> CellFolder:
+        """Return the folder of another row with the same seed."""
+        return CellFolder(self.path.parents[1] / row / self.path.name)
 
     def fold(self, number: int) -> CellFolder:
         """Return the folder of one fold of this cell."""

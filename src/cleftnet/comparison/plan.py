@@ -66,7 +66,7 @@ class Plan:
         Args:
             recipe: A comparison, its YAML file, or the name of a shipped recipe.
             out: Output folder; default: `runs/` and the recipe's name.
-            rows: Names of the rows to run; default: all.
+            rows: Names of the rows to run; default: all. Means of rows come last.
             seeds: Seeds to run; default: all.
 
         Raises:
@@ -84,11 +84,8 @@ class Plan:
         for seed in seeds or ():
             if seed not in comparison.seeds:
                 raise InputError(f"no seed {seed} in this comparison, which has {list(comparison.seeds)}")
-        wanted = tuple(
-            (row, seed)
-            for seed in (comparison.seeds if seeds is None else seeds)
-            for row in (comparison.rows if rows is None else rows)
-        )
+        chosen = sorted(comparison.rows if rows is None else rows, key=lambda row: bool(comparison.rows[row].mean_of))
+        wanted = tuple((row, seed) for seed in (comparison.seeds if seeds is None else seeds) for row in chosen)
         plan = cls(comparison, Path(out) if out is not None else Path("runs") / name, wanted)
         plan._check_folder()
         plan._check_data()
@@ -113,8 +110,11 @@ class Plan:
                 "begun": bool(folder.runs or folder.finished_folds()),
             }
             state: State = next((state for state, found in there.items() if found), "missing")
-            forest = self.comparison.rows[row].classical is not None
-            yield PlannedCell(row, seed, state, None if forest else _parameters(self.comparison.recipe(row, seed).net))
+            settings = self.comparison.rows[row]
+            untrained = settings.classical is not None or settings.mean_of
+            yield PlannedCell(
+                row, seed, state, None if untrained else _parameters(self.comparison.recipe(row, seed).net)
+            )
 
     def _check_folder(self) -> None:
         """Raise InputError when the folder holds other files, or cells of another recipe."""

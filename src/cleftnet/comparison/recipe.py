@@ -23,17 +23,25 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # of rows, which name folders
 
 
 class Row(Settings):
-    """One row of a comparison: a network, or a random forest.
+    """One row of a comparison: a network, a random forest, or the mean of other rows.
 
     Attributes:
         label: Name in the tables.
         changes: Dotted keys of the base recipe and their values in this row (`set` in the file).
         classical: A random forest instead of a network; it uses the data of the base recipe.
+        mean_of: Rows whose out-of-fold logits are averaged, seed by seed; nothing is trained. Only with folds.
     """
 
     label: str
     changes: dict[str, JsonValue] = Field({}, alias="set")
     classical: ForestSettings | None = None
+    mean_of: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _a_mean_is_nothing_else(self) -> Self:
+        if self.mean_of and (self.changes or self.classical is not None):
+            raise ValueError("mean_of averages other rows, so the row has neither set nor classical")
+        return self
 
     @model_validator(mode="after")
     def _a_forest_has_no_network(self) -> Self:
@@ -111,6 +119,12 @@ class Comparison(Settings):
             if not re.match(NAME, name):
                 raise ValueError(f"row '{name}' cannot name a folder; use letters, digits, '-', '_' and '.'")
         named = [("reference", name) for name in [self.reference] if name is not None]
+        for name, row in self.rows.items():
+            named += [(f"rows.{name}.mean_of", other) for other in row.mean_of]
+            if row.mean_of and (self.folds is None or any(self.rows[o].mean_of for o in row.mean_of if o in self.rows)):
+                raise ValueError(
+                    f"rows.{name}.mean_of averages out-of-fold logits; expected folds, and rows that are no means themselves"
+                )
         for table in self.tables:
             own = [] if table.reference is None else [table.reference]
             named += [(f"table '{table.title}'", name) for name in [*table.rows, *own, *table.paper]]
@@ -175,8 +189,10 @@ class Comparison(Settings):
     def described(self, row: str, seed: int) -> dict[str, JsonValue]:
         """Return what determines a cell, as plain values: its recipe; for a random forest, its seed, data and settings.
 
-        With folds, the patch determines how far from a fold a forest learns too.
+        With folds, the patch determines how far from a fold a forest learns too. A mean is determined by its rows.
         """
+        if members := self.rows[row].mean_of:
+            return {"mean_of": {name: self.described(name, seed) for name in members}}
         recipe, classical = self.recipe(row, seed), self.rows[row].classical
         described = dump(recipe)
         if classical is not None:
@@ -226,6 +242,8 @@ def with_defaults(described: Mapping[str, Any]) -> dict[str, JsonValue]:
     Raises:
         InputError: when it holds settings that no longer exist.
     """
+    if "mean_of" in described:
+        return {"mean_of": {name: with_defaults(member) for name, member in described["mean_of"].items()}}
     rest = {key: value for key, value in described.items() if key != "folds"}
     if "classical" in rest:
         rest["data"] = dump(DataSettings(**rest["data"]))

@@ -15,6 +15,7 @@ from cleftnet.volumes import (
     ArraySpec,
     Volume,
     create_volumes,
+    describe,
     list_arrays,
     locate,
     open_volume,
@@ -188,3 +189,24 @@ def test_two_arrays_go_into_one_hdf5_file_and_not_into_one_tiff(tmp_path):
 def test_the_threshold_of_a_probability_is_kept(tmp_path):
     write_volume(Volume(BOX, (40, 4, 4), threshold=0.75), tmp_path / "out.hdf", default="volumes/probability")
     assert open_volume(tmp_path / "out.hdf", default=PREDICTION).threshold == 0.75
+
+
+def test_neurons_of_a_cremi_file_are_told_as_neurons_and_clefts_as_clefts(tmp_path):
+    """A CREMI file holds both below volumes/labels: 2 clefts, 3 neurons, and 1 object of another name."""
+    ids = np.full((2, 4, 8), 2**64 - 1, np.uint64)
+    arrays = {"clefts": [(0, 1), (4, 2)], "neuron_ids": [(0, 5), (2, 6), (4, 9)], "mitochondria": [(1, 3)]}
+    with h5py.File(tmp_path / "A.hdf", "w") as file:
+        file.attrs["file_format"] = "0.2"
+        for name, objects in arrays.items():
+            values = ids.copy()
+            for x, number in objects:
+                values[0, 0:2, x : x + 2] = number
+            file[f"volumes/labels/{name}"] = values
+            file[f"volumes/labels/{name}"].attrs["resolution"] = (40.0, 4.0, 4.0)
+    found = {d.volume.address.rpartition("/")[2]: d.to_json() for d in describe(tmp_path / "A.hdf")}
+    assert (found["clefts"]["clefts"], found["clefts"].get("neurons")) == (2, None)
+    assert (found["neuron_ids"]["neurons"], found["neuron_ids"]["clefts"]) == (3, None)
+    assert (found["mitochondria"]["objects"], found["mitochondria"]["clefts"]) == (1, None)
+    assert found["neuron_ids"]["neuron_voxels"] == 12
+    assert found["neuron_ids"]["neuron_size_nm3_min_median_max"] == [4 * 640.0] * 3
+    assert found["neuron_ids"]["cleft_voxels"] is None

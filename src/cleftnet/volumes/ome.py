@@ -141,6 +141,43 @@ def write_images(images: Sequence[Sequence[ImageLevel]], version: int) -> dict[s
     return {"ome": {"version": number, "multiscales": multiscales}}
 
 
+def write_label_names(names: Sequence[str], version: int) -> dict[str, Any]:
+    """Return the attributes of the group `labels` of an image, which name its label images.
+
+    Args:
+        names: The names of all of them.
+        version: The version of Zarr, 2 or 3.
+    """
+    return {"labels": [*names]} if version == 2 else {"ome": {"version": _NGFF[version], "labels": [*names]}}
+
+
+def read_label_names(attributes: dict[str, Any]) -> list[str]:
+    """Return the names of the label images that the attributes of a group `labels` list."""
+    ome = attributes.get("ome")
+    names = (ome if isinstance(ome, dict) else attributes).get("labels", ())
+    return [str(name) for name in names] if isinstance(names, list | tuple) else []
+
+
+def mark_as_labels(attributes: dict[str, Any], version: int, source: str | None = None) -> dict[str, Any]:
+    """Return the attributes of an image with the mark of a label image added (`image-label`).
+
+    Args:
+        attributes: What `write_images` returned.
+        version: The version of Zarr, 2 or 3.
+        source: Path of the labeled image, counted from the label image; None where there is none.
+
+    Example:
+        >>> mark_as_labels({"multiscales": []}, version=2, source="../../")["image-label"]
+        {'version': '0.4', 'source': {'image': '../../'}}
+    """
+    mark: dict[str, Any] = {"version": _NGFF[version]} if version == 2 else {}
+    if source is not None:
+        mark["source"] = {"image": source}
+    if version == 2:
+        return attributes | {"image-label": mark}
+    return attributes | {"ome": attributes["ome"] | {"image-label": mark}}
+
+
 def read_ome_xml(xml: str) -> FloatZYX | None:
     """Return the voxel size in nm, z y x, of an OME-TIFF, or None where its XML does not give all three sides.
 

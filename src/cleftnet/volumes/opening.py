@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
-from cleftnet.volumes import cremi, hdf5, n5, precomputed, tiff, zarr
+from cleftnet.volumes import cremi, hdf5, mrc, n5, precomputed, tiff, zarr
 from cleftnet.volumes.address import SCHEMES, Address, Location, expand, is_remote, missing
 from cleftnet.volumes.labels import LabelStatistics, holds_labels, label_statistics
 from cleftnet.volumes.metadata import (
@@ -79,6 +79,7 @@ _TIFF = Format(
     tiff.ENDINGS,
     folder=False,
 )
+_MRC = Format("MRC", "vol.mrc", mrc.open_mrc, mrc.list_mrc, mrc.new_mrc, mrc.OPTIONS, mrc.ENDINGS, folder=False)
 _ZARR = Format("Zarr", "vol.zarr/raw", zarr.open_zarr, zarr.list_zarr, zarr.new_zarr, zarr.OPTIONS, zarr.ENDINGS)
 _N5 = Format("N5", "vol.n5/raw/s0", n5.open_n5, n5.list_n5, n5.new_n5, n5.OPTIONS, n5.ENDINGS)
 _PRECOMPUTED = Format(
@@ -90,7 +91,7 @@ _PRECOMPUTED = Format(
     precomputed.OPTIONS,
     scheme=precomputed.SCHEME,
 )
-FORMATS = (_HDF5, _TIFF, _ZARR, _N5, _PRECOMPUTED)
+FORMATS = (_HDF5, _TIFF, _MRC, _ZARR, _N5, _PRECOMPUTED)
 
 
 def locate(address: Address, new: bool = False) -> tuple[Format, Location]:
@@ -155,7 +156,7 @@ def open_volume(address: Address, *, default: Sequence[str] = RAW, voxel_size_nm
 
     Args:
         address: Such as `A.hdf`, `A.hdf/volumes/raw`, `vol.zarr`, `vol.n5/raw/s0`, `precomputed://gs://bucket/vol`,
-            `stack.tif`, `stack/*.tif` or a folder of TIFFs; `~` and `$NAME` are expanded.
+            `stack.tif`, `stack/*.tif`, a folder of TIFFs or `vol.mrc`; `~` and `$NAME` are expanded.
         default: Datasets to try in turn where the address names a file of several: `RAW`, `LABELS` or `PREDICTION`.
         voxel_size_nm: Voxel size, z y x, for formats that carry none; where the file carries one it must be the same.
 
@@ -244,9 +245,27 @@ class Description:
     volume: Volume
     labels: LabelStatistics | None
 
+    @property
+    def counted(self) -> Literal["clefts", "neurons", "objects"]:
+        """What the ids of a label array stand for, judged by its name, which CREMI and its followers fix.
+
+        Neurons are called `neuron_ids` or `segmentation`. Another name below `volumes/labels/`, such as `mitochondria`, is
+        some other object. Everything else is taken for clefts.
+        """
+        name = self.volume.address.rpartition("/")[2] if "/" in self.volume.address else ""
+        if re.search("neuron|segment", name):
+            return "neurons"
+        elsewhere = "/volumes/labels/" not in self.volume.address or re.search("cleft|synap", name) or name == "mask"
+        return "clefts" if elsewhere else "objects"
+
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; lengths in nm, sizes z y x; what is unknown or does not apply is None."""
-        volume, labels = self.volume, self.labels
+        """Return plain values; lengths in nm, sizes z y x; what is unknown or does not apply is None.
+
+        Neurons and other objects have keys of their own, such as `neurons` and `neuron_voxels`, and those of clefts are None.
+        """
+        volume, kind = self.volume, self.counted
+        found = {} if kind == "clefts" or self.labels is None else _counts(self.labels, kind)
+        labels = None if found else self.labels
         return {
             "address": volume.address,
             "shape": list(volume.shape),
@@ -257,10 +276,23 @@ class Description:
             "clefts": labels and labels.clefts,
             "cleft_voxels": labels and labels.cleft_voxels,
             "cleft_share": labels and labels.cleft_share,
-            "unlabelled_voxels": labels and labels.unlabelled_voxels,
+            "unlabelled_voxels": self.labels and self.labels.unlabelled_voxels,
             "cleft_size_vox_min_median_max": labels and labels.size_vox and list(labels.size_vox),
             "cleft_size_nm3_min_median_max": labels and labels.size_nm3 and list(labels.size_nm3),
+            **found,
         }
+
+
+def _counts(labels: LabelStatistics, kind: str) -> dict[str, Any]:
+    """Return the statistics of labels that are no clefts, under names of their own."""
+    one = kind.removesuffix("s")
+    return {
+        kind: labels.clefts,
+        f"{one}_voxels": labels.cleft_voxels,
+        f"{one}_share": labels.cleft_share,
+        f"{one}_size_vox_min_median_max": labels.size_vox and list(labels.size_vox),
+        f"{one}_size_nm3_min_median_max": labels.size_nm3 and list(labels.size_nm3),
+    }
 
 
 def describe(address: Address, *, voxel_size_nm: FloatZYX | None = None) -> list[Description]:
@@ -287,7 +319,8 @@ def describe(address: Address, *, voxel_size_nm: FloatZYX | None = None) -> list
     descriptions = []
     for name in list_arrays(address):
         volume = open_volume(name, voxel_size_nm=voxel_size_nm)
-        local = not is_remote(locate(name)[1].path)  # counting would fetch all of a remote volume
-        counted = local and holds_labels(volume.dtype, name)
+        location = locate(name)[1]
+        local = not is_remote(location.path)  # counting would fetch all of a remote volume
+        counted = local and holds_labels(volume.dtype, location.inside or Path(location.path).name)
         descriptions.append(Description(volume, label_statistics(volume) if counted else None))
     return descriptions

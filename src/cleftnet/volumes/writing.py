@@ -16,6 +16,7 @@ from cleftnet.volumes.chunked import ChunkedStore, WritableVolume
 from cleftnet.volumes.cremi import write_cremi
 from cleftnet.volumes.labels import check_ids
 from cleftnet.volumes.metadata import CLEFTS_NAME, PROBABILITY_NAME, RAW_NAME, ArraySpec, LayoutSettings, NewArrays
+from cleftnet.volumes.ome_labels import LabelPlace, new_labels
 from cleftnet.volumes.opening import LABELS, PREDICTION, RAW, Format, locate, open_volume
 from cleftnet.volumes.pyramid import Pyramid
 from cleftnet.volumes.volume import Array, Progress, Slices, Store, Volume, copy_into
@@ -92,7 +93,8 @@ def write_volume(
 ) -> None:
     """Write a volume to a new file of any format, slab by slab: values as they are, and voxel size, offset and threshold.
 
-    A TIFF keeps no threshold. Where a container of several arrays is there already, it is replaced only as a whole.
+    A TIFF keeps no threshold. Where a container of several arrays is there already, it is replaced only as a whole. Below an
+    OME-Zarr image that is there, `vol.zarr/labels/NAME` adds a label image to it.
 
     Args:
         volume: The volume to write.
@@ -107,9 +109,12 @@ def write_volume(
         InputError: when the format is unknown or cannot hold such an array, or the output exists.
     """
     row, location = locate(address, new=True)
-    if overwrite and row.folder and location.inside:
+    place = LabelPlace.of(location) if row.name == "Zarr" else None
+    if overwrite and row.folder and location.inside and place is None:
         _check_no_others(row, location)
-    with row.create(location.path, overwrite, _checked(layout, row)) as new:
+    checked = _checked(layout, row)
+    made = row.create(location.path, overwrite, checked) if place is None else new_labels(place, overwrite, checked)
+    with made as new:
         target = new.create(ArraySpec.like(volume, location.inside or default, threshold=volume.threshold))
         copy_into(volume, target, progress=progress)
         if isinstance(target, Pyramid):
@@ -161,7 +166,7 @@ def convert(
     Args:
         source: The array to read: a CREMI file alone means its raw, or a prediction's probability.
         target: Where to write: `out.hdf`, `out.hdf/some/dataset`, `out.zarr`, `out.n5/raw`, `precomputed://out`, `out.tif`,
-            `out/*.tif`.
+            `out/*.tif`, or `vol.zarr/labels/NAME` to add a label image to an OME-Zarr that is there.
         labels: Take the labels of the source, and its values for cleft ids; integers of four bytes and more, masks of bools and
             CREMI's own labels are taken for ids anyway.
         voxel_size_nm: Voxel size z y x, for sources that carry none.
@@ -185,7 +190,9 @@ def convert(
     name = CLEFTS_NAME if labels or _holds_ids(volume) else RAW_NAME
     if volume.threshold is not None or volume.address.endswith(f"/{PROBABILITY_NAME}"):
         name = PROBABILITY_NAME
-    if name == CLEFTS_NAME and row.folder and location.inside in ("", name):
+    if labels and row.name == "Zarr" and LabelPlace.of(location) is not None:
+        name = CLEFTS_NAME
+    if name == CLEFTS_NAME and row.folder and (location.inside in ("", name) or location.inside.startswith("labels/")):
         volume = replace(volume, store=_Ids(volume.store, volume.address))
     # CREMI's layout has a place for uint8 raw and for labels
     fits_cremi = name == CLEFTS_NAME or (name == RAW_NAME and volume.dtype == np.uint8)

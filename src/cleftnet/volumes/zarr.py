@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import FloatZYX
+from cleftnet.geometry import FloatZYX, IntZYX
 from cleftnet.volumes.address import (
     UNSYNCED,
     Location,
@@ -33,7 +33,7 @@ from cleftnet.volumes.metadata import (
     read_threshold,
     write_place,
 )
-from cleftnet.volumes.ome import ImageLevel, read_images, write_images
+from cleftnet.volumes.ome import ImageLevel, mark_as_labels, read_images, write_images
 from cleftnet.volumes.pyramid import Pyramid, level_place, plan
 from cleftnet.volumes.volume import Volume, WritableStore
 
@@ -252,12 +252,16 @@ class NewZarr:
         address: The address that it will have, for messages.
         layout: How the arrays lie on disk.
         images: The images that the root describes so far.
+        labels_of: Where the new Zarr is a label image in the `labels` group of an image: the path of that image, from here.
+        factors: Full voxels that one voxel of each level of a pyramid covers; planned for the array, when None.
     """
 
     path: str
     address: str
     layout: LayoutSettings
     images: list[list[ImageLevel]] = field(default_factory=list)
+    labels_of: str | None = None
+    factors: Sequence[IntZYX] | None = None
 
     @property
     def version(self) -> Literal[2, 3]:
@@ -273,9 +277,10 @@ class NewZarr:
             InputError: when the layout asks for a pyramid and there is no voxel size.
         """
         name, factors, names = spec.name, [(1, 1, 1)], [spec.name]
+        labels = spec.labels or self.labels_of is not None
         if self.layout.pyramid:
             size = spec.needed_voxel_size(self.address, "a pyramid")
-            factors = plan(spec.shape, size, self.layout.chunk or CHUNK_VOX)
+            factors = [*(self.factors or plan(spec.shape, size, self.layout.chunk or CHUNK_VOX))]
             names = [join(name, f"s{n}").strip("/") for n in range(len(factors))]
         levels, stores = [], []
         for level_name, by in zip(names, factors, strict=True):
@@ -288,12 +293,16 @@ class NewZarr:
         self._groups(name if self.layout.pyramid else name.rpartition("/")[0])
         if spec.voxel_size_nm is not None:
             self.images.append(levels)
-            self._group("", write_images(self.images, self.version))
+            described = write_images(self.images, self.version)
+            if labels and len(self.images) == 1:  # viewers then show the image by this address as labels
+                described = mark_as_labels(described, self.version, self.labels_of)
+            self._group("", described)
         if not self.layout.pyramid:
             return stores[0]
         if name:
-            self._group(name, write_images([[level.below(name) for level in levels]], self.version))
-        return Pyramid(tuple(stores), tuple(factors), spec.labels)
+            described = write_images([[level.below(name) for level in levels]], self.version)
+            self._group(name, mark_as_labels(described, self.version) if labels else described)
+        return Pyramid(tuple(stores), tuple(factors), labels)
 
     def _array(
         self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], attributes: dict[str, Any]

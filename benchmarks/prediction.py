@@ -62,7 +62,7 @@ def ours(model: Path, raw: Path, out: Path, how: PredictionSettings, execution: 
 
 
 def monais(model: Path, raw: Path, out: Path, overlap: float, folded: bool, batch: int) -> int:
-    """Predict with MONAI, raw and logits in memory, one window after the other; return a checksum."""
+    """Predict with MONAI, raw and logits in memory (on a GPU in its memory, and in bf16); return a checksum."""
     from monai.inferers import sliding_window_inference
 
     device = best_device()
@@ -70,23 +70,17 @@ def monais(model: Path, raw: Path, out: Path, overlap: float, folded: bool, batc
     net = fold(loaded.net).channels_last() if folded else loaded.net
     volume = open_volume(raw)
     x = torch.from_numpy(intensity(volume.read()))[None, None]
-    with torch.inference_mode():
+    bf16 = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    with torch.inference_mode(), bf16:
         logits = sliding_window_inference(
-            x,
-            net.spec.patch,
-            batch,
-            net,
-            overlap=overlap,
-            mode="gaussian",
-            sw_device=device,
-            device=torch.device("cpu"),
+            x, net.spec.patch, batch, net, overlap=overlap, mode="gaussian", sw_device=device, device=device
         )
     assert isinstance(logits, torch.Tensor)
     with create_volumes(out, overwrite=True) as new:
         stored = new.create(ArraySpec("volumes/probability", volume.shape, np.uint8, voxel_size_nm=volume.voxel_size))
         total = 0
         for slab in slabs(volume.box):
-            values = to_uint8(loaded.probability(logits[(0, slice(None), *slab.slices)].numpy()))
+            values = to_uint8(loaded.probability(logits[(0, slice(None), *slab.slices)].float().cpu().numpy()))
             stored[slab.slices] = values
             total += int(values.sum(dtype=np.int64))
     return total

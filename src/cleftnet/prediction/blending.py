@@ -44,16 +44,21 @@ class Blending:
 
     def __init__(self, tiles: TileGrid, box: Box, heads: int, device: torch.device = CPU) -> None:
         self.tiles, self.box, self.device = tiles, box, device
-        self._sums = self._there(np.zeros((heads, *box.shape), np.float32))
+        sums = torch.zeros((heads, *box.shape), device=device)
+        self._sums: Any = sums if self._uses_tensors else sums.numpy()
         inside = box.relative_to(tiles.box.start)
         self._weights = [
             {start: self._there(weights) for start, weights in _weights_around(starts, side, low, high).items()}
             for starts, side, low, high in zip(tiles.starts, tiles.shape, inside.start, inside.stop, strict=True)
         ]
 
+    @property
+    def _uses_tensors(self) -> bool:
+        """Whether tensors are blended; on a CPU arrays are, whose operations take less time and no further threads."""
+        return self.device.type != "cpu"
+
     def _there(self, values: Float32) -> Any:
-        """Return an array on the device: a tensor on a GPU, on a CPU the array itself, which is faster for few voxels."""
-        return values if self.device.type == "cpu" else torch.from_numpy(values).to(self.device)
+        return torch.from_numpy(values).to(self.device) if self._uses_tensors else values
 
     @property
     def logits(self) -> Float32:

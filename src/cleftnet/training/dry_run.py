@@ -19,6 +19,7 @@ from torch.utils.data import default_collate
 from cleftnet.errors import InputError
 from cleftnet.geometry import tile
 from cleftnet.nets.costs import FLOAT32, cost
+from cleftnet.nets.kernels import fast_kernels
 from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.prediction import overlap_in_voxels
 from cleftnet.training.data import open_data, patches_at_once
@@ -121,9 +122,10 @@ def _estimate(fabric: Fabric, recipe: Recipe) -> TrainingEstimate:
         learn(fabric, model, optimizer, [part], recipe.loss, training.clip_norm)
         state.average.update_parameters(state.net)
 
-    if fabric.device.type == "cuda":
-        step()  # the first one on a GPU loads and chooses kernels
-    _, step_seconds = _timed(fabric, step)
+    with fast_kernels(fabric.device):
+        if fabric.device.type == "cuda":
+            step()  # the first one on a GPU loads and chooses kernels
+        _, step_seconds = _timed(fabric, step)
     overlap = overlap_in_voxels(recipe.net.patch, training.validation_overlap)
     tiles = sum(len(list(tile(region.raw.box, recipe.net.patch, overlap))) for region in data.validation_regions)
     averaged = state.averaged.eval()

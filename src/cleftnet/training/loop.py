@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.models.checkpoint import BEST, LAST, Model, ModelCard, save_model
+from cleftnet.nets.kernels import fast_kernels
 from cleftnet.training.averaging import BATCHES, measure_statistics
 from cleftnet.training.data import Batch, TrainingData, load_batches
 from cleftnet.training.distributed import noticing_sigterm
@@ -81,6 +82,7 @@ def fit(
     batches = load_batches(data.patches, settings, fabric, first=state.step)
     began = time.monotonic() - state.seconds
     with ExitStack() as stack:
+        stack.enter_context(fast_kernels(fabric.device))
         sigterm, run_log = stack.enter_context(noticing_sigterm()), None
         if fabric.is_global_zero:  # only the first process validates and writes
             run_log = stack.enter_context(RunLog(out, state, steps=settings.steps, patches=settings.batch))

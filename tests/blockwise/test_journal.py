@@ -69,3 +69,24 @@ def test_a_damaged_description_is_refused_with_a_way_out(tmp_path):
     (tmp_path / "task.json").write_text("{")
     with pytest.raises(InputError, match="use overwrite=True to begin anew"), Journal(tmp_path, TASK):
         pass
+
+
+def test_changed_voxels_of_an_input_are_refused_by_name_unless_they_are_accepted(tmp_path):
+    def task(*checksums):
+        return Task(settings={"model": "a"}, block=(8, 64, 64), inputs={"volume": checksums, "mask": (7,)})
+
+    with Journal(tmp_path, task(1, None, 2)) as journal:
+        journal.add(3)
+    with Journal(tmp_path, task(1, 5, None)) as journal:  # what could not be read is not known to have changed
+        assert 3 in journal
+    with (
+        pytest.raises(InputError, match=r"the voxels of the volume have changed .* or accept_changed_input=True"),
+        Journal(tmp_path, task(1, None, 4)),
+    ):
+        pass
+    with Journal(tmp_path, task(1, None, 4), accept_changed_input=True) as journal:
+        assert 3 in journal
+    with Journal(tmp_path, task(1, None, 4)) as journal:  # it has been accepted
+        assert 3 in journal
+    with Journal(tmp_path, task(1, None, 2), anew=True) as journal:
+        assert len(journal) == 0

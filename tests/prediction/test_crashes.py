@@ -169,6 +169,31 @@ def test_two_models_or_settings_are_not_mixed_in_one_output(tiny, volume, tmp_pa
     assert (anew.read() == predict(other, volume, tmp_path / "other.zarr", settings=SETTINGS).read()).all()
 
 
+def test_one_process_can_predict_volumes_of_other_shapes_to_the_same_output(tiny, volume, tmp_path):
+    for shape in (SHAPE, (8, 20, 40)):
+        part = volume.crop(Box.of(shape))
+        assert predict(tiny, part, tmp_path / "p.zarr", settings=SETTINGS, overwrite=True).shape == shape
+
+
+def test_raw_rewritten_in_place_is_refused_unless_it_is_accepted(tiny, volume, tmp_path, monkeypatch):
+    raw, out = tmp_path / "raw.hdf", tmp_path / "p.zarr"
+    write_volume(volume, raw)
+    stopped = Stop(monkeypatch, KeyboardInterrupt(), after=2)
+    with pytest.raises(KeyboardInterrupt):
+        predict(tiny, raw, out, settings=SETTINGS, execution=SMALL)
+    monkeypatch.undo()
+    write_volume(Volume(volume.read() // 2, volume.voxel_size), raw, overwrite=True)
+    with pytest.raises(InputError, match=r"the voxels of the volume have changed since .* use overwrite=True to begin"):
+        predict(tiny, raw, out, settings=SETTINGS, execution=SMALL)
+    accepting = SMALL.model_copy(update={"accept_changed_input": True})
+    mixed = predict(tiny, raw, out, settings=SETTINGS, execution=accepting).read()
+    old, new = (predict(tiny, source, settings=SETTINGS).read() for source in (volume, raw))
+    of_old = np.zeros(SHAPE, bool)
+    for box in stopped.written:
+        of_old[box.slices] = True
+    assert np.array_equal(mixed, np.where(of_old, old, new))
+
+
 def test_overwrite_replaces_a_finished_output_only_when_the_new_one_is_complete(tiny, volume, tmp_path, monkeypatch):
     out = tmp_path / "p.zarr"
     predict(tiny, volume.crop(Box((0, 0, 0), (16, 40, 128))), out, settings=SETTINGS)

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 import tracemalloc
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -132,6 +133,23 @@ def test_a_run_that_broke_off_is_not_finished_with_other_rules(prediction, tmp_p
     with pytest.raises(InputError, match=r"begun with min_size_nm3 0\.0, not 9000\.0"):
         find_synapses(prediction, tmp_path, settings=SynapseSettings(min_size_nm3=9000.0), execution=SMALL)
     assert len(find_synapses(prediction, tmp_path, settings=SynapseSettings(min_size_nm3=9000.0), overwrite=True).table)
+
+
+def test_a_prediction_rewritten_in_place_is_refused_unless_it_is_accepted(prediction, tmp_path, monkeypatch):
+    def fail(self, block, result):
+        raise ValueError("lost")
+
+    write_volume(prediction, tmp_path / "p.hdf", default="volumes/probability")
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelWriter, "write", fail)
+        with pytest.raises(UnfinishedError):
+            find_synapses(tmp_path / "p.hdf", tmp_path / "out", execution=SMALL)
+    changed = replace(prediction, store=255 - prediction.read())
+    write_volume(changed, tmp_path / "p.hdf", default="volumes/probability", overwrite=True)
+    with pytest.raises(InputError, match="the voxels of the prediction have changed since"):
+        find_synapses(tmp_path / "p.hdf", tmp_path / "out", execution=SMALL)
+    accepting = SMALL.model_copy(update={"accept_changed_input": True})
+    assert len(find_synapses(tmp_path / "p.hdf", tmp_path / "out", execution=accepting).table)
 
 
 def test_an_empty_prediction_leaves_an_empty_table_with_all_columns(tmp_path):

@@ -21,6 +21,7 @@ from cleftnet.files import holding, replacing
 from cleftnet.geometry import IntZYX
 
 TASK, BLOCKS, LOCK = "task.json", "blocks.txt", ".lock"
+Inputs = dict[str, tuple[int | None, ...]]
 
 
 class Task(BaseModel):
@@ -29,12 +30,15 @@ class Task(BaseModel):
     Attributes:
         settings: Everything that decides the result; a run with other values cannot use the journal.
         block: Sides of the blocks, z y x; a later run uses the same.
+        inputs: Checksums of places in each input by name, which tell whether voxels at the same address have changed; None
+            where a place could not be read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     settings: dict[str, JsonValue]
     block: IntZYX
+    inputs: Inputs = {}
 
 
 class Journal:
@@ -44,9 +48,10 @@ class Journal:
         folder: Folder of the journal; created if missing.
         task: The task. If the folder holds a task already, its settings must be the same.
         anew: Discard another task that the folder holds.
+        accept_changed_input: Go on although the voxels of an input have changed.
 
     Raises:
-        InputError: when the folder holds another task, or another process uses it.
+        InputError: when the folder holds another task, an input has changed, or another process uses the folder.
 
     Example:
         >>> import tempfile
@@ -58,8 +63,8 @@ class Journal:
         (True, False, 1, (8, 8, 8))
     """
 
-    def __init__(self, folder: Path, task: Task, anew: bool = False) -> None:
-        self.folder, self.task, self.anew = folder, task, anew
+    def __init__(self, folder: Path, task: Task, anew: bool = False, accept_changed_input: bool = False) -> None:
+        self.folder, self.task, self.anew, self.accept_changed_input = folder, task, anew, accept_changed_input
         self._done = bytearray()  # by block: 1 where it is finished
         self._turn = threading.Lock()
 
@@ -118,7 +123,7 @@ class Journal:
         if not path.exists():
             self._describe()
             return
-        if self.anew and _settings(path) != self.task.settings:
+        if self.anew and not self._is_same(path):
             os.ftruncate(self._file, 0)  # first, so that a crash leaves no block of the other task
             os.fsync(self._file)
             self._describe()
@@ -131,7 +136,24 @@ class Journal:
                     f"{self.folder} was begun with {name} {_short(before)}, not {_short(now)}; complete it with the same "
                     f"settings, use overwrite=True to begin anew, or choose another output"
                 )
+        if changed := _changed(begun.inputs, self.task.inputs):
+            if not self.accept_changed_input:
+                raise InputError(
+                    f"the voxels of the {' and the '.join(changed)} have changed since {self.folder} was begun, and the "
+                    f"output would mix both; use overwrite=True to begin anew, or accept_changed_input=True to complete it"
+                )
+            self.task = begun.model_copy(update={"inputs": self.task.inputs})
+            self._describe()
+            return
         self.task = begun
+
+    def _is_same(self, path: Path) -> bool:
+        """Return whether the folder holds this task, with the same voxels of its inputs."""
+        try:
+            begun = _read_task(path)
+        except InputError:
+            return False
+        return begun.settings == self.task.settings and not _changed(begun.inputs, self.task.inputs)
 
     def _describe(self) -> None:
         with replacing(self.folder / TASK, overwrite=True) as temporary, temporary.open("wb") as file:
@@ -159,11 +181,10 @@ def _read_task(path: Path) -> Task:
         raise InputError(f"{path} cannot be read; use overwrite=True to begin anew, or choose another output") from None
 
 
-def _settings(path: Path) -> dict[str, JsonValue] | None:
-    try:
-        return _read_task(path).settings
-    except InputError:
-        return None
+def _changed(before: Inputs, now: Inputs) -> list[str]:
+    """Return the names of the inputs of which a place that could be read both times has other voxels now."""
+    pairs = {name: zip(before.get(name, sums), sums, strict=False) for name, sums in now.items()}
+    return [name for name, both in pairs.items() if any(None not in pair and pair[0] != pair[1] for pair in both)]
 
 
 def _short(value: Any) -> str:

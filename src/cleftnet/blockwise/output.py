@@ -52,7 +52,13 @@ class Output:
 
 
 @contextmanager
-def unfinished(out: Address, arrays: Sequence[ArraySpec], task: Task, overwrite: bool = False) -> Iterator[Output]:
+def unfinished(
+    out: Address,
+    arrays: Sequence[ArraySpec],
+    task: Task,
+    overwrite: bool = False,
+    accept_changed_input: bool = False,
+) -> Iterator[Output]:
     """Yield an output to fill; it is moved into place when the body succeeds, and kept for the next run when it fails.
 
     Args:
@@ -60,9 +66,11 @@ def unfinished(out: Address, arrays: Sequence[ArraySpec], task: Task, overwrite:
         arrays: Arrays to create.
         task: Settings that decide the result, and the blocks; a later run needs the same settings to complete the output.
         overwrite: Replace an existing output, and discard another task that was begun there.
+        accept_changed_input: Complete an output that was begun with other voxels of the inputs.
 
     Raises:
-        InputError: when the output exists, another task was begun there, or its format holds no such arrays.
+        InputError: when the output exists, another task was begun there, an input has changed since, or its format holds no
+            such arrays.
 
     Example:
         >>> import tempfile
@@ -80,7 +88,7 @@ def unfinished(out: Address, arrays: Sequence[ArraySpec], task: Task, overwrite:
     paths = _OutputPaths.of(out)
     paths.prepare(overwrite)
     begun = (paths.folder / TASK).exists()
-    with Journal(paths.folder, task, anew=overwrite) as journal:
+    with Journal(paths.folder, task, overwrite, accept_changed_input) as journal:
         try:
             if not journal or not paths.has_arrays():
                 journal.clear()

@@ -44,7 +44,7 @@ class Work(Protocol):
 
 
 class ExecutionSettings(Settings):
-    """How a volume is cut into blocks and which processes compute them; none of this changes the result.
+    """How a volume is cut into blocks, which processes compute them, and how an interrupted run is completed.
 
     Attributes:
         block: Sides of a block in voxels, z y x, rounded up to whole chunks; None chooses them by the memory of a block.
@@ -52,6 +52,8 @@ class ExecutionSettings(Settings):
         scheduler: Dask scheduler whose workers compute the blocks: its address, such as `tcp://10.0.0.1:8786`, or the JSON
             file that `dask scheduler --scheduler-file` wrote.
         tries: How often a step of a block is tried before the block counts as failed.
+        accept_changed_input: Complete an output although the voxels of its input have changed since it was begun; it then
+            holds blocks of both. By default that is an error. Nothing else here changes the result.
 
     Raises:
         InputError: when a number is out of range, or both workers and a scheduler are given.
@@ -61,6 +63,7 @@ class ExecutionSettings(Settings):
     workers: int = Field(0, ge=0)
     scheduler: str | None = None
     tries: int = Field(3, ge=1)
+    accept_changed_input: bool = False
 
     @property
     def uses_workers(self) -> bool:

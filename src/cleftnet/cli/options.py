@@ -40,6 +40,12 @@ BlockSize = Annotated[
     str | None,
     typer.Option(metavar="Z,Y,X", help="Block size in voxels; a crash loses at most the block in progress."),
 ]
+AcceptChangedInput = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changed-input", help="Complete an unfinished OUT although the voxels of its input have changed."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from cleftnet.cli.options import (
+    AcceptChangedInput,
     BlockSize,
     Json,
     Kind,
@@ -65,6 +66,7 @@ def predict(
     scheduler: Scheduler = None,
     block: BlockSize = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print blocks, memory and time; write nothing.")] = False,
+    accept_changed_input: AcceptChangedInput = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Predict the cleft probability of every voxel of a volume.
@@ -89,7 +91,9 @@ def predict(
         skip_empty=skip_empty,
         precision=cast(Any, precision),
     )
-    execution = ExecutionSettings(block=block_size(block), workers=workers, scheduler=scheduler)
+    execution = ExecutionSettings(
+        block=block_size(block), workers=workers, scheduler=scheduler, accept_changed_input=accept_changed_input
+    )
     if dry_run:
         print_table(estimate_prediction(model, raw, roi=part, settings=how, execution=execution).rows())
         return
@@ -146,6 +150,7 @@ def synapses(
     workers: Workers = 0,
     scheduler: Scheduler = None,
     block: BlockSize = None,
+    accept_changed_input: AcceptChangedInput = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -176,7 +181,9 @@ def synapses(
     base = SynapseSettings() if tuned is None else Tuning.load(tuned).settings
     settings = base.changed(**{name: value for name, value in given.items() if value is not None})
     volume = open_volume(prediction, default=PREDICTION, voxel_size_nm=size)
-    execution = ExecutionSettings(block=block_size(block), workers=workers, scheduler=scheduler)
+    execution = ExecutionSettings(
+        block=block_size(block), workers=workers, scheduler=scheduler, accept_changed_input=accept_changed_input
+    )
     chosen: dict[str, Any] | None = None
     if truth is not None:
         tuning = tune_once(out / "tuning.json", volume, truth, settings, overwrite=overwrite)

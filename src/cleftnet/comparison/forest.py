@@ -35,6 +35,7 @@ from cleftnet.volumes import (
     WritableVolume,
     intensity,
     open_volume,
+    sampled_checksums,
 )
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class Forest:
             "offset": list(raw.offset_nm),
             "threshold": threshold,
         }
-        task = Task(settings=settings, block=BLOCK_VOX)
+        task = Task(settings=settings, block=BLOCK_VOX, inputs={"volume": sampled_checksums(raw)})
         spec = ArraySpec.like(raw, PROBABILITY_NAME, "uint8", threshold)
         with unfinished(out, [spec], task, overwrite) as output:
             work = _ForestPrediction(self, raw, output.arrays[PROBABILITY_NAME])

@@ -33,7 +33,7 @@ from cleftnet.prediction.blending import Blending
 from cleftnet.prediction.masking import PredictionMask
 from cleftnet.prediction.prediction_settings import PredictionSettings, best_device, overlap_in_voxels, precision_on
 from cleftnet.prediction.tiles import TileNetwork
-from cleftnet.volumes import CHUNK_VOX, DISTANCE_NAME, PROBABILITY_NAME, Array, Volume, as_volume
+from cleftnet.volumes import CHUNK_VOX, DISTANCE_NAME, PROBABILITY_NAME, Array, Volume, as_volume, sampled_checksums
 
 EMPTY_LOGIT = -30.0  # segmentation logit of a tile that is not computed; its boundary logit is 0
 BLOCK_BYTES = 2**30  # memory of the blocks that a process holds at a time
@@ -137,6 +137,11 @@ class PredictionJob:
             "mask": None if mask is None else mask.identity(),
         }
         return identity | {name: value for name, value in self.settings if name not in identity}
+
+    def inputs(self) -> dict[str, tuple[int | None, ...]]:
+        """Return checksums of a sample of voxels, which tell whether the inputs have changed at their addresses."""
+        masks = {} if self.settings.mask is None else {"mask": sampled_checksums(self.settings.mask)}
+        return {"volume": sampled_checksums(self.raw), **masks}
 
     def writing_to(self, targets: Mapping[str, Target], *, in_workers: bool = False) -> Self:
         """Return the job with the arrays it writes to; for other processes its network is moved to the CPU first."""

@@ -77,8 +77,8 @@ def predict(
         return _in_memory(job, [PROBABILITY_NAME], execution)[PROBABILITY_NAME]
     thresholds = {PROBABILITY_NAME: job.model.card.threshold}
     arrays = [ArraySpec.like(job.raw, name, settings.dtype, thresholds.get(name)) for name in job.heads]
-    task = Task(settings=job.identity(), block=job.block_shape(execution))
-    with unfinished(out, arrays, task, overwrite) as output:
+    task = Task(settings=job.identity(), block=job.block_shape(execution), inputs=job.inputs())
+    with unfinished(out, arrays, task, overwrite, execution.accept_changed_input) as output:
         work = job.writing_to(output.arrays, in_workers=execution.uses_workers)
         grid = BlockGrid(job.raw.box, output.journal.block, output.chunk, work.reads)
         map_blocks(work, grid, output.journal, execution, what="predicting", environments=gpu_environments())

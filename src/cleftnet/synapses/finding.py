@@ -26,7 +26,18 @@ from cleftnet.synapses.merging import merge
 from cleftnet.synapses.rules import SynapseSettings, check_seeds
 from cleftnet.synapses.segmentation import Segmenter, as_stored
 from cleftnet.synapses.table import TABLE_FORMATS, check_table_format, tabulate, write_table
-from cleftnet.volumes import CHUNK_VOX, LABELS, PREDICTION, Address, Array, ArraySpec, Volume, as_volume, open_volume
+from cleftnet.volumes import (
+    CHUNK_VOX,
+    LABELS,
+    PREDICTION,
+    Address,
+    Array,
+    ArraySpec,
+    Volume,
+    as_volume,
+    open_volume,
+    sampled_checksums,
+)
 
 BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft
 LABEL_FORMATS = ("zarr", "hdf")
@@ -172,6 +183,11 @@ class _Search:
             decisive |= {"segmentation": self.around.segmentation.identity(), "reach nm": self.around.reach_nm}
         return decisive
 
+    def inputs(self) -> dict[str, tuple[int | None, ...]]:
+        """Return checksums of a sample of voxels, which tell whether the inputs have changed at their addresses."""
+        segmentation = {} if self.around is None else {"segmentation": sampled_checksums(self.around.segmentation)}
+        return {"prediction": sampled_checksums(self.volume), **segmentation}
+
     @property
     def volume(self) -> Volume:
         """The prediction."""
@@ -194,15 +210,16 @@ class _Search:
     def on_disk(self, outputs: _Outputs, execution: ExecutionSettings, overwrite: bool) -> Synapses:
         """Find the synapses block by block, and write labels and table."""
         volume, arrays = self.volume, FolderArrays(outputs.parts.absolute())
-        task = Task(settings=self.identity, block=execution.block or BLOCK)
-        with Journal(outputs.parts, task, anew=overwrite) as measured:
+        inputs, accept = self.inputs(), execution.accept_changed_input
+        task = Task(settings=self.identity, block=execution.block or BLOCK, inputs=inputs)
+        with Journal(outputs.parts, task, overwrite, accept) as measured:
             grid = self.grid(measured.block)
             work = PartMeasurer(self.labeler, volume.voxel_size_nm, self.min_voxels, self.seed, arrays)
             map_blocks(work, grid, measured, execution, what=MEASURING)
             table = tabulate(merge(arrays, grid, self.min_voxels, self.seed), volume, self.settings.score)
-            written = Task(settings={**self.identity, "block": list(grid.step)}, block=grid.step)
+            written = Task(settings={**self.identity, "block": list(grid.step)}, block=grid.step, inputs=inputs)
             array = ArraySpec.like(volume, LABELS[0], np.uint64)
-            with unfinished(outputs.labels, [array], written, overwrite) as output:
+            with unfinished(outputs.labels, [array], written, overwrite, accept) as output:
                 target = output.arrays[array.name]
                 map_blocks(LabelWriter(self.labeler, arrays, target), grid, output.journal, execution, what=WRITING)
                 if self.around is not None:

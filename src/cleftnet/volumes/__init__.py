@@ -50,6 +50,7 @@ from cleftnet.volumes.opening import open_volume as open_volume
 from cleftnet.volumes.resampling import Resampling as Resampling
 from cleftnet.volumes.resampling import VoxelGrid as VoxelGrid
 from cleftnet.volumes.resampling import resampled as resampled
+from cleftnet.volumes.sampling import sampled_checksums as sampled_checksums
 from cleftnet.volumes.volume import Array as Array
 from cleftnet.volumes.volume import Progress as Progress
 from cleftnet.volumes.volume import Store as Store

@@ -178,6 +178,11 @@ def open_array(store: ChunkedStore, write: bool = False) -> ts.TensorStore:
         raise _unreadable(store, "cannot be opened", error) from error
 
 
+def forget_opened() -> None:
+    """Close the arrays that this process has opened and does not use: others are about to be created in their place."""
+    _open.cache_clear()
+
+
 @functools.lru_cache(maxsize=128)
 def _open(store: ChunkedStore, write: bool) -> ts.TensorStore:
     import tensorstore as ts

@@ -12,7 +12,7 @@ import numpy as np
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.volumes.address import Address, Location, is_remote
-from cleftnet.volumes.chunked import ChunkedStore, WritableVolume
+from cleftnet.volumes.chunked import ChunkedStore, WritableVolume, forget_opened
 from cleftnet.volumes.cremi import write_cremi
 from cleftnet.volumes.labels import check_ids
 from cleftnet.volumes.metadata import CLEFTS_NAME, PROBABILITY_NAME, RAW_NAME, ArraySpec, LayoutSettings, NewArrays
@@ -48,6 +48,7 @@ def create_volumes(
     row, location = locate(address, new=True)
     if location.inside:
         raise InputError(f"{location} names an array inside a file; name the output file alone: {location.path}")
+    forget_opened()
     with row.create(location.path, overwrite, _checked(layout, row)) as new:
         yield new
 

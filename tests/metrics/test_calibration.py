@@ -61,10 +61,42 @@ def test_unlabelled_voxels_make_no_difference():
     logits, true = drawn(1.0, 2.0, 2000)
     valid = np.ones(2000, bool)
     valid[1000:] = False
-    true[1000:] = True
-    assert fit_calibration([logits], [true], [valid])[0] == pytest.approx(
-        fitted(logits[:1000], true[:1000])[0], rel=0.02
-    )
+    true[1000:], logits[1000:] = True, 1e6
+    assert fit_calibration([logits], [true], [valid]) == fitted(logits[:1000], true[:1000])
+
+
+@pytest.mark.parametrize("far", [-1e5, 1e5])
+def test_one_logit_far_away_hardly_changes_the_fit(far):
+    logits, true = drawn(0.5, 2.0)
+    expected = fitted(logits, true)
+    logits[0], true[0] = far, far > 0
+    assert fitted(logits, true) == pytest.approx(expected, rel=0.01)
+
+
+def test_regions_count_as_one():
+    logits, true = drawn(0.5, 2.0, 10_000)
+    parts = [[a[:3000], a[3000:]] for a in (logits, true, np.ones(10_000, bool))]
+    assert fit_calibration(*parts) == fitted(logits, true)
+
+
+def test_logits_that_rank_backwards_are_reported(messages):
+    logits, true = drawn(1.0, 0.0, 2000)
+    assert fitted(-logits, true).scale == pytest.approx(1e-6)
+    assert "rank voxels no better than chance" in messages.text
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_logits_that_are_not_finite_are_reported_and_leave_the_plain_sigmoid(messages, value):
+    logits, true = drawn(1.0, 0.0, 2000)
+    logits[5] = value
+    assert fitted(logits, true) == Calibration()
+    assert "no calibration was found" in messages.text
+
+
+def test_a_fit_that_does_not_converge_is_reported_and_leaves_the_plain_sigmoid(messages, monkeypatch):
+    monkeypatch.setattr("cleftnet.metrics.calibration.CONVERGED", -1.0)
+    assert fitted(*drawn(1.0, 0.0, 2000)) == Calibration()
+    assert "no calibration was found" in messages.text
 
 
 def test_the_calibration_error_of_calibrated_probabilities_is_small_and_of_others_large():

@@ -6,6 +6,7 @@ his smoothed targets) corrects that: `P(cleft) = sigmoid(scale · logit − shif
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,11 @@ from scipy.special import expit, log_expit
 from cleftnet.metrics.voxels import Floats, Integers, Mask, ScoreHistogram
 from cleftnet.volumes import Array
 
-BINS = 4096  # of the logits; far finer than a fit of two numbers can resolve
+BINS = 4096  # quantiles of the logits, half of cleft and half of other voxels; a fit of two numbers resolves no more
+CONVERGED = 1e-4  # largest mean residual of a fit, as a share of the voxels
+LEAST_SCALE = 1e-6
+
+log = logging.getLogger(__name__)
 
 
 class Calibration(NamedTuple):
@@ -31,7 +36,9 @@ class Calibration(NamedTuple):
 
 
 def fit_calibration(logits: Sequence[Array], true: Sequence[Mask], valid: Sequence[Mask]) -> Calibration:
-    """Fit scale and shift by maximum likelihood of the labels.
+    """Fit scale and shift by maximum likelihood of the labels, on quantiles of the labeled voxels' logits.
+
+    So a single logit far away decides nothing, and unlabeled voxels have no part in it. A fit that fails is logged.
 
     Args:
         logits: Segmentation logits of each region.
@@ -39,7 +46,8 @@ def fit_calibration(logits: Sequence[Array], true: Sequence[Mask], valid: Sequen
         valid: Voxels of each region that are labeled.
 
     Returns:
-        The calibration with the highest likelihood; the identity where cleft or background voxels are missing.
+        The calibration with the highest likelihood; the identity where cleft or background voxels are missing,
+        or where none was found.
 
     Example:
         >>> logits = np.repeat([-4.0, 4.0], 1000)           # odds of 1:3 and 3:1, given as e^-4 and e^4
@@ -49,24 +57,53 @@ def fit_calibration(logits: Sequence[Array], true: Sequence[Mask], valid: Sequen
         >>> calibration.probability(np.array([-4.0, 4.0])).round(2).tolist()
         [0.25, 0.75]
     """
-    low, high = min(float(part.min()) for part in logits), max(float(part.max()) for part in logits)
-    edges = np.linspace(low, high + 1e-6 + 1e-6 * abs(high), BINS + 1)
-    positives, negatives = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
-    for part, cleft, labeled in zip(logits, true, valid, strict=True):
-        positives += np.histogram(part[cleft & labeled], edges)[0]
-        negatives += np.histogram(part[~cleft & labeled], edges)[0]
-    if not positives.any() or not negatives.any():
+    positives = np.sort(
+        np.concatenate([part[cleft & known] for part, cleft, known in zip(logits, true, valid, strict=True)])
+    )
+    negatives = np.sort(
+        np.concatenate([part[~cleft & known] for part, cleft, known in zip(logits, true, valid, strict=True)])
+    )
+    if not positives.size or not negatives.size:
         return Calibration()
-    return _most_likely((edges[:-1] + edges[1:]) / 2, positives, negatives)
+    if not np.isfinite([positives[0], positives[-1], negatives[0], negatives[-1]]).all():  # NaN is sorted to the end
+        log.warning(
+            "some logits are not finite, so no calibration was found; probabilities are those of the plain sigmoid"
+        )
+        return Calibration()
+    edges = np.unique(np.concatenate([_quantiles(positives), _quantiles(negatives)]))
+    (cleft, cleft_sums), (other, other_sums) = _binned(positives, edges), _binned(negatives, edges)
+    return _most_likely((cleft_sums + other_sums) / (cleft + other), cleft, other)
+
+
+def _quantiles(ascending: Array) -> Array:
+    """Return evenly spread values of an ascending array, its first among them."""
+    return ascending[np.linspace(0, ascending.size - 1, BINS // 2).astype(np.int64)]
+
+
+def _binned(ascending: Array, edges: Array) -> tuple[Integers, Floats]:
+    """Return number and sum of the values from each edge to the next; what lies below the first edge does not exist."""
+    starts = np.searchsorted(ascending, edges)
+    counts = np.diff(starts, append=ascending.size)
+    sums = np.zeros(len(edges))
+    filled = counts > 0
+    sums[filled] = np.add.reduceat(ascending, starts[filled], dtype=np.float64)
+    return counts, sums
 
 
 def _most_likely(values: Floats, positives: Integers, negatives: Integers) -> Calibration:
-    """Minimize the cross-entropy over scale and shift, which is convex, by Newton steps within a trust region."""
+    """Minimize the cross-entropy over scale and shift, which is convex, by Newton steps within a trust region.
+
+    Args:
+        values: Mean logit of every bin, ascending.
+        positives: Cleft voxels of every bin.
+        negatives: Other labeled voxels of every bin.
+    """
     certain = (positives.sum() + 1) / (positives.sum() + 2)  # Platt's targets: finite even where a threshold separates
     unlikely = 1 / (negatives.sum() + 2)
     every = (positives + negatives) / positives.sum()
     cleft = (certain * positives + unlikely * negatives) / positives.sum()
-    middle, spread = float(values.mean()), max(float(np.ptp(values)), 1e-6)
+    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))  # single logits far away do not count in them
+    spread = max(float(high - low), 1e-6)
     design = np.stack([(values - middle) / spread, -np.ones_like(values)])
 
     def cross_entropy(point: Floats) -> float:
@@ -81,8 +118,15 @@ def _most_likely(values: Floats, positives: Integers, negatives: Integers) -> Ca
         return np.asarray((design * (every * probability * (1 - probability))) @ design.T)
 
     found = minimize(cross_entropy, [1.0, 0.0], method="trust-exact", jac=gradient, hess=curvature)
-    scale = max(float(found.x[0]) / spread, 1e-6)  # a network that ranks backwards keeps its ranking
-    return Calibration(scale, float(found.x[1]) + scale * middle)
+    steepness = float(np.abs(found.jac).max()) / float(every.sum())
+    if not np.isfinite(found.x).all() or steepness > CONVERGED:
+        log.warning(f"no calibration was found ({found.message}); probabilities are those of the plain sigmoid")
+        return Calibration()
+    scale = float(found.x[0]) / spread
+    if scale < LEAST_SCALE:
+        log.warning("the logits of this model rank voxels no better than chance; its probabilities are nearly constant")
+        scale = LEAST_SCALE  # a network that ranks backwards keeps its ranking
+    return Calibration(scale, float(found.x[1]) + scale * float(middle))
 
 
 class Reliability(NamedTuple):

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from benchmarks.measure import machine, measure
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.models.checkpoint import load_model
-from cleftnet.nets.attention import FeatureAugmentor, reduce_keys, reduced_shape, resize
+from cleftnet.nets.attention import FeatureAugmentor, resize
 from cleftnet.nets.folding import fold
+from cleftnet.nets.keys import reduce_keys, reduced_shape
 from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.nets.zoo import ZOO, spec
 from cleftnet.synthetic import synthetic_volume

@@ -7,11 +7,11 @@ import jaxtyping
 import pytest
 import torch
 
-from cleftnet.nets import attention, folding, skeleton
+from cleftnet.nets import attention, folding, keys, skeleton
 from cleftnet.nets.zoo import ZOO, build
 from cleftnet.training import losses
 
-MODULES = (attention, folding, skeleton, losses)
+MODULES = (attention, folding, keys, skeleton, losses)
 
 
 @pytest.fixture(autouse=True)

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -12,10 +14,10 @@ from cleftnet.nets.attention import (
     SpatialGate,
     attend,
     features,
-    reduced_shape,
     resize,
     tokens,
 )
+from cleftnet.nets.keys import cell_bias, reduce_keys, reduced_shape
 
 SHAPES = {  # the paper's three scenarios, an axis of 1, odd sides, and sizes that mix growing with shrinking
     "down": ((2, 6, 4), (1, 3, 2)),
@@ -280,23 +282,32 @@ def test_gates_let_gradients_reach_their_query(gate):
     assert gate.query.grad.abs().max() > 0
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("channels", [6, 32])
-def test_no_map_is_formed_on_a_gpu(dtype, channels):
-    if not torch.cuda.is_available():
-        pytest.skip("there is no CUDA device")
-    fa = FeatureAugmentor(channels, (8, 64, 64), (4, 64, 64)).cuda().to(dtype)
-    x = torch.randn(1, channels, 8, 64, 64, device="cuda", dtype=dtype, requires_grad=True)
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    fa(x).sum().backward()
-    map_bytes = 32_768 * 16_384 * x.element_size()
-    assert torch.cuda.max_memory_allocated() - before < map_bytes / 10
-
-
 def test_the_reference_transcription_and_pytorch_interpolate_alike():
     x = torch.randn(1, 2, 3, 4, 5, dtype=torch.float64)
     ours = trilinear(x[0].numpy(), (6, 8, 10))
     theirs = functional.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)[0].numpy()
     np.testing.assert_allclose(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 5), (3, 7, 9), (5, 6, 11), (4, 8, 8)])
+@pytest.mark.parametrize("max_keys", [2, 12, 40])
+def test_fewer_keys_weigh_all_voxels_alike_at_any_side(shape, max_keys):
+    """A query that scores all keys alike takes the mean over all voxels, however they are cut into cells."""
+    torch.manual_seed(0)
+    x, cells = torch.randn(2, 3, *shape, dtype=torch.float64), reduced_shape(shape, max_keys)
+    values = tokens(reduce_keys(x, cells))
+    assert values.shape[1] == math.prod(cells)
+    found = attend(torch.zeros(1, 4, 3, dtype=torch.float64), values, values, 1.0, cell_bias(x, cells))
+    torch.testing.assert_close(found, x.flatten(2).mean(-1)[:, None].expand(-1, 4, -1))
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
+def test_a_bias_is_added_to_the_scaled_products(scale):
+    torch.manual_seed(0)
+    query, key, value, bias = torch.randn(1, 4, 3), torch.randn(2, 6, 3), torch.randn(2, 6, 5), torch.randn(6)
+    weights = (scale * key @ query[0].T + bias[:, None]).softmax(1)
+    torch.testing.assert_close(attend(query, key, value, scale, bias), weights.transpose(1, 2) @ value)
+
+
+def test_cells_of_equal_size_need_no_bias():
+    assert cell_bias(torch.zeros(1, 1, 8, 96, 96), (8, 6, 12)) is None

@@ -21,6 +21,7 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
 from torch import Tensor, nn
 
 from cleftnet.geometry import IntZYX
+from cleftnet.nets.keys import cell_bias, reduce_keys, reduced_shape
 
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
     from jaxtyping import Float
@@ -32,35 +33,6 @@ def new_query(*shape: int) -> nn.Parameter:
     """Return a learnable query with random values, or without any on the meta device."""
     query = torch.empty(shape)
     return nn.Parameter(query if query.is_meta else nn.init.normal_(query, std=QUERY_STD))
-
-
-def reduced_shape(shape: Sequence[int], max_keys: int | None) -> IntZYX:
-    """Return the largest shape of at most `max_keys` voxels reached by halving the longest axis.
-
-    Example:
-        >>> reduced_shape((8, 256, 256), 2048)
-        (8, 16, 16)
-    """
-    if max_keys is not None and max_keys < 1:
-        raise ValueError(f"max_keys is {max_keys}; expected at least 1, or None for all keys")
-    sides = [int(n) for n in shape]
-    while max_keys is not None and math.prod(sides) > max_keys:
-        longest = sides.index(max(sides))
-        sides[longest] = (sides[longest] + 1) // 2
-    return sides[0], sides[1], sides[2]
-
-
-def reduce_keys(x: Float[Tensor, "b c z y x"], shape: IntZYX) -> Float[Tensor, "b c kz ky kx"]:
-    """Return the features that keys and values are computed from: `x` itself, or its mean over cells.
-
-    Args:
-        x: Features `b c z y x`.
-        shape: Number of cells along z y x, from `reduced_shape`.
-
-    Returns:
-        Features `b c *shape`.
-    """
-    return x if tuple(x.shape[-3:]) == shape else F.adaptive_avg_pool3d(x, shape)
 
 
 def tokens(x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b n c"]:
@@ -92,7 +64,11 @@ def padded_width(key_channels: int, value_channels: int) -> int:
 
 
 def attend(
-    query: Float[Tensor, "#b q k"], key: Float[Tensor, "b n k"], value: Float[Tensor, "b n v"], scale: float = 1.0
+    query: Float[Tensor, "#b q k"],
+    key: Float[Tensor, "b n k"],
+    value: Float[Tensor, "b n v"],
+    scale: float = 1.0,
+    bias: Tensor | None = None,
 ) -> Float[Tensor, "b q v"]:
     """Return V · Softmax(KᵀQ) of Eq. 4 without forming the map.
 
@@ -101,11 +77,15 @@ def attend(
         key: One row for each key.
         value: One row for each key.
         scale: Factor on KᵀQ; the paper has none, hence 1.
+        bias: One number for each key, which is added to its products with all queries, after the scale.
 
     Returns:
         One row for each query; the softmax runs over the keys, separately for each query.
     """
     channels = value.shape[-1]
+    if bias is not None:  # as one more channel, since kernels that form no map take no bias
+        query, scale = F.pad(query * scale, (0, 1), value=1.0), 1.0
+        key = torch.cat([key, bias.to(key.dtype).view(1, -1, 1).expand(len(key), -1, 1)], -1)
     # Under autocast the convolutions return the lower precision, but the query parameter keeps its own. torch.export
     # cannot derive a dynamic batch size from an expanded tensor, hence the copy.
     query = query.to(key.dtype).expand(key.shape[0], -1, -1).contiguous()
@@ -191,7 +171,8 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "b c rz ry rx"]:
         """Attend from `query` to the keys of `x`, and add the residual (Eqs. 4-5)."""
         source = tokens(reduce_keys(x, self.key_shape))
-        z = attend(tokens(query), convolve(self.key, source), convolve(self.value, source), self.scale)
+        keys, values, bias = convolve(self.key, source), convolve(self.value, source), cell_bias(x, self.key_shape)
+        z = attend(tokens(query), keys, values, self.scale, bias)
         return add_residual(convolve(self.output, z), self.query_shape, x, self.out_shape)
 
 
@@ -208,8 +189,9 @@ class FeatureAugmentor(Attention):
         out_shape: Output size z y x; without `query_grid` also the size of Q, which then fits this size alone.
         key_channels: c_k; default c, since the paper gives no number.
         value_channels: c_v; default c.
-        max_keys: None is exact; a number pools the keys to at most that many cells. Keys carry no position, so the
-            attended sum is a mean over the input's features, which fewer keys estimate.
+        max_keys: None is exact; a number pools the keys to at most that many cells, each weighed by its voxels. The
+            mean of a cell is not one of its voxels: weights are an exponential of it, which is below the mean of their
+            exponentials (docs/method.md, "Fewer keys").
         scale: Factor on KᵀQ; 1 as printed in Eq. 4.
         query_grid: None is the paper's form, a query for every output voxel. A size z y x has Q on that grid, at most
             the output's size, and interpolates what its queries attend to (docs/method.md, "Coarse queries").

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cleftnet.nets.attention import FeatureAugmentor, add_residual, attend, convolve, reduce_keys, tokens
+from cleftnet.nets.attention import FeatureAugmentor, add_residual, attend, convolve, tokens
 from cleftnet.nets.ensemble import Ensemble
+from cleftnet.nets.keys import cell_bias, reduce_keys
 from cleftnet.nets.skeleton import Network
 
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
@@ -60,7 +61,7 @@ class FoldedAugmentor(nn.Module):
     def forward(self, x: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c rz ry rx"]:
         """Augment features `b c *in_shape` into `b c *out_shape`."""
         source = tokens(reduce_keys(x, self.key_shape))
-        z = attend(tokens(self.query[None]), source, source, self.scale)
+        z = attend(tokens(self.query[None]), source, source, self.scale, cell_bias(x, self.key_shape))
         return add_residual(convolve(self.output, z), self.query_shape, x, self.out_shape)
 
 

@@ -85,3 +85,11 @@ def test_unfinished_work_is_exit_code_1(capsys, monkeypatch):
 
     said = "error: 2 blocks failed; run again, or begin anew with --overwrite\n"
     assert stderr_of(capsys, fail, monkeypatch) == (1, said)
+
+
+@pytest.mark.parametrize("ending", ["", ".hdf", ".zarr", "/a.tif"])
+def test_an_address_of_5000_characters_is_one_line(ending, capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["info", "x" * 5000 + ending])
+    assert done.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -5,6 +5,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cleftnet.errors import InputError
 from cleftnet.metrics.calibration import Calibration
 from cleftnet.nets.zoo import build
 from cleftnet.training.log import RunLog, cut_back
@@ -95,3 +96,13 @@ def test_a_table_cut_back_to_nothing_keeps_its_header(tmp_path):
     (tmp_path / "t.csv").write_text("step,loss\n1,0.5\n")
     cut_back(tmp_path / "t.csv", 0)
     assert (tmp_path / "t.csv").read_text() == "step,loss\n"
+
+
+@pytest.mark.parametrize("line", [b"2,0.\xff4", b"two,0.4", b"\x002,0.4"])
+def test_a_damaged_line_is_named_and_the_file_stays(tmp_path, line):
+    table = tmp_path / "losses.csv"
+    table.write_bytes(b"step,loss\n1,0.5\n" + line + b"\n3,0.3\n")
+    before = table.read_bytes()
+    with pytest.raises(InputError, match=r"line 3 of .*losses.csv is damaged; correct or delete the line"):
+        cut_back(table, 3)
+    assert table.read_bytes() == before

@@ -9,7 +9,7 @@ import pytest
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
-from cleftnet.volumes import ArraySpec, Volume, open_volume, write_volume
+from cleftnet.volumes import ArraySpec, Volume, list_arrays, open_volume, write_cremi, write_volume
 from cleftnet.volumes.hdf5 import new_hdf5, open_hdf5
 
 
@@ -134,3 +134,20 @@ def test_a_file_opened_before_it_was_replaced_keeps_its_voxels(tmp_path):
     before = open_volume(tmp_path / "out.hdf")
     write_volume(Volume(np.ones((1, 2, 3), np.uint8)), tmp_path / "out.hdf", overwrite=True)
     assert (before.read().sum(), open_volume(tmp_path / "out.hdf").read().sum()) == (0, 6)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sound") / "a.hdf"
+    clefts = Volume(np.ones((4, 8, 8), np.uint64), (40, 4, 4))
+    write_cremi(path, raw=Volume(np.full((4, 8, 8), 7, np.uint8), (40, 4, 4)), clefts=clefts)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("signature", [b"TREE", b"HEAP", b"SNOD"])
+def test_a_damaged_symbol_table_is_reported_in_one_line(sound, tmp_path, signature):
+    path = tmp_path / "a.hdf"
+    path.write_bytes(sound.replace(signature, b"XXXX"))
+    for read in (open_volume, list_arrays):
+        with pytest.raises(InputError, match=r"a.hdf is damaged \(.*\); check that it was copied or downloaded whole"):
+            read(path)

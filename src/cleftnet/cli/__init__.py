@@ -6,6 +6,7 @@ line; 1 another failure; 130 interrupted; 143 ended by SIGTERM.
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import warnings
@@ -102,6 +103,12 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted; finished work is kept", file=sys.stderr)
         code = 130
+    except OSError as error:
+        if debug or error.errno != errno.ENAMETOOLONG:
+            raise
+        code = _fail(
+            f"'{str(error.filename)[:60]}...' is too long for the name of a file; expected a path or address", 2
+        )
     except RuntimeError as error:
         from cleftnet.blockwise import UnfinishedError
 

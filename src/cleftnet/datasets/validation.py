@@ -25,8 +25,8 @@ from cleftnet.volumes import (
     Volume,
     expand,
     label_statistics,
-    open_hdf5_file,
     read_lengths,
+    reading_hdf5,
 )
 
 Verdict = Literal["ok", "warning", "error"]
@@ -94,7 +94,7 @@ def check_cremi(
         'ok'
     """
     file_path = Path(expand(path))
-    with open_hdf5_file(file_path) as file:
+    with reading_hdf5(file_path) as file:
         findings = list(_check_format(file))
         raw_dataset, clefts_dataset = (_dataset(file, name) for name in (RAW_NAME, CLEFTS_NAME))
         findings += _check_presence(raw_dataset, clefts_dataset, submission)

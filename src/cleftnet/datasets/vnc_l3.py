@@ -34,7 +34,7 @@ from cleftnet.volumes import (
     ArraySpec,
     expand,
     new_hdf5,
-    open_hdf5_file,
+    reading_hdf5,
     to_cremi,
 )
 
@@ -121,7 +121,7 @@ def _is_ours(path: Path) -> bool:
     """
     if not path.exists():
         return False
-    with open_hdf5_file(path) as file:
+    with reading_hdf5(path) as file:
         source = file.attrs.get("source")
     if source != SOURCE:
         raise InputError(

@@ -15,6 +15,7 @@ from typing import Any, Self
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.progress import training_bar
 from cleftnet.training.losses import Losses
@@ -128,6 +129,9 @@ class _Table:
 def cut_back(path: Path, step: int) -> None:
     r"""Remove the rows of a table whose `step` is above a given one, and a last line that is not whole.
 
+    Raises:
+        InputError: when another line is damaged; the file stays as it is.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -140,15 +144,21 @@ def cut_back(path: Path, step: int) -> None:
     if not path.exists():
         return
     with (
-        path.open(newline="") as old,
+        path.open(newline="", encoding="utf-8", errors="surrogateescape") as old,
         replacing(path, overwrite=True) as temporary,
         temporary.open("w", newline="") as new,
     ):
-        new.writelines(
-            line
-            for number, line in enumerate(old)
-            if line.endswith("\n") and (number == 0 or int(line.split(",", 1)[0]) <= step)
-        )
+        for number, line in enumerate(old):
+            row = line.split(",", 1)[0]
+            if not line.endswith("\n"):
+                break
+            if not line.isascii() or (number and not row.isdigit()):
+                raise InputError(
+                    f"line {number + 1} of {path} is damaged; correct or delete the line, or move the file away to go on "
+                    f"without its earlier rows"
+                )
+            if number == 0 or int(row) <= step:
+                new.write(line)
 
 
 def _prefixed(prefix: str, values: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -18,7 +18,7 @@ from cleftnet.volumes.cremi import to_cremi as to_cremi
 from cleftnet.volumes.cremi import write_cremi as write_cremi
 from cleftnet.volumes.hdf5 import Hdf5Store as Hdf5Store
 from cleftnet.volumes.hdf5 import new_hdf5 as new_hdf5
-from cleftnet.volumes.hdf5 import open_hdf5_file as open_hdf5_file
+from cleftnet.volumes.hdf5 import reading_hdf5 as reading_hdf5
 from cleftnet.volumes.labels import BACKGROUND as BACKGROUND
 from cleftnet.volumes.labels import CLEFT as CLEFT
 from cleftnet.volumes.labels import INVALID as INVALID

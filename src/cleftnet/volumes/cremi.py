@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from cleftnet.errors import InputError
 from cleftnet.volumes.address import Address, Location
-from cleftnet.volumes.hdf5 import array_names, new_hdf5, open_hdf5, open_hdf5_file
+from cleftnet.volumes.hdf5 import array_names, new_hdf5, open_hdf5, reading_hdf5
 from cleftnet.volumes.labels import BACKGROUND, check_ids
 from cleftnet.volumes.metadata import CLEFTS_NAME, RAW_NAME, ArraySpec, LayoutSettings
 from cleftnet.volumes.volume import Array, Progress, Slices, Store, Volume, copy_into
@@ -102,7 +102,7 @@ def open_dataset(location: Location, default: Sequence[str]) -> Volume:
         InputError: when the dataset cannot be read, or a CREMI label dataset holds no integers.
     """
     path, dataset = Path(location.path), location.inside
-    with open_hdf5_file(path) as file:
+    with reading_hdf5(path) as file:
         is_cremi = "file_format" in file.attrs
         if not dataset:
             known = array_names(file)

@@ -27,6 +27,7 @@ from cleftnet.volumes.volume import Array, Slices, Volume, WritableStore
 
 ENDINGS = (".hdf", ".h5", ".hdf5")
 OPTIONS = ("chunk",)
+_DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError)  # what h5py raises for damaged files
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Hdf5Store:
         """
         try:
             return np.asarray(self._handle[index], self.dtype)
-        except OSError as error:
+        except _DAMAGE as error:
             where = ",".join(f"{s.start}:{s.stop}" for s in index)
             raise InputError(
                 f"{self.path}/{self.dataset} cannot be read at {where} ({_first_line(error)}); the file is damaged there: "
@@ -92,11 +93,12 @@ def open_hdf5(path: Path, dataset: str) -> Volume:
     """
     store = Hdf5Store(str(path.absolute()), dataset)
     address = f"{path}/{dataset}"
-    check_numbers(store.dtype, address)
-    attributes = store.attributes
-    voxel_size = read_lengths(attributes, "resolution", address, positive=True)
-    offset_nm = read_lengths(attributes, "offset", address) or (0.0, 0.0, 0.0)
-    return Volume(store, voxel_size, offset_nm, address, read_threshold(attributes, address))
+    with _reporting_damage(path):
+        check_numbers(store.dtype, address)
+        attributes = store.attributes
+        voxel_size = read_lengths(attributes, "resolution", address, positive=True)
+        offset_nm = read_lengths(attributes, "offset", address) or (0.0, 0.0, 0.0)
+        return Volume(store, voxel_size, offset_nm, address, read_threshold(attributes, address))
 
 
 def list_hdf5(location: Location) -> list[Location]:
@@ -105,11 +107,35 @@ def list_hdf5(location: Location) -> list[Location]:
     Raises:
         InputError: when the file or the dataset is not there.
     """
-    with open_hdf5_file(Path(location.path)) as file:
+    with reading_hdf5(Path(location.path)) as file:
         if location.inside:
             _find_dataset(file, location.inside)
             return [location]
         return [Location(location.path, name) for name in array_names(file)]
+
+
+@contextmanager
+def reading_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading while the body runs; what HDF5 raises there becomes an `InputError`.
+
+    Raises:
+        InputError: when the file is not there, is no HDF5 file, may not be read, or is damaged.
+    """
+    with _reporting_damage(path), open_hdf5_file(path) as file:
+        yield file
+
+
+@contextmanager
+def _reporting_damage(path: Path) -> Iterator[None]:
+    """Turn what HDF5 raises for a damaged file while the body runs into an `InputError` of one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        raise InputError(
+            f"{path} is damaged ({_first_line(error)}); check that it was copied or downloaded whole"
+        ) from error
 
 
 def open_hdf5_file(path: Path) -> h5py.File:

@@ -27,6 +27,7 @@ import typer
 import cleftnet
 from cleftnet.cli import app, main
 from cleftnet.comparison.cells import Cell
+from cleftnet.synapses.exports import CATMAID_COLUMNS, CAVE_COLUMNS, NEURON_COLUMNS
 from cleftnet.synapses.table import COLUMNS
 from cleftnet.synthetic import synthetic_volume
 from cleftnet.volumes import Volume, write_cremi
@@ -276,6 +277,11 @@ def test_the_table_of_synapses_has_the_columns_of_the_code():
     listed = table_under("docs/synapses.md", "The table")
     assert listed[: len(columns)] == columns
     assert listed[len(columns) :] == ["segment_a", "segment_b", "contact_a", "contact_b"]
+
+
+def test_the_tables_for_other_programs_have_the_columns_of_the_code():
+    columns = [column.name for column in (*CAVE_COLUMNS, *CATMAID_COLUMNS, *NEURON_COLUMNS)]
+    assert table_under("docs/synapses.md", "For other programs") == columns
 
 
 def test_the_keys_of_an_evaluation_are_those_of_the_page(workspace, capsys):

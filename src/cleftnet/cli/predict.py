@@ -142,7 +142,7 @@ def synapses(
         list[str] | None,
         typer.Option(
             "--format",
-            help="zarr or hdf (labels), csv or parquet (table), annotations (for neuroglancer); repeatable.",
+            help="zarr or hdf (labels), csv or parquet (table), annotations (for neuroglancer), cave, catmaid; repeatable.",
         ),
     ] = None,
     kind: Kind = None,

@@ -18,10 +18,10 @@ from cleftnet.files import refuse_existing, replacing
 from cleftnet.geometry import Box, FloatZYX, IntZYX
 from cleftnet.metrics.predictions import choose_threshold, kind_of
 from cleftnet.progress import track
-from cleftnet.synapses.annotations import write_annotations
 from cleftnet.synapses.block_arrays import FolderArrays, MemoryArrays
 from cleftnet.synapses.blocks import BlockLabeler, Ids, LabelWriter, PartMeasurer
 from cleftnet.synapses.contacts import ContactCounter, PlacedSegmentation, planes_of, with_partners
+from cleftnet.synapses.exports import EXPORTS, Export, find_export
 from cleftnet.synapses.merging import merge
 from cleftnet.synapses.rules import SynapseSettings, check_seeds
 from cleftnet.synapses.segmentation import Segmenter, as_stored
@@ -41,7 +41,6 @@ from cleftnet.volumes import (
 
 BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft
 LABEL_FORMATS = ("zarr", "hdf")
-ANNOTATIONS = "annotations"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +100,9 @@ def find_synapses(
         out: Folder for the results, made if it does not exist; None keeps them in memory.
         voxel_size_nm: Voxel size, z y x, of a prediction that carries none, such as an array.
         settings: What counts as a synapse, and which neurons are looked for at each.
-        formats: "zarr" or "hdf" for the labels, "csv" or "parquet" for the table; by default zarr and csv. "annotations" adds a
-            folder of that name for neuroglancer.
+        formats: "zarr" or "hdf" for the labels, "csv" or "parquet" for the table; by default zarr and csv. Others add
+            the table for other programs: "annotations" (neuroglancer), "cave" or "cave:40,4,4" (CAVE, with positions in voxels
+            of that size z y x) and "catmaid" (connectors).
         execution: The size of the blocks, and which processes compute them.
         overwrite: Whether results that exist are replaced, and other results begun in `out` discarded.
 
@@ -227,8 +227,8 @@ class _Search:
                         table, target.volume, outputs.parts / "contacts", grid.step, execution
                     )
                 write_table(table, outputs.table, overwrite=True)
-                if outputs.annotations is not None:
-                    write_annotations(table, volume, outputs.annotations, overwrite=True)
+                for export in outputs.exports:
+                    export.write(table, volume, outputs.folder, overwrite=True)
             shutil.rmtree(outputs.parts)
         labels = open_volume(outputs.labels, default=LABELS)
         return Synapses(table, labels, self.threshold, str(outputs.labels), str(outputs.table))
@@ -277,11 +277,12 @@ def _run(work: Work, grid: BlockGrid, what: str) -> None:
 
 @dataclass(frozen=True)
 class _Outputs:
-    """Where the results go; annotations are None where they are not asked for."""
+    """Where the results go, and the forms of the table for other programs."""
 
+    folder: Path
     labels: Path
     table: Path
-    annotations: Path | None
+    exports: tuple[Export, ...]
     parts: Path
 
     @classmethod
@@ -292,22 +293,20 @@ class _Outputs:
             InputError: when there is no such format, or an output exists that may not be replaced.
         """
         labels, table = LABEL_FORMATS[0], "csv"
+        exports: list[Export] = []
         for name in formats:
             if name in LABEL_FORMATS:
                 labels = name
             elif name in TABLE_FORMATS:
                 check_table_format(name)
                 table = name
-            elif name != ANNOTATIONS:
-                raise InputError(
-                    f"'{name}' is no format; {nearest(name, [*LABEL_FORMATS, *TABLE_FORMATS, ANNOTATIONS])}"
-                )
-        annotations = folder / ANNOTATIONS if ANNOTATIONS in formats else None
-        outputs = cls(
-            folder / f"labels.{labels}", folder / f"synapses.{table}", annotations, folder / "parts.unfinished"
-        )
+            elif (export := find_export(name)) is not None:
+                exports.append(export)
+            else:
+                raise InputError(f"'{name}' is no format; {nearest(name, [*LABEL_FORMATS, *TABLE_FORMATS, *EXPORTS])}")
+        paths = (folder / f"labels.{labels}", folder / f"synapses.{table}")
+        outputs = cls(folder, *paths, tuple(exports), folder / "parts.unfinished")
         refuse_existing(outputs.labels, overwrite)
-        for path in (outputs.table, annotations):
-            if path is not None:  # an interrupted call may have written these two
-                refuse_existing(path, overwrite or outputs.parts.exists())
+        for path in (outputs.table, *(folder / name for export in exports for name in export.files)):
+            refuse_existing(path, overwrite or outputs.parts.exists())  # an interrupted call may have written these
         return outputs

@@ -128,6 +128,19 @@ def test_voxel_size_and_offset_come_back(tmp_path_factory, address, size, start)
     assert volume.offset_nm == pytest.approx(offset, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.parametrize("address", [a for a in ADDRESSES if "tif" not in a and "mrc" not in a])
+def test_threshold_and_provenance_of_a_prediction_come_back(tmp_path, address):
+    provenance = {
+        "rescaled": True,
+        "gray_range": [12.0, 200.5],
+        "predicted_at_nm": [50.0, 4.6, 4.6],
+        "gray_values": None,
+    }
+    write(Volume(asymmetric(), (50, 4, 4), threshold=0.3, provenance=provenance), tmp_path, address)
+    volume = open_volume(at(tmp_path, address))
+    assert (volume.threshold, volume.provenance) == (0.3, provenance)
+
+
 @every_format
 @settings(drawn, max_examples=5)
 @given(data=st.data())

@@ -168,7 +168,7 @@ class _OutputPaths:
         with create_volumes(self.out, overwrite) as new, bar(f"writing {Path(self.out).name}") as progress:
             for address in list_arrays(self.arrays):
                 volume = open_volume(address)
-                spec = ArraySpec.like(volume, address.removeprefix(f"{self.arrays}/"), threshold=volume.threshold)
+                spec = ArraySpec.copying(volume, address.removeprefix(f"{self.arrays}/"))
                 copy_into(volume, new.create(spec), progress=progress)
 
     def remove(self) -> None:

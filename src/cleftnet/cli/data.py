@@ -10,6 +10,7 @@ import typer
 
 from cleftnet.cli.options import Json, Overwrite, VoxelSize, chunk_size, voxel_size_nm
 from cleftnet.cli.printing import print_json, print_table, text
+from cleftnet.cli.translation import to_options
 from cleftnet.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def info(
 ) -> None:
     """Print shape, data type, voxel size and offset of volumes.
 
-    For a label array, the clefts are counted too.
+    For a label array, the clefts are counted too. For a raw volume, a warning says where its contrast is nearly empty or looks
+    inverted.
     """
     from cleftnet.volumes import describe
 
@@ -33,9 +35,13 @@ def info(
         return
     for entry in found:
         print(entry.pop("address"))
-        print_table(
-            [(f"  {name.replace('_', ' ')}", text(value)) for name, value in entry.items() if value is not None]
-        )
+        warnings = entry.pop("warnings") or []
+        rows = {**entry, **(entry["provenance"] or {}), "provenance": None}
+        if rows["gray_range"] is not None:
+            rows["gray_range"] = "{:g} to {:g}".format(*rows["gray_range"])
+        print_table([(f"  {name.replace('_', ' ')}", text(value)) for name, value in rows.items() if value is not None])
+        for warning in warnings:
+            print(f"  warning: {to_options(warning)}")
 
 
 def check(

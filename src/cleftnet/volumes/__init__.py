@@ -16,6 +16,11 @@ from cleftnet.volumes.cremi import CremiLabels as CremiLabels
 from cleftnet.volumes.cremi import from_cremi as from_cremi
 from cleftnet.volumes.cremi import to_cremi as to_cremi
 from cleftnet.volumes.cremi import write_cremi as write_cremi
+from cleftnet.volumes.gray import GrayRange as GrayRange
+from cleftnet.volumes.gray import NormalizationSettings as NormalizationSettings
+from cleftnet.volumes.gray import in_gray_range as in_gray_range
+from cleftnet.volumes.gray import measured_range as measured_range
+from cleftnet.volumes.gray import normalized as normalized
 from cleftnet.volumes.hdf5 import Hdf5Store as Hdf5Store
 from cleftnet.volumes.hdf5 import new_hdf5 as new_hdf5
 from cleftnet.volumes.hdf5 import reading_hdf5 as reading_hdf5

@@ -8,6 +8,7 @@ both in nm, z y x (docs/method.md, "Data"). A probability may have its `threshol
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,15 @@ from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.geometry import SLAB_CHUNK_VOX, IntZYX
 from cleftnet.volumes.address import Address, Location, expand, missing
-from cleftnet.volumes.metadata import ArraySpec, LayoutSettings, check_numbers, read_lengths, read_threshold
+from cleftnet.volumes.metadata import (
+    PROVENANCE,
+    ArraySpec,
+    LayoutSettings,
+    check_numbers,
+    read_lengths,
+    read_provenance,
+    read_threshold,
+)
 from cleftnet.volumes.volume import Array, Slices, Volume, WritableStore
 
 ENDINGS = (".hdf", ".h5", ".hdf5")
@@ -98,7 +107,8 @@ def open_hdf5(path: Path, dataset: str) -> Volume:
         attributes = store.attributes
         voxel_size = read_lengths(attributes, "resolution", address, positive=True)
         offset_nm = read_lengths(attributes, "offset", address) or (0.0, 0.0, 0.0)
-        return Volume(store, voxel_size, offset_nm, address, read_threshold(attributes, address))
+        threshold, provenance = read_threshold(attributes, address), read_provenance(attributes)
+        return Volume(store, voxel_size, offset_nm, address, threshold, provenance)
 
 
 def list_hdf5(location: Location) -> list[Location]:
@@ -266,6 +276,8 @@ class NewHdf5(h5py.File):  # type: ignore[misc]  # h5py ships no types
             dataset.attrs["offset"] = np.array(spec.offset_nm, np.float64)
         if spec.threshold is not None:
             dataset.attrs["threshold"] = spec.threshold
+        if spec.provenance:
+            dataset.attrs[PROVENANCE] = json.dumps(dict(spec.provenance))
         return NewDataset(dataset, self.disk)
 
 

@@ -1,4 +1,4 @@
-"""What a file says about an array beside its voxels: name, type, voxel size, offset and threshold.
+"""What a file says about an array beside its voxels: name, type, voxel size, offset, threshold and provenance.
 
 Voxel size and offset are attributes of the array: `resolution` or `voxel_size`, and `offset`, in nm or in the `units` beside
 them. Plain Zarr arrays keep them z y x, as HDF5 does; N5 keeps them x y z, the order of its axes on disk.
@@ -6,14 +6,15 @@ them. Plain Zarr arrays keep them z y x, as HDF5 does; N5 keeps them x y z, the 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import PositiveInt
+from pydantic import JsonValue, PositiveInt
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX, IntZYX
@@ -37,6 +38,8 @@ NM_PER_UNIT = {
     "angstrom": 0.1,
 }
 
+PROVENANCE = "cleftnet"  # attribute of a prediction that says how it was made
+
 _SIZES = ("resolution", "voxel_size")  # some programs read the one attribute, some the other
 
 
@@ -51,6 +54,7 @@ class ArraySpec:
         voxel_size_nm: Voxel size, z y x, or None where it is unknown.
         offset_nm: Position of the first voxel, z y x.
         threshold: The threshold stored with a probability, see `Volume`.
+        provenance: How a prediction was made, stored as the attribute `cleftnet`.
     """
 
     name: str
@@ -59,6 +63,12 @@ class ArraySpec:
     voxel_size_nm: FloatZYX | None = None
     offset_nm: FloatZYX = (0.0, 0.0, 0.0)
     threshold: float | None = None
+    provenance: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    @classmethod
+    def copying(cls, volume: Volume, name: str) -> ArraySpec:
+        """Return the spec of an array that is to hold what a volume holds, and to say of it what the volume says."""
+        return replace(cls.like(volume, name, threshold=volume.threshold), provenance=volume.provenance)
 
     @classmethod
     def like(
@@ -212,13 +222,34 @@ def read_threshold(attributes: Mapping[str, Any], address: str) -> float | None:
     raise InputError(f"{address}: attribute 'threshold' is {stored}; expected a number between 0 and 1")
 
 
-def write_place(
-    voxel_size_nm: Sequence[float] | None, offset_nm: Sequence[float], threshold: float | None
-) -> dict[str, Any]:
-    """Return the attributes that say where an array lies, in the order given.
+def read_provenance(attributes: Mapping[str, Any], name: str = PROVENANCE) -> dict[str, Any]:
+    """Return how a prediction was made, or nothing where the attribute is missing or not ours.
 
     Example:
-        >>> write_place((40, 4, 4), (0, 0, 0), None)
+        >>> read_provenance({"cleftnet": '{"rescaled": true}'}), read_provenance({"cleftnet": 3})
+        ({'rescaled': True}, {})
+    """
+    stored = attributes.get(name)
+    if isinstance(stored, str):  # HDF5 has no nested attributes
+        try:
+            stored = json.loads(stored)
+        except ValueError:
+            return {}
+    return dict(stored) if isinstance(stored, Mapping) else {}
+
+
+def write_attributes(
+    spec: ArraySpec, voxel_size_nm: Sequence[float] | None, offset_nm: Sequence[float]
+) -> dict[str, Any]:
+    """Return the attributes of an array.
+
+    Args:
+        spec: The array; its threshold and provenance are taken.
+        voxel_size_nm: Voxel size in the order of the axes on disk.
+        offset_nm: Position of the first voxel in the same order.
+
+    Example:
+        >>> write_attributes(ArraySpec("volumes/raw", (4, 5, 6), "uint8"), (40, 4, 4), (0, 0, 0))
         {'resolution': [40.0, 4.0, 4.0], 'voxel_size': [40.0, 4.0, 4.0], 'units': ['nm', 'nm', 'nm']}
     """
     attributes: dict[str, Any] = {}
@@ -228,8 +259,10 @@ def write_place(
         attributes["offset"] = [float(v) for v in offset_nm]
     if attributes:
         attributes["units"] = ["nm"] * 3
-    if threshold is not None:
-        attributes["threshold"] = float(threshold)
+    if spec.threshold is not None:
+        attributes["threshold"] = float(spec.threshold)
+    if spec.provenance:
+        attributes[PROVENANCE] = dict(spec.provenance)
     return attributes
 
 

@@ -23,8 +23,9 @@ from cleftnet.volumes.metadata import (
     nm_per_unit,
     number_type,
     read_place,
+    read_provenance,
     read_threshold,
-    write_place,
+    write_attributes,
 )
 from cleftnet.volumes.volume import Volume, WritableStore
 
@@ -58,7 +59,7 @@ def open_n5(location: Location, default: Sequence[str]) -> Volume:
         version=digest(own),
     )
     size, offset_nm = _place(location.path, inside, own, address)
-    return Volume(store, size, offset_nm, address, read_threshold(own, address))
+    return Volume(store, size, offset_nm, address, read_threshold(own, address), read_provenance(own))
 
 
 def list_n5(location: Location) -> list[Location]:
@@ -191,7 +192,7 @@ class NewN5:
             "dataType": stored.name,
             "compression": {"type": "gzip", "level": 1},  # which every reader of N5 knows
             "axes": list("xyz"),
-            **write_place(size, spec.offset_nm[::-1], spec.threshold),
+            **write_attributes(spec, size, spec.offset_nm[::-1]),
         }
         if size is not None:
             metadata["pixelResolution"] = {"dimensions": list(size), "unit": "nm"}

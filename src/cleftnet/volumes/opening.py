@@ -17,6 +17,7 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.volumes import cremi, hdf5, mrc, n5, precomputed, tiff, zarr
 from cleftnet.volumes.address import SCHEMES, Address, Location, expand, is_remote, missing
+from cleftnet.volumes.contrast import GrayStatistics, gray_statistics
 from cleftnet.volumes.labels import LabelStatistics, holds_labels, label_statistics
 from cleftnet.volumes.metadata import (
     CLEFTS_NAME,
@@ -240,10 +241,11 @@ def list_arrays(address: Address) -> list[str]:
 
 @dataclass(frozen=True)
 class Description:
-    """One array: its volume, and the statistics of its labels where it holds some."""
+    """One array: its volume, the statistics of its labels where it holds some, and of its gray values where it is raw."""
 
     volume: Volume
     labels: LabelStatistics | None
+    gray: GrayStatistics | None = None
 
     @property
     def counted(self) -> Literal["clefts", "neurons", "objects"]:
@@ -273,6 +275,9 @@ class Description:
             "voxel_size_nm": volume.voxel_size and list(volume.voxel_size),
             "offset_nm": list(volume.offset_nm),
             "threshold": volume.threshold,
+            "provenance": dict(volume.provenance) or None,
+            "gray_range": self.gray and [self.gray.low, self.gray.high],
+            "warnings": (self.gray and self.gray.warnings()) or None,
             "clefts": labels and labels.clefts,
             "cleft_voxels": labels and labels.cleft_voxels,
             "cleft_share": labels and labels.cleft_share,
@@ -299,7 +304,7 @@ def describe(address: Address, *, voxel_size_nm: FloatZYX | None = None) -> list
     """Describe every array behind an address.
 
     Integer arrays of at least four bytes a voxel, and those whose name says labels, are taken for labels and
-    counted slab by slab, except where they are remote.
+    counted slab by slab. Gray values of raw volumes are measured on a sample. Neither is done where they are remote.
 
     Args:
         address: A file, or an array in it.
@@ -322,5 +327,16 @@ def describe(address: Address, *, voxel_size_nm: FloatZYX | None = None) -> list
         location = locate(name)[1]
         local = not is_remote(location.path)  # counting would fetch all of a remote volume
         counted = local and holds_labels(volume.dtype, location.inside or Path(location.path).name)
-        descriptions.append(Description(volume, label_statistics(volume) if counted else None))
+        gray = gray_statistics(volume) if local and _is_raw(volume) else None
+        descriptions.append(Description(volume, label_statistics(volume) if counted else None, gray))
     return descriptions
+
+
+def _is_raw(volume: Volume) -> bool:
+    """Return whether an array holds gray values, by its type and the name in its file (none in a TIFF)."""
+    try:
+        name = locate(volume.address)[1].inside
+    except InputError:  # a pattern of TIFFs
+        name = ""
+    plain = volume.threshold is None and not volume.provenance
+    return plain and not holds_labels(volume.dtype, name) and (not name or "raw" in name.lower())

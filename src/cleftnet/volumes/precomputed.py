@@ -16,7 +16,13 @@ from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import FloatZYX, IntZYX
 from cleftnet.volumes.address import UNSYNCED, Location, join, kvstore, read_json, write_json
 from cleftnet.volumes.chunked import CHUNK_VOX, ChunkedStore, container, digest
-from cleftnet.volumes.metadata import ArraySpec, LayoutSettings, number_type, read_threshold
+from cleftnet.volumes.metadata import (
+    ArraySpec,
+    LayoutSettings,
+    number_type,
+    read_provenance,
+    read_threshold,
+)
 from cleftnet.volumes.pyramid import Pyramid, plan
 from cleftnet.volumes.volume import Volume, WritableStore
 
@@ -24,6 +30,7 @@ SCHEME = "precomputed://"
 OPTIONS = ("chunk", "pyramid")
 _INFO = "info"
 _OURS = "cleftnet"  # the key in `info` for what the format has no place for
+_PROVENANCE = "provenance"  # a key below it
 _KIND = "neuroglancer_multiscale_volume"
 _TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 _COMPRESSED = {"encoding": "compressed_segmentation", "compressed_segmentation_block_size": [8, 8, 8]}
@@ -69,7 +76,8 @@ def open_precomputed(location: Location, default: Sequence[str]) -> Volume:
         ) from None
     if channels != 1:
         raise InputError(f"{address} has {channels} channels; expected one")
-    return Volume(store, size, (z, y, x), address, read_threshold(info.get(_OURS, {}), address))
+    ours = info.get(_OURS, {})
+    return Volume(store, size, (z, y, x), address, read_threshold(ours, address), read_provenance(ours, _PROVENANCE))
 
 
 def list_precomputed(location: Location) -> list[Location]:
@@ -138,8 +146,8 @@ class NewPrecomputed:
     def create(self, spec: ArraySpec) -> WritableStore:
         """Create the one array of a precomputed volume, zero everywhere; bool is stored as uint8.
 
-        Labels become a segmentation, compressed where their ids have four or eight bytes. A threshold is kept in `info` below
-        `cleftnet`, which other programs pass over.
+        Labels become a segmentation, compressed where their ids have four or eight bytes. Threshold and provenance are kept in
+        `info` below `cleftnet`, which other programs pass over.
 
         Raises:
             InputError: when there is an array already, no voxel size, an offset that is not a whole number of voxels, or a type
@@ -156,13 +164,15 @@ class NewPrecomputed:
         compressed = spec.labels and stored.name in _COMPRESSED_TYPES
         encoding = _COMPRESSED if compressed else {"encoding": "raw"}
         scales = [self._scale(spec.shape, start, size, by) | encoding for by in factors]
+        ours: dict[str, Any] = {} if spec.threshold is None else {"threshold": spec.threshold}
+        ours |= {_PROVENANCE: dict(spec.provenance)} if spec.provenance else {}
         info = {
             "@type": _KIND,
             "type": "segmentation" if spec.labels else "image",
             "data_type": stored.name,
             "num_channels": 1,
             "scales": scales,
-            **({_OURS: {"threshold": spec.threshold}} if spec.threshold is not None else {}),
+            **({_OURS: ours} if ours else {}),
         }
         write_json(self.path, _INFO, info)
         tensor = {"driver": "neuroglancer_precomputed", "kvstore": kvstore(self.path), **UNSYNCED}

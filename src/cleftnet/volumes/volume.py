@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import EllipsisType
 from typing import Any, Protocol, SupportsIndex, runtime_checkable
@@ -59,6 +59,7 @@ class Volume:
         offset_nm: Position of the first voxel in nm, z y x.
         address: The address it was opened from, for messages.
         threshold: The threshold stored with a probability: voxels of at least this value count as cleft.
+        provenance: How a prediction was made, as stored with it; empty for other arrays.
 
     Example:
         >>> vol = Volume(np.zeros((4, 5, 6), np.uint8), voxel_size=(40, 4, 4))
@@ -73,6 +74,7 @@ class Volume:
     offset_nm: FloatZYX = (0.0, 0.0, 0.0)
     address: str = "array"
     threshold: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.store.shape) != 3:

@@ -92,10 +92,11 @@ def write_volume(
     layout: LayoutSettings | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write a volume to a new file of any format, slab by slab: values as they are, and voxel size, offset and threshold.
+    """Write a volume to a new file of any format, slab by slab.
 
-    A TIFF keeps no threshold. Where a container of several arrays is there already, it is replaced only as a whole. Below an
-    OME-Zarr image that is there, `vol.zarr/labels/NAME` adds a label image to it.
+    Values stay as they are, as do voxel size, offset, threshold and provenance; TIFF and MRC keep neither of the last two.
+    Where a container of several arrays is there already, it is replaced only as a whole. Below an OME-Zarr image that is there,
+    `vol.zarr/labels/NAME` adds a label image to it.
 
     Args:
         volume: The volume to write.
@@ -116,7 +117,7 @@ def write_volume(
     checked = _checked(layout, row)
     made = row.create(location.path, overwrite, checked) if place is None else new_labels(place, overwrite, checked)
     with made as new:
-        target = new.create(ArraySpec.like(volume, location.inside or default, threshold=volume.threshold))
+        target = new.create(ArraySpec.copying(volume, location.inside or default))
         copy_into(volume, target, progress=progress)
         if isinstance(target, Pyramid):
             target.fill(progress)

@@ -30,8 +30,9 @@ from cleftnet.volumes.metadata import (
     LayoutSettings,
     number_type,
     read_place,
+    read_provenance,
     read_threshold,
-    write_place,
+    write_attributes,
 )
 from cleftnet.volumes.ome import ImageLevel, mark_as_labels, read_images, write_images
 from cleftnet.volumes.pyramid import Pyramid, level_place, plan
@@ -114,7 +115,8 @@ def open_zarr(location: Location, default: Sequence[str]) -> Volume:
         version=digest(node.metadata),
     )
     size, offset_nm = _place(level, node, address)
-    return Volume(store, size, offset_nm, address, read_threshold(node.attributes, address))
+    threshold, provenance = read_threshold(node.attributes, address), read_provenance(node.attributes)
+    return Volume(store, size, offset_nm, address, threshold, provenance)
 
 
 def list_zarr(location: Location) -> list[Location]:
@@ -289,7 +291,7 @@ class NewZarr:
                 place = level_place(spec.voxel_size_nm, spec.offset_nm, by)
             levels.append(ImageLevel(level_name, *place))
             sides = tuple(-(-int(n) // f) for n, f in zip(spec.shape, by, strict=True))
-            stores.append(self._array(level_name, sides, np.dtype(spec.dtype), write_place(*place, spec.threshold)))
+            stores.append(self._array(level_name, sides, np.dtype(spec.dtype), write_attributes(spec, *place)))
         self._groups(name if self.layout.pyramid else name.rpartition("/")[0])
         if spec.voxel_size_nm is not None:
             self.images.append(levels)

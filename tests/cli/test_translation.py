@@ -27,6 +27,8 @@ from cleftnet.errors import InputError
         ('try changes=["training.steps=100"]', "try --set training.steps=100"),
         ("leave it out, or pass samples=['A', 'B']", "leave it out, or pass --sample A,B"),
         ("(min_size_nm3=1000)", "(--min-size 1000)"),
+        ("leave out rescale=False", "leave out --no-rescale"),
+        ("predict with gray_range=(248, 28)", "predict with --gray-range 248,28"),
     ],
 )
 def test_parameters_become_options(message, said):

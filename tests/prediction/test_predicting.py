@@ -119,12 +119,6 @@ def test_raw_without_voxel_size_is_refused(model, tmp_path):
         predict(model, Volume(np.zeros((8, 32, 32), np.uint8)), tmp_path / "p.hdf")
 
 
-def test_a_voxel_size_other_than_in_training_brings_a_warning(model, tmp_path):
-    fibsem = Volume(np.zeros((8, 32, 32), np.uint8), (10, 10, 10))
-    with pytest.warns(UserWarning, match="trained on voxels"):
-        predict(model, fibsem, tmp_path / "p.hdf")
-
-
 def test_an_output_of_unknown_ending_is_refused(model, raw, tmp_path):
     with pytest.raises(InputError, match=r"p\.xyz"):
         predict(model, raw, tmp_path / "p.xyz")

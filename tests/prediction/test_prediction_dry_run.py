@@ -26,7 +26,8 @@ def test_nothing_is_written(model, tmp_path, monkeypatch):
 
 def test_time_is_that_of_all_computed_tiles():
     found = PredictionEstimate(
-        shape=(64, 100, 100), block=(32, 100, 100), blocks=2, tiles=1000, computed_tiles=1100, bytes_per_process=2**30,
+        shape=(64, 100, 100), seen_shape=(64, 100, 100), block=(32, 100, 100), blocks=2, tiles=1000,
+        computed_tiles=1100, bytes_per_process=2**30,
         seconds_per_tile=0.5, processes=2,
     )  # fmt: skip
     assert found.seconds == 550

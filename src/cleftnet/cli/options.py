@@ -86,6 +86,17 @@ def chunk_size(text: str | None) -> IntZYX | None:
     return sides_vox(text, "chunk", "16,128,128")
 
 
+def gray_values(text: str | None) -> tuple[float, float] | None:
+    """Parse `LOW,HIGH`; None stays None."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--gray-range '{text}' is not two gray values; try --gray-range 1200,3100") from None
+    return low, high
+
+
 def whole_numbers(text: str | None, option: str) -> list[int] | None:
     """Parse whole numbers separated by commas; None stays None."""
     if text is None:

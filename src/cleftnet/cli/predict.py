@@ -19,6 +19,7 @@ from cleftnet.cli.options import (
     VoxelSize,
     Workers,
     block_size,
+    gray_values,
     patch_size,
     voxel_size_nm,
 )
@@ -62,6 +63,13 @@ def predict(
     precision: Annotated[
         str | None, typer.Option(help="Precision of the network, float32 or bf16; default bf16 on a GPU, else float32.")
     ] = None,
+    no_rescale: Annotated[
+        bool, typer.Option("--no-rescale", help="Do not resample voxels of another size to the model's, and back.")
+    ] = False,
+    gray_range: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Gray values to show to the model as black and white; 255,0 inverts."),
+    ] = None,
     workers: Workers = 0,
     scheduler: Scheduler = None,
     block: BlockSize = None,
@@ -90,6 +98,8 @@ def predict(
         mask=None if mask is None else open_volume(mask, default=MASKS),
         skip_empty=skip_empty,
         precision=cast(Any, precision),
+        rescale=not no_rescale,
+        gray_range=gray_values(gray_range),
     )
     execution = ExecutionSettings(
         block=block_size(block), workers=workers, scheduler=scheduler, accept_changed_input=accept_changed_input

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 _SAME_NAMES = (
-    "accept_changed_input block chunk dest dtype gap kind labels mask match_nm max_keys one_id out overlap overwrite patch "
-    "precision pyramid raw resume roi rows scheduler seed seed_threshold seeds segmentation skip_empty submission sweep "
-    "threshold tta workers zarr"
+    "accept_changed_input block chunk dest dtype gap gray_range kind labels mask match_nm max_keys one_id out overlap "
+    "overwrite patch precision pyramid raw resume roi rows scheduler seed seed_threshold seeds segmentation skip_empty "
+    "submission sweep threshold tta workers zarr"
 )
 OPTIONS = {name: name.replace("_", "-") for name in _SAME_NAMES.split()} | {
     "changes": "set",
@@ -16,6 +16,7 @@ OPTIONS = {name: name.replace("_", "-") for name in _SAME_NAMES.split()} | {
     "min_size_nm3": "min-size",
     "mirrors": "mirror",
     "reach_nm": "reach",
+    "rescale": "no-rescale",  # messages speak of rescale=False
     "samples": "sample",
     "voxel_size_nm": "voxel-size",
 }
@@ -40,7 +41,7 @@ def to_options(message: str) -> str:
 
 def _option(match: re.Match[str]) -> str:
     option, value = f"--{OPTIONS[match[1]]}", match[2]
-    if value == "True":
+    if value in ("True", "False"):
         return option
     if value[0] in "([":
         value = ",".join(part.strip().strip("'\"") for part in value[1:-1].split(",") if part.strip())

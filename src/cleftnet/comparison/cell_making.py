@@ -25,13 +25,13 @@ from cleftnet.files import replacing
 from cleftnet.geometry import Box
 from cleftnet.models.checkpoint import Model, load_model
 from cleftnet.prediction import PredictionSettings, best_device, predict, whole_logits
-from cleftnet.training.data import open_region
+from cleftnet.training.data import as_seen, open_region
 from cleftnet.training.log import METRICS
 from cleftnet.training.provenance import fingerprint, provenance
 from cleftnet.training.recipe import Recipe, dump
 from cleftnet.training.runs import RUN, train
 from cleftnet.training.validation import Region
-from cleftnet.volumes import PROBABILITY_NAME, Array, Volume, write_volume
+from cleftnet.volumes import PROBABILITY_NAME, Array, Volume, normalized, write_volume
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +88,10 @@ def _train_forest(
     settings: ForestSettings, recipe: Recipe, regions: list[Region], folder: CellFolder
 ) -> tuple[list[Volume], Effort, Provenance]:
     """Train a forest, calibrate it on the validation regions, and predict them."""
-    forest, effort, about = _grow(settings, recipe, regions)
-    forest = forest.calibrated(regions)
-    predictions = [forest.predict(region.raw, folder.prediction(i), overwrite=True) for i, region in enumerate(regions)]
+    seen = [as_seen(region, recipe) for region in regions]
+    forest, effort, about = _grow(settings, recipe, seen)
+    forest = forest.calibrated(seen)
+    predictions = [forest.predict(region.raw, folder.prediction(i), overwrite=True) for i, region in enumerate(seen)]
     return predictions, effort, about
 
 
@@ -127,7 +128,7 @@ def _predict_folds(
         if not own.logits.exists():
             log.info(f"fold {number + 1}: predicting {fold.scored} by a model that learns from the other folds")
             seen = context(scored, region.raw.box, recipe.net.patch)
-            raw = region.raw.crop(seen)
+            raw = normalized(region.raw.crop(seen), recipe.data.normalize)
             logits, record = _predict_fold(comparison, row, comparison.fold_recipe(row, seed, fold), raw, own)
             with replacing(own.record, overwrite=True) as temporary:
                 temporary.write_text(record.model_dump_json(indent=1) + "\n")
@@ -190,7 +191,7 @@ def _together(folds: Sequence[_PredictedFold]) -> tuple[Effort, Provenance]:
 
 def _grow(settings: ForestSettings, recipe: Recipe, regions: Sequence[Region]) -> tuple[Forest, Effort, Provenance]:
     """Train a forest that is not calibrated; the regions are those that it will be validated on."""
-    learned = [open_region(volume) for volume in recipe.data.train]
+    learned = [as_seen(open_region(volume), recipe) for volume in recipe.data.train]
     sums = {"train": [fingerprint(*r) for r in learned], "validate": [fingerprint(*r) for r in regions]}
     began = time.monotonic()
     forest = train_forest(settings, learned, recipe.seed)

@@ -29,6 +29,7 @@ from cleftnet.metrics.calibration import Calibration
 from cleftnet.models.released import list_models, released_weights
 from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.skeleton import NetSpec, Network
+from cleftnet.volumes import NormalizationSettings
 
 BEST, LAST = "best.safetensors", "last.safetensors"  # names inside a run directory
 _KEY = "cleftnet"  # of the card in the metadata of a safetensors file
@@ -45,6 +46,7 @@ class ModelCard(BaseModel):
         calibration: Scale and shift that make the segmentation logit a probability (docs/method.md, "Losses").
         threshold: Voxels of at least this probability count as cleft; chosen on validation.
         voxel_size_nm: Voxel size z y x of the training data.
+        normalize: How gray values of every volume are brought to one range before the network sees them; None leaves them.
         step: Optimizer steps taken.
         scores: Validation scores of these weights.
         provenance: Versions, device, seed and recipe, with which the training can be repeated.
@@ -57,6 +59,7 @@ class ModelCard(BaseModel):
     calibration: Calibration = Calibration()
     threshold: float = Field(0.5, ge=0, le=1)
     voxel_size_nm: FloatZYX | None = None
+    normalize: NormalizationSettings | None = None
     step: int = 0
     scores: Mapping[str, float | None] = {}
     provenance: Mapping[str, JsonValue] = {}

@@ -26,6 +26,7 @@ class PredictionEstimate:
 
     Attributes:
         shape: Shape of the predicted region in voxels, z y x.
+        seen_shape: Shape of the region at the voxel size at which the network sees it.
         block: Sides of a block in voxels, z y x.
         blocks: Number of blocks.
         tiles: Number of tiles of the region.
@@ -36,6 +37,7 @@ class PredictionEstimate:
     """
 
     shape: IntZYX
+    seen_shape: IntZYX
     block: IntZYX
     blocks: int
     tiles: int
@@ -53,8 +55,9 @@ class PredictionEstimate:
         """Return the estimate as pairs of a name and a readable value."""
         shared = "one worker" if self.processes is None else "all processes together"
         return [
-            ("volume", f"{'×'.join(map(str, self.shape))} voxels"),
-            ("blocks", f"{self.blocks:,} of {'×'.join(map(str, self.block))}"),
+            ("volume", f"{_sides(self.shape)} voxels"),
+            *([("resampled to", f"{_sides(self.seen_shape)} voxels")] if self.seen_shape != self.shape else []),
+            ("blocks", f"{self.blocks:,} of {_sides(self.block)}"),
             (
                 "tiles",
                 f"{self.tiles:,}, {self.computed_tiles / self.tiles - 1:.0%} of them computed twice at borders of blocks",
@@ -96,15 +99,17 @@ def estimate_prediction(
     job = PredictionJob.prepare(model, volume, voxel_size_nm=voxel_size_nm, roi=roi, settings=settings)
     grid = BlockGrid(job.raw.box, job.block_shape(execution), CHUNK_VOX)
     tiles = job.tiles
-    middle = next(tiles.touching(Box.at([n // 2 for n in job.raw.shape], (1, 1, 1))))
+    middle = next(tiles.touching(Box.at([n // 2 for n in job.view.seen.shape], (1, 1, 1))))
     seconds = _measure(job, middle)
     gpus = torch.cuda.device_count()
     sharing = max(1, min(execution.workers, gpus)) if gpus else 1
     largest = grid[0].write
-    read = tiles.reads(largest)
-    blocks = job.bytes_per_voxel * largest.voxels + 2 * (read.voxels - largest.voxels) * job.raw.dtype.itemsize
+    seen = job.view.seen_box(largest)
+    around = tiles.reads(seen).voxels - seen.voxels
+    blocks = job.bytes_per_voxel * largest.voxels + 2 * around * job.view.seen.dtype.itemsize
     return PredictionEstimate(
         shape=job.raw.shape,
+        seen_shape=job.view.seen.shape,
         block=largest.shape,
         blocks=len(grid),
         tiles=len(tiles),
@@ -117,7 +122,7 @@ def estimate_prediction(
 
 def _measure(job: PredictionJob, tile: Block) -> float:
     """Return the seconds of one tile among as many as are computed at the same time, after a first run."""
-    raw = job.raw[tile.read]
+    raw = job.view.seen[tile.read]
     network, seconds = TileNetwork(job.model.net, job.settings.tta, job.settings.precision), math.inf
     for _ in range(2):
         start = time.perf_counter()
@@ -139,8 +144,13 @@ def _computed(job: PredictionJob, grid: BlockGrid) -> int:
         [grid[n] for n in range(width)],
     )
     return math.prod(
-        sum(job.tiles.counts(block.write)[axis] for block in blocks) for axis, blocks in enumerate(first_along)
+        sum(job.tiles.counts(job.view.seen_box(block.write))[axis] for block in blocks)
+        for axis, blocks in enumerate(first_along)
     )
+
+
+def _sides(shape: IntZYX) -> str:
+    return "×".join(map(str, shape))
 
 
 def _peak_bytes() -> int:

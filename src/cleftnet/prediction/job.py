@@ -1,12 +1,11 @@
 """A prediction ready to run: model, volume, tiles and settings, and the three steps that turn a block of raw into a result.
 
 A block computes every tile that touches it, also the tiles across its borders, so that no voxel depends on how the volume
-was cut into blocks.
+was cut into blocks. Blocks are boxes of the volume; tiles are boxes of what the network sees of it (`NetworkView`).
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
 import warnings
@@ -30,9 +29,11 @@ from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction.blending import Blending
+from cleftnet.prediction.block_sides import block_sides
 from cleftnet.prediction.masking import PredictionMask
 from cleftnet.prediction.prediction_settings import PredictionSettings, best_device, overlap_in_voxels, precision_on
 from cleftnet.prediction.tiles import TileNetwork
+from cleftnet.prediction.view import NetworkView
 from cleftnet.volumes import CHUNK_VOX, DISTANCE_NAME, PROBABILITY_NAME, Array, Volume, as_volume, sampled_checksums
 
 EMPTY_LOGIT = -30.0  # segmentation logit of a tile that is not computed; its boundary logit is 0
@@ -47,7 +48,12 @@ Arrays = dict[str, Array]
 
 
 class BlockInput(NamedTuple):
-    """Input of a block: raw of its read box, and where in it a prediction is wanted; None means everywhere."""
+    """Input of a block.
+
+    Attributes:
+        raw: What the network sees of the boxes of its tiles.
+        wanted: Where in its read box a prediction is wanted; None means everywhere.
+    """
 
     raw: Array
     wanted: npt.NDArray[np.bool_] | None
@@ -69,7 +75,8 @@ class PredictionJob:
         digest: SHA-256 of the model as it was loaded.
         volume: The volume that `region` is cut from.
         region: The part to predict, in voxels of the volume.
-        tiles: Overlapping tiles of the region.
+        view: The region, and what the network sees of it.
+        tiles: Overlapping tiles of what the network sees.
         settings: Everything else that decides the voxels.
         mask: Where a prediction is wanted; None means everywhere.
         targets: The arrays to write, by name.
@@ -79,6 +86,7 @@ class PredictionJob:
     digest: str
     volume: Volume
     region: Box
+    view: NetworkView
     tiles: TileGrid
     settings: PredictionSettings
     mask: PredictionMask | None = None
@@ -109,15 +117,15 @@ class PredictionJob:
             if mask is not None and mask.voxel_size is None and mask.shape == whole.shape:
                 mask = mask.crop(roi)
         wanted = None if mask is None else PredictionMask(mask, raw)
-        _warn_about_voxel_size(loaded, raw)
+        view = NetworkView.of(raw, loaded.card, settings)
         net = fold(_at_patch(loaded.net, settings.patch)).channels_last()
-        tiles = TileGrid(raw.box, net.spec.patch, overlap_in_voxels(net.spec.patch, settings.overlap))
-        return cls(Model(net, loaded.card), _digest(loaded), whole, roi or whole.box, tiles, settings, wanted)
+        tiles = TileGrid(view.seen.box, net.spec.patch, overlap_in_voxels(net.spec.patch, settings.overlap))
+        return cls(Model(net, loaded.card), _digest(loaded), whole, roi or whole.box, view, tiles, settings, wanted)
 
     @property
     def raw(self) -> Volume:
         """The region to predict, as a volume of its own."""
-        return self.volume.crop(self.region)
+        return self.view.raw
 
     @property
     def heads(self) -> list[str]:
@@ -135,6 +143,7 @@ class PredictionJob:
             "offset": list(raw.offset_nm),
             "patch": list(self.tiles.shape),
             "mask": None if mask is None else mask.identity(),
+            **self.view.provenance(),
         }
         return identity | {name: value for name, value in self.settings if name not in identity}
 
@@ -142,6 +151,14 @@ class PredictionJob:
         """Return checksums of a sample of voxels, which tell whether the inputs have changed at their addresses."""
         masks = {} if self.settings.mask is None else {"mask": sampled_checksums(self.settings.mask)}
         return {"volume": sampled_checksums(self.raw), **masks}
+
+    def provenance(self) -> dict[str, JsonValue]:
+        """Return what the attributes of the prediction say about how it was made."""
+        normalize = self.model.card.normalize
+        measured: JsonValue = None
+        if normalize is not None and self.settings.gray_range is None:
+            measured = list(normalize.percentiles)
+        return {"model_sha256": self.digest, **self.view.provenance(), "gray_percentiles": measured}
 
     def writing_to(self, targets: Mapping[str, Target], *, in_workers: bool = False) -> Self:
         """Return the job with the arrays it writes to; for other processes its network is moved to the CPU first."""
@@ -152,8 +169,11 @@ class PredictionJob:
     def bytes_per_voxel(self) -> int:
         """Memory for each voxel of a block in a process that reads one block, computes another and writes a third."""
         heads, stored = len(self.model.card.spec.heads), np.dtype(self.settings.dtype).itemsize
-        blended = 4 * heads + 1
-        return 2 * (self.volume.dtype.itemsize + (self.mask is not None) + heads * stored) + blended
+        per_seen = 2 * self.view.seen.dtype.itemsize + 4 * heads + 1
+        per_raw = 2 * ((self.mask is not None) + heads * stored)
+        if not self.view.rescaled:
+            return per_raw + per_seen
+        return math.ceil(per_raw + per_seen * self.view.seen_per_raw + 2 * (self.raw.dtype.itemsize + 4 * heads))
 
     def block_shape(self, execution: ExecutionSettings) -> IntZYX:
         """Return the sides of a block: those asked for, or sides that fit the memory and keep every worker busy."""
@@ -164,7 +184,10 @@ class PredictionJob:
         if workers:
             voxels = min(voxels, self.region.voxels / (workers * BLOCKS_PER_WORKER))
         step = math.prod(side - shared for side, shared in zip(self.tiles.shape, self.tiles.overlap, strict=True))
-        return block_sides(self.tiles, CHUNK_VOX, max(voxels, float(step) * MIN_STEPS**3))
+        z, y, x = block_sides(self.tiles, CHUNK_VOX, max(voxels * self.view.seen_per_raw, float(step) * MIN_STEPS**3))
+        if not self.view.rescaled:
+            return z, y, x
+        return self.view.raw_box(Box.of((z, y, x))).shape  # the grid of blocks rounds them to whole chunks
 
     def start(self, threads: int) -> None:
         """Prepare a worker process: set its threads, keep the memory it frees, and move the network to its device."""
@@ -174,64 +197,80 @@ class PredictionJob:
 
     def reads(self, write: Box) -> Box:
         """Return the box of raw that the tiles of a write box cover."""
-        return self.tiles.reads(write)
+        return self.view.raw_box(self.tiles.reads(self.view.seen_box(write)))
 
     def read(self, block: Block) -> BlockInput:
-        """Read raw and mask."""
-        return BlockInput(self.raw[block.read], None if self.mask is None else self.mask[block.read])
+        """Read what the network sees, and the mask."""
+        seen = self.view.seen[self.tiles.reads(self.view.seen_box(block.write))]
+        return BlockInput(seen, None if self.mask is None else self.mask[block.read])
 
     def compute(self, block: Block, data: BlockInput, tick: Tick) -> Arrays | None:
         """Return the block's arrays by name, or None if none of its tiles is computed: new arrays are zero already."""
+        box = self.view.seen_box(block.write)
+        read = self.tiles.reads(box)
         wanted: list[Block] = []
         empty: list[Block] = []
-        for tile in self.tiles.touching(block.write):
-            (wanted if self._is_wanted(tile, data, block.read) else empty).append(tile)
+        for tile in self.tiles.touching(box):
+            (wanted if self._is_wanted(tile, data, read, block.read) else empty).append(tile)
         if not wanted:
             return None
         heads = len(self.model.card.spec.heads)
         network = TileNetwork(self.model.net, self.settings.tta, self.settings.precision)
-        blending = Blending(self.tiles, block.write, heads, network.device)
-        seen = np.zeros(block.write.shape, np.bool_)
-        results = network.logits(wanted, lambda box: data.raw[box.relative_to(block.read.start).slices])
+        blending = Blending(self.tiles, box, heads, network.device)
+        computed = np.zeros(box.shape, np.bool_)
+        results = network.logits(wanted, lambda tile: data.raw[tile.relative_to(read.start).slices])
         for done, (tile, logits) in enumerate(results, start=1):
             blending.add(tile, logits)
-            seen[tile.read.intersect(block.write).relative_to(block.write.start).slices] = True
+            computed[tile.read.intersect(box).relative_to(box.start).slices] = True
             tick(done / len(wanted))
         nothing = np.zeros((heads, *self.tiles.shape), np.float32)
         nothing[0] = EMPTY_LOGIT
         for tile in empty:
             blending.add(tile, nothing)
+        covered = self.view.covered(computed, box, block.write)
         if data.wanted is not None:
-            seen &= data.wanted[block.write.relative_to(block.read.start).slices]
-        return self._stored(blending.logits, seen)
+            covered &= data.wanted[block.write.relative_to(block.read.start).slices]
+        return self._stored(blending.logits, box, block.write, covered)
 
     def write(self, block: Block, arrays: Arrays | None) -> None:
         """Write the block's arrays."""
         for name, array in (arrays or {}).items():
             self.targets[name][block.write] = array
 
-    def _is_wanted(self, tile: Block, data: BlockInput, read: Box) -> bool:
-        where = tile.read.relative_to(read.start).slices
-        if self.settings.skip_empty and not data.raw[where].any():
+    def _is_wanted(self, tile: Block, data: BlockInput, read: Box, raw_read: Box) -> bool:
+        if self.settings.skip_empty and not data.raw[tile.read.relative_to(read.start).slices].any():
             return False
-        return data.wanted is None or bool(data.wanted[where].any())
+        if data.wanted is None:
+            return True
+        return bool(data.wanted[self.view.raw_box(tile.read).relative_to(raw_read.start).slices].any())
 
-    def _stored(self, logits: Float32, seen: npt.NDArray[np.bool_]) -> Arrays:
-        """Turn logits `heads z y x` into the stored arrays, by name; voxels that no computed tile covers are 0."""
-        arrays = {name: np.empty(seen.shape, self.settings.dtype) for name in self.targets}
+    def _stored(self, logits: Float32, box: Box, write: Box, covered: npt.NDArray[np.bool_]) -> Arrays:
+        """Turn logits `heads z y x` of a box that the network saw into the stored arrays of the write box, by name.
+
+        Voxels that are not covered are 0. Probability and distance are interpolated, not logits: docs/results.md.
+        """
         heads = {PROBABILITY_NAME: self.model.probability, DISTANCE_NAME: self.model.distance}
+        arrays = {name: np.empty(covered.shape, self.settings.dtype) for name in self.targets}
+        units = {name: np.empty(box.shape, np.float32) for name in arrays} if self.view.rescaled else {}
 
         def store(z: int) -> None:
             section = np.ascontiguousarray(logits[:, z])
             for name, array in arrays.items():
                 unit = heads[name](section)
                 assert unit is not None, f"the network has no head for {name}"
-                values = to_uint8(unit) if self.settings.dtype == "uint8" else unit.astype(np.float32)
-                array[z] = values * seen[z]
+                if units:
+                    units[name][z] = unit
+                else:
+                    array[z] = self._as_stored(unit) * covered[z]
 
         with ThreadPoolExecutor(torch.get_num_threads(), "store") as pool:  # a GPU waits for this
-            list(pool.map(store, range(len(seen))))  # by section, since intermediate arrays are larger than stored ones
+            list(pool.map(store, range(box.shape[0])))  # by section: intermediate arrays are larger than stored ones
+        for name, unit in units.items():
+            arrays[name][...] = self._as_stored(self.view.back(unit, box, write)) * covered
         return arrays
+
+    def _as_stored(self, unit: Float32) -> Array:
+        return to_uint8(unit) if self.settings.dtype == "uint8" else unit.astype(np.float32)
 
 
 def to_uint8(unit: Float32) -> npt.NDArray[np.uint8]:
@@ -242,37 +281,6 @@ def to_uint8(unit: Float32) -> npt.NDArray[np.uint8]:
         [0, 51, 128, 255]
     """
     return np.rint(unit * 255).astype(np.uint8)
-
-
-def block_sides(tiles: TileGrid, chunk: IntZYX, voxels: float) -> IntZYX:
-    """Choose the sides of a block so that few tiles are computed twice.
-
-    Both sides of a border between blocks compute the tiles across it, on average as many as a tile is steps long. Of all
-    blocks that end at chunk borders and fit, the one with the fewest tiles in total is taken; of equals, the smallest.
-
-    Args:
-        tiles: Tiles of the volume.
-        chunk: Sides of a chunk, which the sides of the block are multiples of.
-        voxels: Largest number of voxels of a block; a block of a single chunk is always allowed.
-
-    Example:
-        >>> block_sides(TileGrid(Box.of((512, 1024, 1024)), (16, 128, 128), (2, 16, 16)), (16, 128, 128), 2**26)
-        (64, 1024, 1024)
-    """
-    sides, computed = [], []
-    for axis, (length, patch, shared, unit) in enumerate(
-        zip(tiles.box.shape, tiles.shape, tiles.overlap, chunk, strict=True)
-    ):
-        chunks = -(-length // unit)
-        choices = np.minimum(np.unique(-(-chunks // np.arange(1, chunks + 1))) * unit, length)  # those that divide well
-        choices = choices[choices * (math.prod(chunk) / unit) <= max(voxels, math.prod(chunk))]
-        sides.append(choices)
-        computed.append(len(tiles.starts[axis]) + (-(-length // choices) - 1) * patch / (patch - shared))
-    size, work = (functools.reduce(np.multiply.outer, values) for values in (sides, computed))
-    fits = np.nonzero((size <= voxels) | (size == size.min()))
-    best = np.lexsort((size[fits], work[fits]))[0]
-    z, y, x = (int(choices[where[best]]) for choices, where in zip(sides, fits, strict=True))
-    return z, y, x
 
 
 def _digest(model: Model) -> str:
@@ -298,13 +306,3 @@ def _at_patch(net: Network | Ensemble, patch: IntZYX | None) -> Network | Ensemb
         stacklevel=4,
     )
     return resized
-
-
-def _warn_about_voxel_size(model: Model, raw: Volume) -> None:
-    """Warn if a side of the volume's voxels differs by more than a tenth from that of the training data."""
-    trained, given = model.card.voxel_size_nm, raw.voxel_size_nm
-    if trained is not None and any(abs(g / t - 1) > 0.1 for g, t in zip(given, trained, strict=True)):
-        warnings.warn(
-            f"the model was trained on voxels of {trained} nm, {raw.address} has {given} nm (z y x): expect worse results",
-            stacklevel=4,
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,9 @@ def predict(
     after a crash or an interruption the same call computes only the missing ones. Every voxel is the same bit for bit,
     whatever the blocks, and in memory as in a file.
 
+    A volume whose voxels are not of the size that the model was trained on is resampled to that size block by block, and the
+    prediction back onto the volume's own grid (`settings.rescale`); the attributes of the output say so.
+
     Args:
         model: A run directory, a checkpoint file, the name of a released model, or a loaded model.
         volume: Gray values: a volume, an address, or a NumPy array z y x.
@@ -76,7 +79,8 @@ def predict(
     if out is None:
         return _in_memory(job, [PROBABILITY_NAME], execution)[PROBABILITY_NAME]
     thresholds = {PROBABILITY_NAME: job.model.card.threshold}
-    arrays = [ArraySpec.like(job.raw, name, settings.dtype, thresholds.get(name)) for name in job.heads]
+    specs = (ArraySpec.like(job.raw, name, settings.dtype, thresholds.get(name)) for name in job.heads)
+    arrays = [replace(spec, provenance=job.provenance()) for spec in specs]
     task = Task(settings=job.identity(), block=job.block_shape(execution), inputs=job.inputs())
     with unfinished(out, arrays, task, overwrite, execution.accept_changed_input) as output:
         work = job.writing_to(output.arrays, in_workers=execution.uses_workers)
@@ -151,6 +155,7 @@ def _in_memory(job: PredictionJob, names: Sequence[str], execution: ExecutionSet
             raw.offset_nm,
             address=f"{name} of {raw.address}",
             threshold=job.model.card.threshold if name == PROBABILITY_NAME else None,
+            provenance=job.provenance(),
         )
         for name, array in arrays.items()
     }

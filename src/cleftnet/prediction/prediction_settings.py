@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, InstanceOf
 
 from cleftnet.geometry import OVERLAP, IntZYX
 from cleftnet.settings import Settings, Sides
-from cleftnet.volumes import Volume, as_volume
+from cleftnet.volumes import GrayRange, Volume, as_volume
 
 VoxelType = Literal["uint8", "float32"]
 Precision = Literal["float32", "bf16"]
@@ -30,6 +30,9 @@ class PredictionSettings(Settings):
         skip_empty: Predict 0, without computing them, for tiles whose gray values are all 0.
         precision: Arithmetic of the network: `float32`, or `bf16` for matrix products and convolutions. None takes `bf16` on
             a GPU and `float32` on a CPU.
+        rescale: Resample a volume whose voxels are not of the model's size to that size, and the prediction back.
+        gray_range: Gray values that the network sees as black and white, where they are not the ends of the type's range; the
+            first may be the larger one (inverted contrast). None takes the model's own normalization, if it has one.
 
     Raises:
         InputError: when a value is out of range.
@@ -42,6 +45,8 @@ class PredictionSettings(Settings):
     mask: Annotated[InstanceOf[Volume], BeforeValidator(as_volume)] | None = None
     skip_empty: bool = False
     precision: Precision | None = None
+    rescale: bool = True
+    gray_range: GrayRange | None = None
 
 
 def overlap_in_voxels(patch: IntZYX, share: float) -> IntZYX:

@@ -20,7 +20,7 @@ from cleftnet.training.provenance import checksum, fingerprint
 from cleftnet.training.recipe import Recipe, VolumeSettings
 from cleftnet.training.schedule import TrainingSettings
 from cleftnet.training.validation import Region
-from cleftnet.volumes import LABELS, Volume, open_volume, place
+from cleftnet.volumes import LABELS, NormalizationSettings, Volume, normalized, open_volume, place
 
 Batch = tuple[Tensor, ...]  # raw `b 1 z y x`, and classes, distance and tissue `b z y x`
 
@@ -34,12 +34,14 @@ class TrainingData:
         validation_regions: Regions that are predicted and scored in every validation.
         training_regions: Regions that the patches are drawn from.
         tissues: Labels of other tissue in each of these, or None.
+        normalize: How the gray values of the regions were normalized.
     """
 
     patches: Dataset[Batch]
     validation_regions: Sequence[Region]
     training_regions: Sequence[Region] = ()
     tissues: Sequence[Volume | None] = ()
+    normalize: NormalizationSettings | None = None
 
     @property
     def voxel_size_nm(self) -> FloatZYX | None:
@@ -62,10 +64,10 @@ def open_data(recipe: Recipe) -> TrainingData:
     Raises:
         InputError: when a volume cannot be opened, holds no cleft to learn from, or is smaller than the patch.
     """
-    validation_regions = [open_region(volume) for volume in recipe.data.validate_on]
+    validation_regions = [as_seen(open_region(volume), recipe) for volume in recipe.data.validate_on]
     for region in validation_regions:
         _check_size(region, recipe)
-    training_regions = [open_region(volume) for volume in recipe.data.train]
+    training_regions = [as_seen(open_region(volume), recipe) for volume in recipe.data.train]
     tissues = [_open_tissue(volume) if recipe.net.tissue_classes else None for volume in recipe.data.train]
     patches = PatchSampler(
         [
@@ -78,7 +80,7 @@ def open_data(recipe: Recipe) -> TrainingData:
         settings=recipe.sampling,
         augmentation=recipe.augment,
     )
-    return TrainingData(patches, validation_regions, training_regions, tissues)
+    return TrainingData(patches, validation_regions, training_regions, tissues, recipe.data.normalize)
 
 
 def open_region(volume: VolumeSettings) -> Region:
@@ -91,6 +93,17 @@ def open_region(volume: VolumeSettings) -> Region:
     labels = open_volume(volume.labels or volume.raw, default=LABELS, voxel_size_nm=volume.voxel_size_nm)
     placement = place(raw, labels, None if volume.roi is None else Box.parse(volume.roi))
     return Region(raw.crop(placement.prediction_box), labels.crop(placement.truth_box))
+
+
+def as_seen(region: Region, recipe: Recipe) -> Region:
+    """Return a region with the gray values that the network of a recipe sees (`data.normalize`).
+
+    The range is measured on the region alone, as `predict` measures it for a region of interest.
+
+    Raises:
+        InputError: when the region has no contrast to normalize.
+    """
+    return region._replace(raw=normalized(region.raw, recipe.data.normalize))
 
 
 def _open_tissue(volume: VolumeSettings) -> Volume | None:

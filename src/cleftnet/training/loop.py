@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import FloatZYX
 from cleftnet.models.checkpoint import BEST, LAST, Model, ModelCard, save_model
 from cleftnet.nets.kernels import fast_kernels
 from cleftnet.training.averaging import BATCHES, measure_statistics
@@ -96,7 +95,7 @@ def fit(
                 is_best = state.record(validation.scores, settings.best_by)
                 if run_log:
                     state.seconds = time.monotonic() - began
-                    checkpoint = Model(state.averaged, _card(state, validation, data.voxel_size_nm, provenance))
+                    checkpoint = Model(state.averaged, _card(state, validation, data, provenance))
                     for name in (LAST, BEST) if is_best else (LAST,):
                         save_model(out / name, checkpoint)
                     rate = learning_rate(settings, state.step, state.seconds)
@@ -199,13 +198,14 @@ def _count_voxels(parts: Sequence[Batch], fabric: Fabric) -> ClassCounts:
 
 
 def _card(
-    state: TrainingState, validation: Validation, voxel_size_nm: FloatZYX | None, provenance: Mapping[str, JsonValue]
+    state: TrainingState, validation: Validation, data: TrainingData, provenance: Mapping[str, JsonValue]
 ) -> ModelCard:
     return ModelCard(
         spec=state.net.spec,
         calibration=validation.calibration,
         threshold=validation.scores.threshold,
-        voxel_size_nm=voxel_size_nm,
+        voxel_size_nm=data.voxel_size_nm,
+        normalize=data.normalize,
         step=state.step,
         scores=validation.scores.model_dump(),
         provenance=provenance,

@@ -21,6 +21,7 @@ from cleftnet.settings import Settings
 from cleftnet.training.distributed import HardwareSettings
 from cleftnet.training.losses import LossSettings
 from cleftnet.training.schedule import TrainingSettings
+from cleftnet.volumes import NormalizationSettings
 
 RECIPES = Path(__file__).parents[1] / "recipes"  # in the package
 
@@ -52,11 +53,14 @@ class DataSettings(Settings):
         train: Volumes from which patches are drawn.
         validate: Volumes on which the best checkpoint and the threshold are chosen (`validate_on` in Python).
         distance_scale_nm: Length in nm that divides the distance of Eq. 6; None measures it in voxels, as printed.
+        normalize: Bring the gray values of every volume to one range, by `percentiles` of a fixed sample of it; the model does
+            so with every volume that it predicts. None takes the whole range of the type, as the paper does.
     """
 
     train: tuple[VolumeSettings, ...] = Field(min_length=1)
     validate_on: tuple[VolumeSettings, ...] = Field((), alias="validate")
     distance_scale_nm: float | None = Field(default=None, gt=0)
+    normalize: NormalizationSettings | None = None
 
 
 class Recipe(Settings):

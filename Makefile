@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-avx2 test-slow check fix bench clean
+.PHONY: demo test test-avx2 test-slow check docs notebooks fix bench clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,12 +23,18 @@ test-avx2: $(VENV)/ready  ## numerical tests on the kernels of a processor witho
 test-slow: $(VENV)/ready  ## slow tests: trainings on real tissue
 	$(BIN)/python -m pytest -m "slow"
 
-check: $(VENV)/ready  ## lint, types, import contracts, spelling
+check: docs  ## lint, types, import contracts, spelling, the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+docs: $(VENV)/ready  ## the documentation as a site in build/site; broken links and wrong docstrings are errors
+	PATH="$(abspath $(BIN)):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+
+notebooks: $(VENV)/ready  ## run the notebooks of the documentation, and keep their outputs
+	CLEFTNET_PROGRESS=0 $(BIN)/jupyter-execute --inplace docs/notebooks/*.ipynb
 
 fix: $(VENV)/ready  ## fix lint and format automatically
 	$(BIN)/ruff check --fix .

@@ -33,9 +33,10 @@ from cleftnet.synthetic import synthetic_volume
 from cleftnet.volumes import Volume, write_cremi
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = ["docs", "docs/decisions", "docs/tutorials"]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/decisions/*.md")]
+    for path in [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md"))]
 }
 COMMANDS = typer.main.get_command(app)
 VOXEL_SIZE_NM = (50, 4.6, 4.6)  # that of the released model
@@ -270,6 +271,10 @@ def test_lines_are_short_and_words_are_plain(page):
 def test_the_page_on_python_names_everything_public():
     named = re.findall(r"`(?:cleftnet\.)?(\w+)[(`]", PAGES["docs/python.md"])
     assert set(cleftnet.__all__) - set(named) == set()
+
+
+def test_the_api_page_describes_everything_public():
+    assert set(re.findall(r"^::: cleftnet\.(\w+)$", PAGES["docs/api.md"], flags=re.M)) == set(cleftnet.__all__)
 
 
 def test_the_table_of_synapses_has_the_columns_of_the_code():

@@ -156,6 +156,14 @@ def test_doctor_finds_the_installation_sound():
     assert "failed" not in cleftnet("doctor")
 
 
+def test_doctor_prints_one_json_object_for_an_issue():
+    report = json.loads(cleftnet("doctor", "--json"))
+    assert report["healthy"]
+    assert {"python", "cleftnet", "torch", "device"} <= set(report["facts"])
+    assert report["checks"]
+    assert not any(report["checks"].values())
+
+
 def test_a_tiff_series_is_predicted_with_a_voxel_size_given(checkpoint, synthetic, tmp_path):
     from cleftnet.volumes import Volume
 

@@ -41,6 +41,10 @@ class Examination:
         """Whether every check passed."""
         return all(problem is None for _, problem in self.checks)
 
+    def to_json(self) -> dict[str, object]:
+        """Return facts and checks under their names; a check that passed is null."""
+        return {"healthy": self.healthy, "facts": dict(self.facts), "checks": dict(self.checks)}
+
 
 def examine() -> Examination:
     """Collect versions and devices, and run the main steps on a tiny volume.

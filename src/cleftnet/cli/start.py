@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cleftnet.cli.options import Overwrite
-from cleftnet.cli.printing import print_table
+from cleftnet.cli.options import Json, Overwrite
+from cleftnet.cli.printing import print_json, print_table
 
 
 def demo(
@@ -38,16 +38,19 @@ Do the same with your own data:
 The network in {out / "run"} has seen synthetic tissue only: it is for trying things out, not for real volumes.""")
 
 
-def doctor() -> None:
+def doctor(as_json: Json = False) -> None:
     """Check the installation: versions, devices and a tiny run.
 
-    Exit code 1: a check failed.
+    Issues ask for the output of `cleftnet doctor --json`. Exit code 1: a check failed.
     """
     from cleftnet.cli.doctor import examine
 
     report = examine()
-    print_table(report.facts)
-    for check, problem in report.checks:
-        print(f"{'failed' if problem else 'ok':<7} {check}{': ' + problem if problem else ''}")
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_table(report.facts)
+        for check, problem in report.checks:
+            print(f"{'failed' if problem else 'ok':<7} {check}{': ' + problem if problem else ''}")
     if not report.healthy:
         raise SystemExit(1)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-avx2 test-slow check docs notebooks fix bench clean
+.PHONY: demo test test-avx2 test-slow check docs notebooks package fix bench clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,13 @@ docs: $(VENV)/ready  ## the documentation as a site in build/site; broken links 
 
 notebooks: $(VENV)/ready  ## run the notebooks of the documentation, and keep their outputs
 	CLEFTNET_PROGRESS=0 $(BIN)/jupyter-execute --inplace docs/notebooks/*.ipynb
+
+package: $(VENV)/ready  ## wheel and source archive in dist/, their metadata and file list checked
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/validate-pyproject pyproject.toml
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 fix: $(VENV)/ready  ## fix lint and format automatically
 	$(BIN)/ruff check --fix .

@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-avx2 test-slow check docs notebooks package fix bench clean
+.PHONY: results-tables results-released results-quick results-synapses results-overlap results-rescaling results-workers results-monai \
+	results-synapses-large results-stack results-demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +44,65 @@ package: $(VENV)/ready  ## wheel and source archive in dist/, their metadata and
 	$(BIN)/validate-pyproject pyproject.toml
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
+
+# The tables of docs/results.md, one target each. Outputs go to $(RESULTS); what was trained once is used again.
+# Volumes are read from CLEFTNET_DATA (cleftnet download vnc-l3).
+RESULTS ?= build/results
+VNC = $$(CLEFTNET_DATA=$${CLEFTNET_DATA:-$$HOME/cleftnet-data}; echo "$$CLEFTNET_DATA/vnc-l3")
+VALIDATION := 0:20,768:1024,0:768
+CLEFTNET := $(BIN)/cleftnet
+
+results-tables: $(VENV)/ready  ## The paper's tables: hours
+	$(CLEFTNET) compare tables-vnc-l3-cpu --out $(RESULTS)/tables
+	cat $(RESULTS)/tables/tables.md
+
+results-released: $(VENV)/ready  ## The released model: minutes; its training is `cleftnet train vnc-l3`
+	mkdir -p $(RESULTS)
+	$(CLEFTNET) predict vnc-l3 "$(VNC)/vnc-l3.hdf" $(RESULTS)/released.hdf --roi $(VALIDATION) --overwrite
+	$(CLEFTNET) evaluate $(RESULTS)/released.hdf "$(VNC)/vnc-l3.hdf" --json > $(RESULTS)/released.json
+	$(BIN)/python -m tools.check_results $(RESULTS)/released.json "The released model" "vnc-l3, as released now"
+
+$(RESULTS)/quick: | $(VENV)/ready
+	$(CLEFTNET) train vnc-l3-quick --out $@ --resume
+
+$(RESULTS)/quick.hdf: $(RESULTS)/quick
+	$(CLEFTNET) predict $< "$(VNC)/vnc-l3.hdf" $@ --roi $(VALIDATION) --overwrite
+
+results-quick: $(RESULTS)/quick.hdf  ## The quick recipe: 20 minutes
+	$(CLEFTNET) evaluate $< "$(VNC)/vnc-l3.hdf" --json > $(RESULTS)/quick.json
+	$(BIN)/python -m tools.check_results $(RESULTS)/quick.json "The quick recipe" "after 1600 steps" --tolerance 0.1
+
+results-synapses: $(RESULTS)/quick.hdf  ## Synapses, not voxels
+	$(CLEFTNET) synapses $< $(RESULTS)/tuned --tune "$(VNC)/vnc-l3.hdf" --overwrite
+	$(CLEFTNET) evaluate $(RESULTS)/tuned/labels.zarr "$(VNC)/vnc-l3.hdf" --json > $(RESULTS)/tuned.json
+	$(BIN)/python -m tools.check_results $(RESULTS)/tuned.json "Synapses, not voxels" "0.4, tuned" --only cremi_score --tolerance 0.1
+
+results-overlap: $(RESULTS)/quick  ## Tiles that overlap
+	$(BIN)/python -m benchmarks prediction overlap --model $< --volume "$(VNC)/vnc-l3.hdf" \
+		--roi $(VALIDATION) --overlaps 0 0.25 0.5
+
+results-rescaling: $(VENV)/ready  ## Voxels of another size: an hour on one core
+	$(BIN)/python -m benchmarks rescaling 50,4.6,4.6 50,8,8 --overlap 0.25
+
+results-workers: $(VENV)/ready  ## A large volume: processes; a quarter of an hour
+	$(BIN)/python -m benchmarks prediction workers --shape 512,1024,1024 --volume "$(VNC)/vnc-l3.hdf" \
+		--patch 16,128,128 --widths 8,16,32 --max-keys 64 --overlap 0.125 --workers 1 2
+
+results-monai: $(VENV)/ready  ## A large volume: MONAI's sliding windows; half an hour, needs monai
+	for shape in 256,512,512 512,1024,1024; do $(BIN)/python -m benchmarks prediction monai --plain --shape $$shape \
+		--volume "$(VNC)/vnc-l3.hdf" --patch 16,128,128 --widths 8,16,32 --max-keys 64 --overlap 0.125 --batch 4; done
+
+results-synapses-large: $(VENV)/ready  ## Synapses of a large volume, and a crash: minutes
+	$(BIN)/python -m benchmarks synapses
+	$(BIN)/python examples/crash_demonstration.py
+
+results-stack: $(RESULTS)/quick results-synapses  ## A stack without labels
+	$(CLEFTNET) predict $< "$(VNC)/vnc-l3-stack2.hdf" $(RESULTS)/stack.hdf --overwrite
+	$(CLEFTNET) synapses $(RESULTS)/stack.hdf $(RESULTS)/stack --tuned $(RESULTS)/tuned/tuning.json --overwrite
+
+results-demo: $(VENV)/ready  ## Synthetic, the demo: three minutes
+	$(CLEFTNET) demo $(RESULTS)/demo --overwrite
+	$(BIN)/python -m tools.check_results $(RESULTS)/demo/scores.json "Synthetic, the demo" "held-out" --tolerance 0.1
 
 fix: $(VENV)/ready  ## fix lint and format automatically
 	$(BIN)/ruff check --fix .

@@ -20,15 +20,16 @@ from typing import NamedTuple, cast
 
 from pydantic import ValidationError
 
-from cleftnet.comparison.recipe import TuningSettings
 from cleftnet.comparison.region_scores import RegionScores, score_regions
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.models.checkpoint import Model, ModelCard, find_model, load_model, save_model
+from cleftnet.models.operating_point import OperatingPoint
 from cleftnet.models.released import FOLDER, PAGE, WEIGHTS
 from cleftnet.nets.zoo import ZOO
 from cleftnet.prediction import PredictionSettings, best_device, predict
 from cleftnet.progress import log_to_stderr
+from cleftnet.synapses import TuningSettings
 from cleftnet.training.data import open_region
 from cleftnet.training.recipe import Recipe
 from cleftnet.training.validation import Region
@@ -141,9 +142,19 @@ def _card(card: ModelCard, scored: RegionScores) -> ModelCard:
         "object_recall": scored.objects.recall,
         "object_threshold": scored.objects.threshold,
         "object_min_size_nm3": scored.objects.min_size_nm3,
+        "object_gap": scored.objects.gap,
         "average_precision": scored.objects.average_precision,
     }
-    return card.model_copy(update={"threshold": scored.threshold, "scores": scored.scores.model_dump() | objects})
+    point = OperatingPoint(
+        threshold=scored.objects.threshold, min_size_nm3=scored.objects.min_size_nm3, gap=int(scored.objects.gap)
+    )
+    return card.model_copy(
+        update={
+            "threshold": scored.threshold,
+            "synapses": card.synapses or point,  # one that the model was tuned to stays
+            "scores": scored.scores.model_dump() | objects,
+        }
+    )
 
 
 def _row(scored: RegionScores, size: int) -> dict[str, str]:
@@ -199,7 +210,7 @@ def _numbers(name: str, card: ModelCard, recipe: Recipe, rows: Mapping[str, dict
         f"    cleftnet predict {shlex.quote(name)} {raw} out.hdf{part} --overlap {recipe.training.validation_overlap:g}",
         f"    cleftnet evaluate out.hdf {labels}",
         f"    cleftnet synapses out.hdf out --threshold {scores['object_threshold']:g} "
-        f"--min-size {scores['object_min_size_nm3']:g}",
+        f"--min-size {scores['object_min_size_nm3']:g} --gap {scores['object_gap']:g}",
         f"    cleftnet evaluate out/labels.zarr {labels}",
         "",
     ]

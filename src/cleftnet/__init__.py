@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from cleftnet.models.checkpoint import Model as Model
     from cleftnet.models.checkpoint import load_card as load_card
     from cleftnet.models.checkpoint import load_model as load_model
+    from cleftnet.models.checkpoint import store_operating_point as store_operating_point
+    from cleftnet.models.operating_point import ObjectClassifier as ObjectClassifier
+    from cleftnet.models.operating_point import OperatingPoint as OperatingPoint
     from cleftnet.models.released import list_models as list_models
     from cleftnet.nets.skeleton import NetSpec as NetSpec
     from cleftnet.nets.zoo import build as build
@@ -32,9 +35,9 @@ if TYPE_CHECKING:
     from cleftnet.prediction import predict_in_memory as predict_in_memory
     from cleftnet.reporting import report as report
     from cleftnet.synapses import SynapseSettings as SynapseSettings
+    from cleftnet.synapses import TuningSettings as TuningSettings
     from cleftnet.synapses import find_synapses as find_synapses
     from cleftnet.synapses import tune as tune
-    from cleftnet.synapses.rules import SynapseScore as SynapseScore
     from cleftnet.synthetic import SyntheticSettings as SyntheticSettings
     from cleftnet.synthetic import synthetic_volume as synthetic_volume
     from cleftnet.training.loop import TrainingRun as TrainingRun
@@ -55,14 +58,16 @@ _MODULES = {
     "InputError": "errors",
     "Model": "models.checkpoint",
     "NetSpec": "nets.skeleton",
+    "ObjectClassifier": "models.operating_point",
+    "OperatingPoint": "models.operating_point",
     "PredictionSettings": "prediction",
     "Recipe": "training.recipe",
     "ScoringSettings": "metrics.evaluation",
-    "SynapseScore": "synapses.rules",
     "SynapseSettings": "synapses",
     "SyntheticSettings": "synthetic",
     "TrainingInterrupted": "errors",
     "TrainingRun": "training.loop",
+    "TuningSettings": "synapses",
     "Volume": "volumes",
     "as_volume": "volumes",
     "build": "nets.zoo",
@@ -79,6 +84,7 @@ _MODULES = {
     "predict": "prediction",
     "predict_in_memory": "prediction",
     "report": "reporting",
+    "store_operating_point": "models.checkpoint",
     "synthetic_volume": "synthetic",
     "train": "training.runs",
     "tune": "synapses",

@@ -97,12 +97,6 @@ def test_regions_of_different_voxel_sizes_are_refused(synthetic):
         train_forest(SMALL, [here, there])
 
 
-def test_without_scikit_learn_one_line_says_how_to_get_it(synthetic, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
-    with pytest.raises(InputError, match=r"needs scikit-learn.*cleftnet\[classical\]"):
-        train_forest(SMALL, [region(synthetic, LEARNED)])
-
-
 def test_importing_the_forest_does_not_import_scikit_learn():
     code = "import sys, cleftnet.comparison.forest; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,7 +6,21 @@ import torch
 
 from cleftnet.errors import InputError
 from cleftnet.metrics.calibration import Calibration
-from cleftnet.models.checkpoint import BEST, LAST, Model, ModelCard, find_model, load_model, save_model
+from cleftnet.models.checkpoint import (
+    BEST,
+    LAST,
+    Model,
+    ModelCard,
+    find_model,
+    load_card,
+    load_model,
+    save_model,
+    store_operating_point,
+)
+from cleftnet.models.operating_point import ObjectClassifier, OperatingPoint
+from cleftnet.prediction import predict
+from cleftnet.synapses import find_synapses
+from cleftnet.volumes import open_volume
 
 
 def test_a_saved_model_loads_with_the_same_weights_card_and_output(model, tmp_path):
@@ -83,3 +97,68 @@ def test_distance_is_the_tanh_of_the_second_logit_and_never_negative(model):
 
 def test_a_model_without_boundary_head_has_no_distance(model):
     assert model.distance(torch.zeros(1, 1, 1, 1).numpy()) is None
+
+
+POINT = OperatingPoint(
+    threshold=0.1 + 0.2,
+    gap=1,
+    min_size_nm3=5e4,
+    min_score=1 / 3,
+    classifiers=(
+        ObjectClassifier(
+            features=("log_volume", "darkness"),
+            center=(5.1, 1e-17),
+            scale=(1 / 7, 2.0),
+            weight=(0.3, -4.5),
+            intercept=-0.1,
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_an_operating_point_stored_in_a_checkpoint_comes_back_exactly_and_changes_no_weight(model, tmp_path, half):
+    path = tmp_path / "m.safetensors"
+    save_model(path, model, half=half)
+    before = safetensors.torch.load_file(path)
+    assert store_operating_point(path, POINT) == path
+    assert load_card(path) == model.card.model_copy(update={"synapses": POINT})
+    after = safetensors.torch.load_file(path)
+    assert all(
+        torch.equal(after[name], tensor) and after[name].dtype == tensor.dtype for name, tensor in before.items()
+    )
+
+
+@pytest.mark.parametrize("out", [None, "p.hdf", "p.zarr"])
+def test_a_prediction_carries_the_operating_point_and_the_address_of_raw(model, cremi_file, tmp_path, out):
+    tuned = Model(model.net, model.card.model_copy(update={"synapses": POINT}))
+    found = predict(tuned, cremi_file, None if out is None else tmp_path / out)
+    assert OperatingPoint.model_validate(found.provenance["synapses"]) == POINT
+    assert found.provenance["raw"] == f"{cremi_file}/volumes/raw"
+    used = find_synapses(found).used
+    assert (used.point, used.origin) == (POINT, "stored with the prediction")
+    assert open_volume(found.provenance["raw"]).shape == found.shape
+
+
+def test_a_prediction_of_an_array_by_a_model_without_an_operating_point_carries_nothing(model, synthetic):
+    found = predict(model, synthetic.raw.read(), voxel_size_nm=(40, 4, 4))
+    assert found.provenance == {}
+    assert find_synapses(found).used.origin == "default"
+
+
+def test_a_damaged_classifier_in_a_checkpoint_is_refused_in_one_line(model, tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_model(path, model)
+    store_operating_point(path, POINT)
+    with safetensors.safe_open(path, "pt") as file:
+        card = json.loads(file.metadata()["cleftnet"])
+    card["synapses"]["classifiers"][0]["weight"] = [1.0]
+    safetensors.torch.save_file(safetensors.torch.load_file(path), path, {"cleftnet": json.dumps(card)})
+    with pytest.raises(InputError, match=r"synapses.*2 features, 2 centers, 2 scales and 1 weights") as raised:
+        load_model(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_released_model_stays_as_it_is():
+    with pytest.raises(InputError, match="'vnc-l3' is a released model, which stays as it is"):
+        store_operating_point("vnc-l3", POINT)

@@ -27,7 +27,8 @@ def prediction():
     values = np.zeros((4, 20, 30), np.uint8)
     values[1, 2, 3:5] = 204
     values[2, 9:12, 20:24] = 255
-    return Volume(values, SIZE_NM, OFFSET_NM)
+    any_size = {"synapses": {"threshold": 0.5}}
+    return Volume(values, SIZE_NM, OFFSET_NM, provenance=any_size)
 
 
 def shards(folder, index):

@@ -13,9 +13,11 @@ from scipy import ndimage
 
 from cleftnet.blockwise import BlockGrid
 from cleftnet.metrics.predictions import PredictionKind
+from cleftnet.synapses.appearance import PlacedRaw
 from cleftnet.synapses.block_arrays import MemoryArrays
-from cleftnet.synapses.blocks import BlockLabeler, LabelWriter, PartMeasurer
-from cleftnet.synapses.merging import merge
+from cleftnet.synapses.blocks import BlockLabeler, LabelWriter, PartMeasurer, Surroundings
+from cleftnet.synapses.features import FEATURES, object_features
+from cleftnet.synapses.merging import join
 from cleftnet.synapses.parts import BlockParts
 from cleftnet.synapses.segmentation import Segmenter, bridge_gaps, fill_holes
 from cleftnet.synapses.table import COLUMNS, tabulate
@@ -35,24 +37,28 @@ class Target:
         self.ids[box.slices] = values
 
 
-def in_blocks(values, block, *, threshold=0.5, gap=0, hole_vox=(0, 0), min_voxels=0.0, seed=0.0):
-    """Return ids and table of a prediction found in blocks of any size."""
+def in_blocks(values, block, *, threshold=0.5, gap=0, hole_vox=(0, 0), min_voxels=0.0, seed=0.0, around=None):
+    """Return ids and table of a prediction found in blocks of any size; with surroundings, also the features."""
     kind = PredictionKind.MASK if values.dtype == bool else PredictionKind.PROBABILITY
     volume = Volume(values, SIZE_NM)
     labeler = BlockLabeler(
         volume, Segmenter(kind, threshold if kind is PredictionKind.PROBABILITY else None, gap, hole_vox)
     )
-    grid = BlockGrid(volume.box, block, reads=labeler.reads)
     target = Target(values.shape)
     arrays = MemoryArrays()
-    measurer = PartMeasurer(labeler, SIZE_NM, min_voxels, seed, arrays)
+    measurer = PartMeasurer(labeler, SIZE_NM, min_voxels, seed, arrays, around)
     writer = LabelWriter(labeler, arrays, target)
-    for work in (measurer, writer):
+    for work, reads in ((measurer, measurer.reads), (writer, labeler.reads)):
+        grid = BlockGrid(volume.box, block, reads=reads)
         for each in grid:
             work.write(each, work.compute(each, work.read(each), lambda share: None))
         if work is measurer:
-            found = merge(arrays, grid, min_voxels, seed)
-    return target.ids, tabulate(found, volume)
+            joined = join(arrays, grid, min_voxels, seed)
+            joined.number(arrays, grid, np.ones(len(joined.sums), bool))
+    table = tabulate(joined.sums, volume)
+    if around is not None:
+        table = table.assign(**object_features(joined.sums, table, SIZE_NM))
+    return target.ids, table
 
 
 def by_first_voxel(labels):
@@ -109,6 +115,33 @@ def test_the_table_says_what_scipy_measures(mask, block):
     for box, row in zip(ndimage.find_objects(ids.astype(int)), each - 1, strict=True):
         assert [table[f"{axis}_start"][row] for axis in "zyx"] == [part.start for part in box]
         assert [table[f"{axis}_stop"][row] for axis in "zyx"] == [part.stop for part in box]
+
+
+@given(masks(), blocks, st.integers(0, 1), st.tuples(st.integers(1, 3), st.integers(1, 4)))
+@settings(max_examples=40, deadline=None)
+def test_the_features_in_blocks_are_those_of_one_block(mask, block, gap, window):
+    rng = np.random.default_rng(3)
+    values = np.where(mask, rng.integers(128, 256, mask.shape), rng.integers(0, 128, mask.shape)).astype(np.uint8)
+    raw = rng.integers(0, 256, mask.shape).astype(np.uint8)
+    around = Surroundings((0, *window), PlacedRaw(Volume(raw, SIZE_NM), (0, 0, 0)))
+    (_, parts), (_, whole) = (in_blocks(values, sides, gap=gap, around=around) for sides in (block, mask.shape))
+    assert set(FEATURES) <= set(whole.columns)
+    for name in FEATURES:
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def test_gray_and_probability_around_a_plate_are_those_of_a_window_without_cleft():
+    values, raw = np.full((1, 9, 9), 51, np.uint8), np.full((1, 9, 9), 200, np.uint8)
+    values[0, 4, 3:6], raw[0, 4, 3:6] = (255, 204, 255), (40, 60, 50)
+    raw[0, 3] = 100
+    around = Surroundings((0, 1, 1), PlacedRaw(Volume(raw, SIZE_NM), (0, 0, 0)))
+    row = in_blocks(values, (1, 4, 4), around=around)[1].iloc[0]
+    # the windows hold 7, 6 and 7 voxels that are no cleft: 3 each in the dark row above, the others at 200
+    gray = np.repeat([100, 200], [9, 11])
+    assert row["around_probability"] == pytest.approx(0.2)
+    assert row["darkness"] == pytest.approx((gray.mean() - 50) / gray.std())
+    assert row["texture"] == pytest.approx(np.std([40, 60, 50]) / gray.std())
+    assert row["sd_probability"] == pytest.approx(np.std([1, 0.8, 1]))
 
 
 @given(masks(), blocks, st.integers(0, 2), st.tuples(st.integers(0, 3), st.integers(0, 3)))

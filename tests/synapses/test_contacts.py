@@ -133,7 +133,8 @@ def many():
         z, y, x = (rng.integers(0, n) for n in shape)
         values[z : z + 6, y : y + 3, x : x + 22] = 200
     ids = np.kron(rng.integers(0, 50, (5, 14, 15)), np.ones((4, 10, 10), int)).astype(np.uint64)
-    return Volume(values, SIZE_NM), Volume(ids, SIZE_NM)
+    any_size = {"synapses": {"threshold": 0.5}}
+    return Volume(values, SIZE_NM, provenance=any_size), Volume(ids, SIZE_NM)
 
 
 def test_the_table_does_not_depend_on_the_blocks_and_a_run_that_broke_off_goes_on_to_it(many, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from cleftnet.volumes import CLEFT_ZERO, LABELS, Volume, open_volume, write_volu
 
 SIZE_NM = (50.0, 4.0, 4.0)
 SHAPE = (20, 130, 140)  # in blocks of 16×128×128 eight, seven of them slivers
+ANY_SIZE = {"synapses": {"threshold": 0.5}}  # an operating point that keeps components of any size
 SMALL = ExecutionSettings(block=(16, 128, 128), tries=1)
 
 
@@ -36,7 +37,7 @@ def prediction():
     for _ in range(60):
         z, y, x = (rng.integers(0, n) for n in SHAPE)
         values[z : z + 3, y : y + 6, x : x + 12] = rng.integers(100, 256)
-    return Volume(values, SIZE_NM, (100.0, 40.0, 80.0), threshold=0.5)
+    return Volume(values, SIZE_NM, (100.0, 40.0, 80.0), threshold=0.5, provenance=ANY_SIZE)
 
 
 def rows(folder):
@@ -200,8 +201,10 @@ def test_thresholds_are_those_of_the_prediction_unless_others_are_given():
     values[..., 1], values[..., 4:6], values[..., 8] = 120, (128, 250), 128
 
     def ids(folder, **chosen):
-        volume = Volume(values, SIZE_NM, threshold=0.5)
-        return find_synapses(volume, folder, settings=SynapseSettings(**chosen)).labels.read().ravel().tolist()
+        volume, every = Volume(values, SIZE_NM, threshold=0.5), {"min_size_nm3": 0}
+        return (
+            find_synapses(volume, folder, settings=SynapseSettings(**(every | chosen))).labels.read().ravel().tolist()
+        )
 
     import tempfile
 

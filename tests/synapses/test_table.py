@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cleftnet.synapses import COLUMNS, find_synapses, write_table
+from cleftnet.synapses import COLUMNS, SynapseSettings, find_synapses, write_table
 from cleftnet.volumes import Volume
 
 VNC_NM, CUBES_NM = (50.0, 4.6, 4.6), (4.0, 4.0, 4.0)
+ANY_SIZE = SynapseSettings(min_size_nm3=0)
 
 
 def plate(normal, shape, size_nm, sides_nm=(400.0, 300.0), thickness_nm=30.0):
@@ -53,7 +54,7 @@ def test_a_single_voxel(tmp_path):
     """At 1 2 3 of voxels of 50×4×4 nm, whose first lies at 100 40 80 nm."""
     values = np.zeros((3, 5, 7), np.uint8)
     values[1, 2, 3] = 255
-    table = find_synapses(Volume(values, (50.0, 4.0, 4.0), (100.0, 40.0, 80.0)), tmp_path).table
+    table = find_synapses(Volume(values, (50.0, 4.0, 4.0), (100.0, 40.0, 80.0)), tmp_path, settings=ANY_SIZE).table
     said = {name: float(table[name][0]) for name in table.columns}
     assert [said[name] for name in ("z_nm", "y_nm", "x_nm")] == [150, 48, 92]
     assert [said[name] for name in ("z", "y", "x")] == [1, 2, 3]
@@ -75,7 +76,8 @@ def test_a_single_voxel(tmp_path):
 def test_a_synapse_at_any_face_touches_the_border(tmp_path, corner):
     values = np.zeros((3, 5, 7), np.uint8)
     values[corner] = 255
-    assert find_synapses(Volume(values, (50.0, 4.0, 4.0)), tmp_path).table["touches_border"].tolist() == [True]
+    table = find_synapses(Volume(values, (50.0, 4.0, 4.0)), tmp_path, settings=ANY_SIZE).table
+    assert table["touches_border"].tolist() == [True]
 
 
 def test_the_documentation_lists_every_column_with_its_meaning():
@@ -84,7 +86,8 @@ def test_the_documentation_lists_every_column_with_its_meaning():
 
 
 def test_the_table_has_the_columns_that_are_declared(tmp_path):
-    table = find_synapses(Volume(np.full((2, 3, 4), 255, np.uint8), (50.0, 4.0, 4.0)), tmp_path).table
+    values = np.full((2, 3, 4), 255, np.uint8)
+    table = find_synapses(Volume(values, (50.0, 4.0, 4.0)), tmp_path, settings=ANY_SIZE).table
     assert list(table.columns) == [column.name for column in COLUMNS]
 
 

@@ -1,20 +1,23 @@
-"""Threshold and size chosen on labels, and the score fitted there."""
+"""Threshold, gap and size chosen on labels; `test_classifier.py` has what is fitted there."""
 
 import json
 
 import numpy as np
 import pytest
-from scipy.special import expit
 
 from cleftnet.cli import main
 from cleftnet.errors import InputError
 from cleftnet.metrics.evaluation import evaluate
-from cleftnet.synapses import SynapseScore, SynapseSettings, Tuning, find_synapses, tune, tune_once
+from cleftnet.synapses import SynapseSettings, Tuning, TuningSettings, find_synapses, tune, tune_once
 from cleftnet.synapses.blocks import LabelWriter
-from cleftnet.synapses.rules import fit_score
 from cleftnet.volumes import INVALID, LABELS, Volume, write_volume
 
 SIZE_NM = (40.0, 10.0, 10.0)  # a voxel of 4000 nm³
+
+
+def grid(**values):
+    """Values to try, without gaps."""
+    return TuningSettings(**{"gaps": (0,), **values})
 
 
 @pytest.fixture
@@ -40,31 +43,32 @@ def at(tuning, threshold, size):
 
 
 def test_the_best_point_leaves_out_the_veil_and_the_small_false_one(prediction, truth):
-    tuning = tune(prediction, truth, sizes_nm3=(0, 20000))
+    tuning = tune(prediction, truth, grid=grid(sizes_nm3=(0, 20000)))
     assert tuning.chosen.object_f1 == tuning.chosen.voxel_f1 == 1
-    assert (tuning.settings.threshold, tuning.settings.min_size_nm3) == (0.4, 20000)
+    assert (tuning.point.threshold, tuning.point.min_size_nm3) == (0.4, 20000)
     veiled = at(tuning, 0.3, 20000)
     assert (veiled.predicted, veiled.matched, veiled.merges, veiled.splits) == (1, 1, 1, 0)
     assert (at(tuning, 0.5, 0).predicted, at(tuning, 0.5, 0).matched) == (3, 2)
 
 
 def test_without_a_size_limit_a_point_has_the_scores_of_evaluate(prediction, truth):
-    tuning = tune(prediction, truth, settings=SynapseSettings(hole_nm=0), sizes_nm3=(0,))
+    tuning = tune(prediction, truth, settings=SynapseSettings(hole_nm=0), grid=grid(sizes_nm3=(0,)))
     for point in tuning.grid:
         result = evaluate(prediction, truth, threshold=point.threshold)
-        assert (point.voxel_f1, point.cremi_score) == (result.f1, result.cremi_score)
+        assert point.voxel_f1 == pytest.approx(result.f1, abs=1e-12)
+        assert point.cremi_score == (result.cremi_score if point == tuning.chosen else None)
         assert (point.object_f1, point.predicted) == (result.objects.f1, result.objects.predicted)
 
 
 def test_the_threshold_stored_with_the_prediction_is_tried(prediction, truth):
-    tuning = tune(prediction, truth, thresholds=(0.5,), sizes_nm3=(0,))
+    tuning = tune(prediction, truth, grid=grid(thresholds=(0.5,), sizes_nm3=(0,)))
     assert [point.threshold for point in tuning.grid] == [0.3, 0.5]
 
 
 def test_voxels_that_nobody_labelled_do_not_count(prediction, truth):
     labels = truth.read()
     labels[3] = INVALID  # over the false one
-    tuning = tune(prediction, Volume(labels, SIZE_NM), sizes_nm3=(0,), thresholds=(0.5,))
+    tuning = tune(prediction, Volume(labels, SIZE_NM), grid=grid(sizes_nm3=(0,), thresholds=(0.5,)))
     assert at(tuning, 0.5, 0).voxel_f1 == 1
 
 
@@ -75,8 +79,10 @@ def test_what_was_chosen_finds_those_synapses_from_the_file_too(prediction, trut
     assert loaded == tuning
     found = find_synapses(prediction, tmp_path / "out", settings=loaded.settings)
     assert len(found.table) == tuning.chosen.predicted == 2
-    score = tuning.settings.score.of(found.table["sum_probability"] * 4000)
-    np.testing.assert_allclose(found.table["score"], score)
+    assert found.used.origin == "given"
+    np.testing.assert_array_equal(
+        found.table["score"], found.table["mean_probability"]
+    )  # two clefts teach no classifier
 
 
 def test_the_verb_tunes_stores_and_takes_it_again(prediction, truth, tmp_path, capsys):
@@ -148,21 +154,32 @@ def test_labels_have_no_threshold_to_tune(truth):
         tune(truth, truth)
 
 
-def test_the_fit_finds_the_curve_that_the_data_were_drawn_from():
-    rng = np.random.default_rng(0)
-    sums = 10 ** rng.uniform(3, 7, 20000)
-    right = rng.random(20000) < expit(-4 + 1.2 * np.log1p(sums / 1e4))
-    fitted = fit_score(sums, right)
-    assert (fitted.intercept, fitted.slope) == pytest.approx((-4, 1.2), abs=0.15)
-
-
-def test_a_score_lies_between_0_and_1_and_grows_with_the_sum():
-    scores = SynapseScore(-3, 1).of(np.array([0.0, 1e4, 1e6, 1e9]))
-    assert (np.diff(scores) > 0).all()
-    assert 0 < scores[0] < scores[-1] < 1
-
-
 def test_arrays_are_tuned_as_the_volumes_of_them_are(prediction, truth):
     unstored = Volume(prediction.read(), SIZE_NM)
-    of_arrays = tune(prediction.read(), truth.read(), voxel_size_nm=SIZE_NM, sizes_nm3=(0, 20000))
-    assert of_arrays == tune(unstored, truth, sizes_nm3=(0, 20000))
+    of_arrays = tune(prediction.read(), truth.read(), voxel_size_nm=SIZE_NM, grid=grid(sizes_nm3=(0, 20000)))
+    assert of_arrays == tune(unstored, truth, grid=grid(sizes_nm3=(0, 20000)))
+
+
+def test_a_cleft_that_misses_a_section_is_whole_with_the_gap_that_was_chosen(truth):
+    labels = truth.read()
+    labels[0:4, 2:4, 2:12], labels[0:4, 20:22, 2:12] = 5, 9
+    values = np.where(labels > 0, 200, 0).astype(np.uint8)
+    values[1] = 0
+    tuning = tune(Volume(values, SIZE_NM), Volume(labels, SIZE_NM))
+    assert (tuning.point.gap, tuning.chosen.predicted, tuning.chosen.object_f1, tuning.chosen.splits) == (1, 2, 1.0, 0)
+    every_size = TuningSettings(sizes_nm3=(0,))
+    kept = tune(Volume(values, SIZE_NM), Volume(labels, SIZE_NM), settings=SynapseSettings(gap=0), grid=every_size)
+    assert (kept.point.gap, kept.chosen.splits) == (0, 2)
+
+
+def test_several_regions_are_tuned_as_one_whose_counts_add_up(prediction, truth):
+    empty = Volume(np.zeros(truth.shape, np.uint64), SIZE_NM)
+    one = tune(prediction, truth, grid=grid(sizes_nm3=(0,), thresholds=(0.5,)))
+    two = tune([prediction, prediction], [truth, empty], grid=grid(sizes_nm3=(0,), thresholds=(0.5,)))
+    before, after = at(one, 0.5, 0), at(two, 0.5, 0)
+    assert (after.true, after.matched, after.predicted) == (before.true, before.matched, 2 * before.predicted)
+
+
+def test_regions_without_a_partner_are_refused(prediction, truth):
+    with pytest.raises(InputError, match="2 predictions, 1 truths"):
+        tune([prediction, prediction], truth)

@@ -25,8 +25,9 @@ def info(
     """Print shape, data type, voxel size and offset of volumes.
 
     For a label array, the clefts are counted too. For a raw volume, a warning says where its contrast is nearly empty or looks
-    inverted.
+    inverted. For a probability, the operating point that is stored with it is printed.
     """
+    from cleftnet.synapses import describe_point
     from cleftnet.volumes import describe
 
     found = [d.to_json() for address in volumes for d in describe(address, voxel_size_nm=voxel_size_nm(voxel_size))]
@@ -35,9 +36,9 @@ def info(
         return
     for entry in found:
         print(entry.pop("address"))
-        warnings = entry.pop("warnings") or []
-        rows = {**entry, **(entry["provenance"] or {}), "provenance": None}
-        if rows["gray_range"] is not None:
+        warnings, provenance = entry.pop("warnings") or [], entry.pop("provenance") or {}
+        rows = {**entry, **provenance, "synapses": describe_point(provenance)}
+        if rows.get("gray_range") is not None:
             rows["gray_range"] = "{:g} to {:g}".format(*rows["gray_range"])
         print_table([(f"  {name.replace('_', ' ')}", text(value)) for name, value in rows.items() if value is not None])
         for warning in warnings:

@@ -1,7 +1,8 @@
 """Runs the whole pipeline on synthetic data: volume, training, prediction, synapses, scores and a report.
 
 The volume is cut in three along y. The network is trained on the first part; the second part is for validation, which chooses
-the threshold of the prediction, and threshold and smallest size of the synapses; the third part is predicted and scored.
+the threshold of the prediction, and the operating point of the synapses, which is stored with the model; the third part is
+predicted and scored.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cleftnet.files import refuse_existing, replacing
 from cleftnet.geometry import Box
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.metrics.scores import Evaluation
+from cleftnet.models.checkpoint import store_operating_point
 from cleftnet.prediction import predict
 from cleftnet.reporting import PAGE, report
 from cleftnet.synapses import Synapses, find_synapses, tune
@@ -107,17 +109,16 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False) -> Demo:
     write_cremi(volume, raw=raw, clefts=labels, overwrite=overwrite)
     log.info(f"training on y {TRAIN[0]}:{TRAIN[1]}, validating on y {VALIDATE[0]}:{VALIDATE[1]}")
     run = train(demo_recipe(volume, seed), out / "run", overwrite=overwrite)
-    held_out = _part(HELD_OUT)
+    truth, validated, held_out = open_volume(volume, default=LABELS), _part(VALIDATE), _part(HELD_OUT)
+    log.info("choosing how synapses are found, on the validation part; the model keeps it")
+    store_operating_point(run.best, tune(predict(run.best, volume, roi=validated), truth.crop(validated)).point)
     log.info(f"predicting y {HELD_OUT[0]}:{HELD_OUT[1]}, held out from training: {prediction}")
     probability = predict(run.best, volume, prediction, roi=held_out, overwrite=overwrite)
-    truth = open_volume(volume, default=LABELS)
     evaluation = evaluate(probability, truth, roi=held_out, kind="probability")
     with replacing(scores, overwrite=True) as temporary:
         temporary.write_text(json.dumps(evaluation.to_json(), indent=2))
     log.info(f"finding synapses: {out / 'synapses'}")
-    validated = _part(VALIDATE)
-    tuning = tune(predict(run.best, volume, roi=validated), truth.crop(validated))
-    synapses = find_synapses(probability, out / "synapses", settings=tuning.settings, overwrite=overwrite)
+    synapses = find_synapses(probability, out / "synapses", overwrite=overwrite)
     true_synapses = len(np.unique(truth[held_out])) - 1  # the background has an id too
     page = report(out, overwrite=overwrite)
     return Demo(out, held_out, evaluation, true_synapses, synapses, page)

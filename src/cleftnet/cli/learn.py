@@ -107,11 +107,17 @@ def _list_released() -> None:
 
     cards = {name: load_card(name) for name in list_models()}
     rows = [
-        (name, text(card.spec.patch), text(card.voxel_size_nm), text(card.scores.get("f1")))
+        (
+            name,
+            text(card.spec.patch),
+            text(card.voxel_size_nm),
+            text(card.scores.get("f1")),
+            "default" if card.synapses is None else card.synapses.describe(),
+        )
         for name, card in cards.items()
     ]
     print("\nreleased models, for cleftnet predict MODEL; cleftnet models MODEL prints the card of one:")
-    print_table(rows, ("model", "patch", "voxel size nm", "voxel F1 on validation"))
+    print_table(rows, ("model", "patch", "voxel size nm", "voxel F1 on validation", "synapses"))
 
 
 def _print_released(name: str, as_json: bool) -> None:
@@ -123,6 +129,8 @@ def _print_released(name: str, as_json: bool) -> None:
         print_json(load_card(name).model_dump(mode="json"))
     else:
         print("\n".join(line for line in released_page(name).splitlines() if not line.startswith("<!--")))
+        point = load_card(name).synapses
+        print(f"\noperating point for synapses: {'default' if point is None else point.describe()}")
 
 
 def compare(

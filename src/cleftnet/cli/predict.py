@@ -119,26 +119,39 @@ def synapses(
         float | None, typer.Option(help="Keep synapses with at least one voxel of this probability (hysteresis).")
     ] = None,
     min_size: Annotated[
-        float | None, typer.Option(metavar="NM3", help="Leave out synapses of a smaller volume, in nm³; default 0.")
+        float | None, typer.Option(metavar="NM3", help="Leave out synapses of a smaller volume, in nm³.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(metavar="P", help="Leave out synapses of a lower score; 0 lists all candidates.")
     ] = None,
     gap: Annotated[
-        int | None, typer.Option(help="Join parts of a synapse across this many missing sections; default 0.")
+        int | None, typer.Option(help="Join parts of a synapse across this many sections without cleft.")
     ] = None,
     holes: Annotated[
         float | None,
-        typer.Option(metavar="NM", help="Fill holes in a section up to this width in nm; 0 fills none; default 100."),
+        typer.Option(metavar="NM", help="Fill holes in a section up to this width in nm; 0 fills none."),
     ] = None,
     truth: Annotated[
         str | None,
         typer.Option(
-            "--tune", metavar="TRUTH", help="Choose threshold and smallest size on these labels; see OUT/tuning.json."
+            "--tune",
+            metavar="TRUTH",
+            help="Choose threshold, gap, and smallest size or a classifier on these labels; see OUT/tuning.json.",
         ),
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="With --tune: store the result in this model, for its later predictions."),
     ] = None,
     tuned: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", help="Use a tuning.json that --tune wrote; options given beside it take precedence."
         ),
+    ] = None,
+    raw: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Raw volume, if it has moved since the prediction was made."),
     ] = None,
     segmentation: Annotated[
         str | None,
@@ -166,15 +179,21 @@ def synapses(
 ) -> None:
     """Find synapses in a prediction: a label volume and a table.
 
-    OUT/labels.zarr holds the synapse ids, OUT/synapses.csv one row for each synapse. After an interruption, the same
-    command computes the missing blocks. Exit code 1: blocks failed, or the cluster was lost; run it again.
+    OUT/labels.zarr holds the synapse ids, OUT/synapses.csv one row for each synapse. Options that are left out are
+    taken from the operating point that the model stored with the prediction. After an interruption, the same command
+    computes the missing blocks. Exit code 1: blocks failed, or the cluster was lost; run it again.
     """
     from cleftnet.blockwise import ExecutionSettings
     from cleftnet.synapses import SynapseSettings, Tuning, find_synapses, tune_once
     from cleftnet.volumes import PREDICTION, open_volume
 
-    if truth is not None and (tuned is not None or threshold is not None or min_size is not None):
-        raise InputError("--tune chooses threshold and size; leave out --tuned, --threshold and --min-size")
+    chosen_by_tuning = (tuned, threshold, min_size, min_score)
+    if truth is not None and any(value is not None for value in chosen_by_tuning):
+        raise InputError(
+            "--tune chooses threshold, size and score; leave out --tuned, --threshold, --min-size and --min-score"
+        )
+    if into is not None and truth is None:
+        raise InputError("--into MODEL stores what --tune chose; add --tune TRUTH")
     if reach is not None and segmentation is None:
         raise InputError("--reach is the distance at which neurons are counted; add --segmentation ADDRESS")
     size = voxel_size_nm(voxel_size)
@@ -184,7 +203,9 @@ def synapses(
         "gap": gap,
         "hole_nm": holes,
         "min_size_nm3": min_size,
+        "min_score": min_score,
         "kind": kind,
+        "raw": None if raw is None else open_volume(raw),
         "segmentation": None if segmentation is None else open_volume(segmentation, voxel_size_nm=size),
         "reach_nm": reach,
     }
@@ -196,13 +217,19 @@ def synapses(
     )
     chosen: dict[str, Any] | None = None
     if truth is not None:
-        tuning = tune_once(out / "tuning.json", volume, truth, settings, overwrite=overwrite)
-        settings = tuning.settings.changed(segmentation=settings.segmentation, reach_nm=settings.reach_nm)
+        tuning = tune_once(out / "tuning.json", volume, truth, settings, raw=settings.raw, overwrite=overwrite)
+        others = {"raw": settings.raw, "segmentation": settings.segmentation, "reach_nm": settings.reach_nm}
+        settings = tuning.settings.changed(**others)
         chosen = tuning.chosen.model_dump()
+        if into is not None:
+            from cleftnet.models.checkpoint import store_operating_point
+
+            store_operating_point(into, tuning.point)
     found = find_synapses(
         volume, out, settings=settings, formats=formats or (), execution=execution, overwrite=overwrite
     )
     if as_json:
         print_json({**found.summary(), **({} if chosen is None else {"tuning": chosen})})
     else:
-        print_table([(name, text(value)) for name, value in {**found.summary(), **(chosen or {})}.items()])
+        rows = {**found.summary(), **(chosen or {})}
+        print_table([(name, text(value)) for name, value in rows.items()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _SAME_NAMES = (
-    "accept_changed_input block chunk dest dtype gap gray_range kind labels mask match_nm max_keys one_id out overlap "
+    "accept_changed_input block chunk dest dtype gap gray_range kind labels mask match_nm max_keys min_score one_id out overlap "
     "overwrite patch precision pyramid raw resume roi rows scheduler seed seed_threshold seeds segmentation skip_empty "
     "submission sweep threshold tta workers zarr"
 )

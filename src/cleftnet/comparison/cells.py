@@ -33,11 +33,13 @@ class VoxelScores(PooledScores):
 
 
 class SynapseScores(ResultRecord):
-    """Scores over whole synapses of all regions, at the threshold and smallest size with the highest F1.
+    """Scores over whole synapses of all regions, at the threshold, gap, and smallest size or score with the highest F1.
 
     Attributes:
         threshold: Probability from which a voxel belongs to a synapse.
         min_size_nm3: Smallest volume of a synapse.
+        gap: Longest run of sections without cleft that is filled.
+        min_score: Smallest score of a synapse by the classifier; 0 where size alone decides.
         f1: F1 of synapses matched one to one.
         precision: Share of the predicted synapses that are matched.
         recall: Share of the true synapses that are matched.
@@ -64,6 +66,8 @@ class SynapseScores(ResultRecord):
     average_precision: float | None
     voxel_f1: float | None
     cremi_score: float | None
+    gap: float = 0
+    min_score: float = 0.0
 
     @classmethod
     def of(cls, objects: ObjectScores, **others: float | None) -> SynapseScores:
@@ -98,6 +102,8 @@ class FoldChoice(ResultRecord):
         threshold: Probability with the best voxel F1.
         synapse_threshold: Probability from which a voxel belongs to a synapse.
         min_size_nm3: Smallest volume of a synapse.
+        gap: Longest run of sections without cleft that is filled.
+        min_score: Smallest score of a synapse by the classifier; 0 where size alone decides.
     """
 
     scored: str
@@ -106,6 +112,8 @@ class FoldChoice(ResultRecord):
     threshold: float
     synapse_threshold: float
     min_size_nm3: float
+    gap: int = 0
+    min_score: float = 0.0
 
 
 class FoldRecord(ResultRecord):
@@ -135,7 +143,7 @@ class Cell(ResultRecord):
         territories: Sums around each true synapse, region by region.
         effort: What the training took.
         recipe: Training recipe with every default; for a random forest, its seed, data and settings.
-        synapse_grid: Thresholds and smallest sizes that were tried for whole synapses.
+        synapse_grid: Values that were tried for whole synapses.
         provenance: Versions, device, git state, time, checksums of the data.
         folds: What was chosen for each fold; empty without folds.
     """

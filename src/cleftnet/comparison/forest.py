@@ -210,7 +210,7 @@ def train_forest(settings: ForestSettings, regions: Sequence[Region], seed: int 
         The forest, not calibrated yet.
 
     Raises:
-        InputError: when scikit-learn is not installed, when voxel sizes differ, or when cleft or background is missing.
+        InputError: when voxel sizes differ, or when cleft or background is missing.
 
     Example:
         >>> from cleftnet.synthetic import synthetic_volume
@@ -219,12 +219,8 @@ def train_forest(settings: ForestSettings, regions: Sequence[Region], seed: int 
         >>> forest.log_odds(tissue.raw).shape
         (8, 64, 64)
     """
-    try:
-        from sklearn.ensemble import RandomForestClassifier
-    except ImportError:
-        raise InputError(
-            "a random forest needs scikit-learn, which is not installed; try pip install 'cleftnet[classical]'"
-        ) from None
+    from sklearn.ensemble import RandomForestClassifier
+
     size = regions[0].raw.voxel_size_nm
     for region in regions:
         if region.raw.voxel_size_nm != size:

@@ -15,7 +15,7 @@ from cleftnet.comparison.forest import ForestSettings
 from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import Box
 from cleftnet.settings import Settings
-from cleftnet.synapses.tuning import SIZES_NM3, THRESHOLDS
+from cleftnet.synapses import TuningSettings
 from cleftnet.training.recipe import DataSettings, Recipe, VolumeSettings, dump, find_recipe, read_yaml, set_key
 
 PaperScore = Literal["cremi_score", "auc", "f1"]
@@ -68,18 +68,6 @@ class TableSettings(Settings):
     paper: dict[str, dict[PaperScore, float]] = Field({})
 
 
-class TuningSettings(Settings):
-    """Thresholds and smallest sizes to try for whole synapses, the same for every cell.
-
-    Attributes:
-        thresholds: Probabilities.
-        sizes_nm3: Smallest volumes in nm³.
-    """
-
-    thresholds: tuple[float, ...] = Field(THRESHOLDS, min_length=1)
-    sizes_nm3: tuple[float, ...] = Field(SIZES_NM3, min_length=1)
-
-
 class Comparison(Settings):
     """A comparison.
 
@@ -89,7 +77,7 @@ class Comparison(Settings):
         rows: Rows by name; they run in this order, seed by seed.
         tables: Tables to print; default: one of all rows.
         reference: Row whose scores the others are subtracted from; default: the first one.
-        synapses: Thresholds and smallest sizes to try for whole synapses.
+        synapses: Values to try for whole synapses, the same for every cell.
         folds: Cuts the one training volume of the base into folds, each predicted by a network that learned from the
             others; the base then has no validation data.
     """

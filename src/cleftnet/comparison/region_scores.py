@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cleftnet.comparison.cells import SynapseScores, VoxelScores
-from cleftnet.comparison.recipe import TuningSettings
 from cleftnet.metrics.clefts import ObjectScores
 from cleftnet.metrics.evaluation import ScoringSettings, evaluate
 from cleftnet.metrics.intervals import Territory, territories
-from cleftnet.metrics.pooling import mean_defined, mean_evaluation, pool_at_best_f1
+from cleftnet.metrics.pooling import mean_evaluation, pool_at_best_f1
 from cleftnet.metrics.predictions import predicted_mask
-from cleftnet.synapses import SynapseSettings, find_synapses, tune
+from cleftnet.synapses import TuningSettings, find_synapses, tune
 from cleftnet.synapses.tuning import TuningPoint
 from cleftnet.training.validation import Region
 from cleftnet.volumes import Volume, is_cleft
@@ -41,7 +40,7 @@ def score_regions(predictions: Sequence[Volume], regions: Sequence[Region], sett
     Args:
         predictions: Probabilities, one for each region.
         regions: Regions with their labels.
-        settings: Thresholds and smallest sizes to try for whole synapses.
+        settings: Values to try for whole synapses; size alone decides, since no objects are left to try a classifier on.
 
     Raises:
         InputError: when a region has no cleft, or a prediction does not fit its region.
@@ -59,47 +58,20 @@ def score_regions(predictions: Sequence[Volume], regions: Sequence[Region], sett
     )
     at_lowest = min(((s, t) for t, s in swept.cremi_at.items() if s is not None), default=(None, None))
     scores = VoxelScores(**pooled.model_dump(), best_cremi_score=at_lowest[0], best_cremi_threshold=at_lowest[1])
-    objects, chosen = tune_synapses(predictions, regions, settings)
+    by_size = settings.changed(scores=())  # a classifier would be scored on the objects that it was fitted to
+    tuned = tune(predictions, [region.labels for region in regions], raw=[None] * len(regions), grid=by_size)
     around = []
     for prediction, region in pairs:
-        synapses = find_synapses(prediction, settings=chosen)
+        synapses = find_synapses(prediction, settings=tuned.settings)
         values, labels = prediction.read(), region.labels.read()
         mask, ids = predicted_mask(values, threshold), synapses.labels.read()
         ranks = histogram.ranks(values[is_cleft(labels)])
         around.append(tuple(territories(mask, ids, labels, ranks, region.labels.voxel_size_nm)))
-    return RegionScores(threshold, scores, objects, tuple(around))
+    return RegionScores(threshold, scores, synapse_scores(tuned.chosen), tuple(around))
 
 
-def tune_synapses(
-    predictions: Sequence[Volume], regions: Sequence[Region], settings: TuningSettings
-) -> tuple[SynapseScores, SynapseSettings]:
-    """Choose the threshold and smallest size with the best synapse F1 over all regions, as `tune` does for one."""
-    tunings = [
-        tune(prediction, region.labels, thresholds=settings.thresholds, sizes_nm3=settings.sizes_nm3)
-        for prediction, region in zip(predictions, regions, strict=True)
-    ]
-    grids = [{(p.threshold, p.min_size_nm3): p for p in tuning.grid} for tuning in tunings]
-    shared = [place for place in grids[0] if all(place in grid for grid in grids)]
-    best = min((_together([grid[place] for grid in grids]) for place in shared), key=_order)
-    chosen = tunings[0].settings
-    return best, chosen.changed(threshold=best.threshold, min_size_nm3=best.min_size_nm3, score=None)
-
-
-def _together(points: Sequence[TuningPoint]) -> SynapseScores:
-    """Pool one point of the grid over all regions: synapses are counted together, other scores averaged."""
-    counts = {
-        name: sum(getattr(point, name) for point in points)
-        for name in ("true", "predicted", "matched", "splits", "merges")
-    }
-    return SynapseScores.of(
-        ObjectScores(**counts),
-        threshold=points[0].threshold,
-        min_size_nm3=points[0].min_size_nm3,
-        average_precision=mean_defined([point.average_precision for point in points]),
-        voxel_f1=mean_defined([point.voxel_f1 for point in points]),
-        cremi_score=mean_defined([point.cremi_score for point in points]),
-    )
-
-
-def _order(scores: SynapseScores) -> tuple[float, float, float, float]:
-    return -(scores.f1 or 0.0), -(scores.voxel_f1 or 0.0), scores.min_size_nm3, scores.threshold
+def synapse_scores(point: TuningPoint) -> SynapseScores:
+    """Return the scores of a point of the grid as a cell of a comparison keeps them."""
+    counts = {name: getattr(point, name) for name in ("true", "predicted", "matched", "splits", "merges")}
+    names = ("threshold", "min_size_nm3", "gap", "min_score", "average_precision", "voxel_f1", "cremi_score")
+    return SynapseScores.of(ObjectScores(**counts), **{name: getattr(point, name) for name in names})

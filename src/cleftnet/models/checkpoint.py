@@ -26,7 +26,8 @@ from cleftnet.errors import InputError, nearest
 from cleftnet.files import replacing
 from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.calibration import Calibration
-from cleftnet.models.released import list_models, released_weights
+from cleftnet.models.operating_point import OperatingPoint
+from cleftnet.models.released import FOLDER, list_models, released_weights
 from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.volumes import NormalizationSettings
@@ -45,6 +46,7 @@ class ModelCard(BaseModel):
         members: Number of networks whose logits are averaged; 1 is a single network.
         calibration: Scale and shift that make the segmentation logit a probability (docs/method.md, "Losses").
         threshold: Voxels of at least this probability count as cleft; chosen on validation.
+        synapses: How synapses are found in its predictions; None where it was not tuned on labels.
         voxel_size_nm: Voxel size z y x of the training data.
         normalize: How gray values of every volume are brought to one range before the network sees them; None leaves them.
         step: Optimizer steps taken.
@@ -58,6 +60,7 @@ class ModelCard(BaseModel):
     members: int = Field(1, ge=1)
     calibration: Calibration = Calibration()
     threshold: float = Field(0.5, ge=0, le=1)
+    synapses: OperatingPoint | None = None
     voxel_size_nm: FloatZYX | None = None
     normalize: NormalizationSettings | None = None
     step: int = 0
@@ -175,6 +178,28 @@ def load_model(address: str | Path, device: torch.device | str = "cpu") -> Model
     return Model(net.channels_last().to(device).eval(), card)
 
 
+def store_operating_point(address: str | Path, point: OperatingPoint) -> Path:
+    """Store how synapses are found in a model's predictions in its checkpoint file; the weights stay as they are.
+
+    Args:
+        address: A run directory (its best checkpoint) or a `.safetensors` file.
+        point: The operating point, such as `tune(...).point`.
+
+    Returns:
+        The checkpoint file.
+
+    Raises:
+        InputError: when there is no such model, cleftnet did not write the file, or it is a released model of the package.
+    """
+    path, card = find_model(address), load_card(address)
+    if path.parent == FOLDER:
+        raise InputError(f"'{address}' is a released model, which stays as it is; give a copy of {path} instead")
+    with _refusing(path):
+        weights = safetensors.torch.load_file(path)
+    write_tensors(path, weights, {_KEY: card.model_copy(update={"synapses": point}).model_dump_json()})
+    return path
+
+
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
     """Turn errors that the body meets in a file into an `InputError` of one line."""
@@ -186,4 +211,7 @@ def _refusing(path: Path) -> Iterator[None]:
         ) from None
     except (ValidationError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
         raise InputError(f"{path}: card and weights do not fit this version of cleftnet ({reason})") from None

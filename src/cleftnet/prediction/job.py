@@ -158,7 +158,13 @@ class PredictionJob:
         measured: JsonValue = None
         if normalize is not None and self.settings.gray_range is None:
             measured = list(normalize.percentiles)
-        return {"model_sha256": self.digest, **self.view.provenance(), "gray_percentiles": measured}
+        return {"model_sha256": self.digest, **self.view.provenance(), "gray_percentiles": measured, **self._source()}
+
+    def _source(self) -> dict[str, JsonValue]:
+        """Return how synapses are found in the prediction, and the address of raw, where there are such."""
+        point, raw = self.model.card.synapses, self.volume.source
+        source: dict[str, JsonValue] = {} if point is None else {"synapses": point.model_dump(mode="json")}
+        return source | ({} if raw is None else {"raw": raw})
 
     def writing_to(self, targets: Mapping[str, Target], *, in_workers: bool = False) -> Self:
         """Return the job with the arrays it writes to; for other processes its network is moved to the CPU first."""

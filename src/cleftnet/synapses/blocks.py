@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cleftnet.blockwise import Tick
-from cleftnet.geometry import Block, Box, FloatZYX
+from cleftnet.geometry import Block, Box, FloatZYX, IntZYX
 from cleftnet.metrics.clefts import components
-from cleftnet.metrics.voxels import Integers
+from cleftnet.metrics.voxels import Integers, Mask
+from cleftnet.synapses.appearance import PlacedRaw, as_levels, sum_appearance
 from cleftnet.synapses.block_arrays import BlockArrays
 from cleftnet.synapses.parts import AHEAD, BlockParts
 from cleftnet.synapses.segmentation import Segmenter
@@ -36,11 +37,30 @@ class BlockLabeler:
         """Return the box that has to be read for a write box, before it is cut at the volume's border."""
         return _with_layer_ahead(write).grow(self.segmenter.halo)
 
-    def labels(self, values: Array, block: Block) -> npt.NDArray[np.integer]:
-        """Return the parts' numbers in the write box and in the layer ahead."""
+    def labels(self, mask: Mask, block: Block) -> npt.NDArray[np.integer]:
+        """Return the parts' numbers in the write box and in the layer ahead, from the mask of the read box."""
         labeled = _with_layer_ahead(block.write).intersect(self.prediction.box)
-        mask = self.segmenter.mask(values)[labeled.relative_to(block.read.start).slices]
-        return components(mask)[0]
+        return components(mask[labeled.relative_to(block.read.start).slices])[0]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """How far the surroundings of a voxel reach, and raw to look at; see `appearance`.
+
+    Attributes:
+        window: Reach in voxels z y x.
+        raw: Gray values; None where there are none.
+    """
+
+    window: IntZYX
+    raw: PlacedRaw | None
+
+
+class MeasurerInput(NamedTuple):
+    """What `PartMeasurer` reads for a block: the prediction, and gray levels where raw is measured."""
+
+    values: Array
+    gray: npt.NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +73,7 @@ class PartMeasurer:
         min_voxels: Parts of fewer voxels that lie in one block alone are left out.
         seed: Parts that lie in one block alone and reach this probability nowhere are left out.
         arrays: Where parts are kept.
+        around: What is measured of the surroundings of parts; None where no classifier asks for it.
     """
 
     labeler: BlockLabeler
@@ -60,21 +81,34 @@ class PartMeasurer:
     min_voxels: float
     seed: float
     arrays: BlockArrays
+    around: Surroundings | None = None
 
     def start(self, threads: int) -> None:
         """Nothing to prepare."""
 
-    def read(self, block: Block) -> Array:
-        """Read the prediction."""
-        return self.labeler.prediction[block.read]
+    def reads(self, write: Box) -> Box:
+        """Return the box that has to be read for a write box, before it is cut at the volume's border."""
+        box = self.labeler.reads(write)
+        return box if self.around is None else box.grow(self.around.window)
 
-    def compute(self, block: Block, values: Array, tick: Tick) -> BlockParts:
+    def read(self, block: Block) -> MeasurerInput:
+        """Read the prediction and, where appearance is measured, raw."""
+        raw = None if self.around is None else self.around.raw
+        return MeasurerInput(self.labeler.prediction[block.read], None if raw is None else raw[block.read])
+
+    def compute(self, block: Block, data: MeasurerInput, tick: Tick) -> BlockParts:
         """Measure the block's parts."""
-        labels = self.labeler.labels(values, block)
+        mask = self.labeler.segmenter.mask(data.values)
+        labels = self.labeler.labels(mask, block)
         tick(0.5)
-        volume = self.labeler.prediction
-        own = values[block.write.relative_to(block.read.start).slices]
-        return BlockParts.of(labels, own, block, volume.box, self.size_nm).keep(self.min_voxels, self.seed)
+        volume, inside = self.labeler.prediction, block.write.relative_to(block.read.start)
+        looks = None
+        if self.around is not None:
+            own, window = labels[tuple(slice(n) for n in block.write.shape)], self.around.window
+            looks = sum_appearance(own, mask, as_levels(data.values), data.gray, inside, window)
+        own_values = data.values[inside.slices]
+        parts = BlockParts.of(labels, own_values, block, volume.box, self.size_nm, looks)
+        return parts.keep(self.min_voxels, self.seed)
 
     def write(self, block: Block, parts: BlockParts) -> None:
         """Keep the parts."""
@@ -126,7 +160,7 @@ class LabelWriter:
         """Return the ids of the write box; None where there are none."""
         if data.values is None:
             return None
-        labels = self.labeler.labels(data.values, block)
+        labels = self.labeler.labels(self.labeler.segmenter.mask(data.values), block)
         own = labels[tuple(slice(n) for n in block.write.shape)]
         lookup = np.zeros(max(len(data.ids), int(own.max(initial=0)) + 1), np.uint64)
         lookup[: len(data.ids)] = data.ids

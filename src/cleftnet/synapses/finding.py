@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +19,15 @@ from cleftnet.files import refuse_existing, replacing
 from cleftnet.geometry import Box, FloatZYX, IntZYX
 from cleftnet.metrics.predictions import choose_threshold, kind_of
 from cleftnet.progress import track
-from cleftnet.synapses.block_arrays import FolderArrays, MemoryArrays
-from cleftnet.synapses.blocks import BlockLabeler, Ids, LabelWriter, PartMeasurer
+from cleftnet.synapses.block_arrays import BlockArrays, FolderArrays, MemoryArrays
+from cleftnet.synapses.blocks import BlockLabeler, Ids, LabelWriter, PartMeasurer, Surroundings
 from cleftnet.synapses.contacts import ContactCounter, PlacedSegmentation, planes_of, with_partners
 from cleftnet.synapses.exports import EXPORTS, Export, find_export
-from cleftnet.synapses.merging import merge
-from cleftnet.synapses.rules import SynapseSettings, check_seeds
+from cleftnet.synapses.judging import judged, scored
+from cleftnet.synapses.merging import join
+from cleftnet.synapses.rules import SynapseSettings, UsedPoint
 from cleftnet.synapses.segmentation import Segmenter, as_stored
-from cleftnet.synapses.table import TABLE_FORMATS, check_table_format, tabulate, write_table
+from cleftnet.synapses.table import TABLE_FORMATS, check_table_format, keep_rows, tabulate, write_table
 from cleftnet.volumes import (
     CHUNK_VOX,
     LABELS,
@@ -39,6 +41,8 @@ from cleftnet.volumes import (
     sampled_checksums,
 )
 
+log = logging.getLogger(__name__)
+
 BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft
 LABEL_FORMATS = ("zarr", "hdf")
 
@@ -51,6 +55,7 @@ class Synapses:
         table: One row for each synapse, with the columns of `COLUMNS` and, where neurons were given, of `PARTNERS`; unrounded.
         labels: Ids of the synapses, uint64, background 0; read lazily where they are in a file.
         threshold: Voxels of at least this probability are cleft; None for a mask or labels.
+        used: The operating point that was used, and where it comes from.
         labels_path: File or folder of the labels; None in memory.
         table_path: File of the table; None in memory.
     """
@@ -58,11 +63,12 @@ class Synapses:
     table: pd.DataFrame
     labels: Volume
     threshold: float | None
+    used: UsedPoint
     labels_path: str | None = None
     table_path: str | None = None
 
     def summary(self) -> dict[str, JsonValue]:
-        """Return the number of synapses, medians of the table (None without synapses), and where the results are."""
+        """Return the number of synapses, how they were found, medians of the table (None without synapses), and paths."""
         columns = ("volume_nm3", "area_nm2", "extent_nm", "score")
         medians = {
             f"median_{name}": float(np.median(self.table[name])) if len(self.table) else None for name in columns
@@ -71,7 +77,12 @@ class Synapses:
         return {
             "synapses": len(self.table),
             "touching_border": int(self.table["touches_border"].sum()),
+            "operating_point": self.used.origin,
+            **dict(self.used.point.rows()),
             "threshold": self.threshold,
+            "classifier_features": len(self.used.point.classifiers[0].features)
+            if self.used.point.classifiers
+            else None,
             **medians,
             **{name: path for name, path in paths.items() if path is not None},
         }
@@ -137,35 +148,42 @@ class _Search:
 
     Attributes:
         labeler: Numbers the parts of blocks.
-        settings: What counts as a synapse.
+        used: What counts as a synapse.
         threshold: Threshold of a probability; None for a mask or labels.
+        around: What is measured of the surroundings of components; None where no classifier asks for it.
         min_voxels: Synapses of fewer voxels are left out.
         seed: Synapses that reach this probability nowhere are left out.
-        around: The neurons; None where they are not looked for.
+        neurons: The neurons; None where they are not looked for.
     """
 
     labeler: BlockLabeler
-    settings: SynapseSettings
+    used: UsedPoint
     threshold: float | None
+    around: Surroundings | None
     min_voxels: float
     seed: float
-    around: PlacedSegmentation | None
+    neurons: PlacedSegmentation | None
 
     @classmethod
     def of(cls, volume: Volume, settings: SynapseSettings) -> _Search:
         size_nm = volume.voxel_size_nm
         kind = kind_of(volume, settings.kind)
         threshold = choose_threshold(volume, kind, settings.threshold)
-        seed = settings.seed_threshold or 0.0
-        if seed and threshold is None:
+        if settings.seed_threshold and threshold is None:
             raise InputError(f"{volume.address} is a {kind.value} volume, which takes no seed_threshold; leave it out")
-        check_seeds(threshold, settings.seed_threshold)  # the stored threshold may lie above that of the seeds
-        around = None
+        used = UsedPoint.of(volume, kind, settings)
+        used, around = judged(used, volume, settings.raw)
+        neurons = None
         if settings.segmentation is not None:
-            around = PlacedSegmentation.of(as_volume(settings.segmentation), settings.reach_nm, volume)
-        voxels = settings.min_size_nm3 / float(np.prod(size_nm)) * (1 - 1e-9)  # whole voxels times nm³ round either way
-        labeler = BlockLabeler(volume, Segmenter.of(settings, kind, threshold, size_nm))
-        return cls(labeler, settings, threshold, voxels, as_stored(seed, volume.dtype), around)
+            neurons = PlacedSegmentation.of(as_volume(settings.segmentation), settings.reach_nm, volume)
+        log.info(f"operating point: {used.origin} ({used.point.describe()})")
+        point = used.point
+        threshold = None if threshold is None else point.threshold
+        voxels = point.min_size_nm3 / float(np.prod(size_nm)) * (1 - 1e-9)  # whole voxels times nm³ round either way
+        labeler = BlockLabeler(volume, Segmenter.of(point, kind, threshold, size_nm))
+        return cls(
+            labeler, used, threshold, around, voxels, as_stored(point.seed_threshold or 0.0, volume.dtype), neurons
+        )
 
     @property
     def identity(self) -> dict[str, JsonValue]:
@@ -175,18 +193,24 @@ class _Search:
             "prediction": volume.identity(),
             "shape": list(volume.shape),
             "voxel size": list(volume.voxel_size_nm),
-            **self.settings.model_dump(mode="json"),
+            **self.used.point.model_dump(mode="json"),
             "kind": segmenter.kind.value,
             "threshold": self.threshold,
         }
-        if self.around is not None:
-            decisive |= {"segmentation": self.around.segmentation.identity(), "reach nm": self.around.reach_nm}
+        if self.around is not None and self.around.raw is not None:
+            decisive |= {"raw": self.around.raw.raw.identity()}
+        if self.neurons is not None:
+            decisive |= {"segmentation": self.neurons.segmentation.identity(), "reach nm": self.neurons.reach_nm}
         return decisive
 
     def inputs(self) -> dict[str, tuple[int | None, ...]]:
         """Return checksums of a sample of voxels, which tell whether the inputs have changed at their addresses."""
-        segmentation = {} if self.around is None else {"segmentation": sampled_checksums(self.around.segmentation)}
-        return {"prediction": sampled_checksums(self.volume), **segmentation}
+        inputs = {"prediction": sampled_checksums(self.volume)}
+        if self.around is not None and self.around.raw is not None:
+            inputs["raw"] = sampled_checksums(self.around.raw.raw)
+        if self.neurons is not None:
+            inputs["segmentation"] = sampled_checksums(self.neurons.segmentation)
+        return inputs
 
     @property
     def volume(self) -> Volume:
@@ -197,15 +221,16 @@ class _Search:
         """Find the synapses block by block, as on disk, and write nothing."""
         volume, arrays, target = self.volume, MemoryArrays(), _MemoryTarget(np.zeros(self.volume.shape, np.uint64))
         labels = Volume(target.ids, volume.voxel_size, volume.offset_nm, "synapses in memory")
+        measurer = self.measurer(arrays)
         grid = self.grid(block)
-        _run(PartMeasurer(self.labeler, volume.voxel_size_nm, self.min_voxels, self.seed, arrays), grid, MEASURING)
-        table = tabulate(merge(arrays, grid, self.min_voxels, self.seed), volume, self.settings.score)
+        _run(measurer, self.grid(block, measurer), MEASURING)
+        table = self.table(arrays, grid)
         _run(LabelWriter(self.labeler, arrays, target), grid, WRITING)
-        if self.around is not None:
-            grid = self.contact_grid(grid.step, self.around)
-            _run(ContactCounter(labels, self.around, planes_of(table), arrays), grid, COUNTING)
+        if self.neurons is not None:
+            grid = self.contact_grid(grid.step, self.neurons)
+            _run(ContactCounter(labels, self.neurons, planes_of(table), arrays), grid, COUNTING)
             table = with_partners(table, arrays, grid)
-        return Synapses(table, labels, self.threshold)
+        return Synapses(table, labels, self.threshold, self.used)
 
     def on_disk(self, outputs: _Outputs, execution: ExecutionSettings, overwrite: bool) -> Synapses:
         """Find the synapses block by block, and write labels and table."""
@@ -213,16 +238,15 @@ class _Search:
         inputs, accept = self.inputs(), execution.accept_changed_input
         task = Task(settings=self.identity, block=execution.block or BLOCK, inputs=inputs)
         with Journal(outputs.parts, task, overwrite, accept) as measured:
-            grid = self.grid(measured.block)
-            work = PartMeasurer(self.labeler, volume.voxel_size_nm, self.min_voxels, self.seed, arrays)
-            map_blocks(work, grid, measured, execution, what=MEASURING)
-            table = tabulate(merge(arrays, grid, self.min_voxels, self.seed), volume, self.settings.score)
+            grid, work = self.grid(measured.block), self.measurer(arrays)
+            map_blocks(work, self.grid(measured.block, work), measured, execution, what=MEASURING)
+            table = self.table(arrays, grid)
             written = Task(settings={**self.identity, "block": list(grid.step)}, block=grid.step, inputs=inputs)
             array = ArraySpec.like(volume, LABELS[0], np.uint64)
             with unfinished(outputs.labels, [array], written, overwrite, accept) as output:
                 target = output.arrays[array.name]
                 map_blocks(LabelWriter(self.labeler, arrays, target), grid, output.journal, execution, what=WRITING)
-                if self.around is not None:
+                if self.neurons is not None:
                     table = self._partners_on_disk(
                         table, target.volume, outputs.parts / "contacts", grid.step, execution
                     )
@@ -231,29 +255,41 @@ class _Search:
                     export.write(table, volume, outputs.folder, overwrite=True)
             shutil.rmtree(outputs.parts)
         labels = open_volume(outputs.labels, default=LABELS)
-        return Synapses(table, labels, self.threshold, str(outputs.labels), str(outputs.table))
+        return Synapses(table, labels, self.threshold, self.used, str(outputs.labels), str(outputs.table))
 
     def _partners_on_disk(
         self, table: pd.DataFrame, labels: Volume, folder: Path, block: IntZYX, execution: ExecutionSettings
     ) -> pd.DataFrame:
         """Count the contacts of every block and add the partners to the table."""
-        assert self.around is not None
+        assert self.neurons is not None
         task = Task(settings=self.identity, block=block)
         with Journal(folder, task, anew=True) as journal:  # the other journals have checked the task
-            grid = self.contact_grid(journal.block, self.around)
+            grid = self.contact_grid(journal.block, self.neurons)
             arrays, planes = FolderArrays(folder.absolute()), folder.absolute() / "planes.npy"
             with replacing(planes, overwrite=True) as temporary, temporary.open("wb") as file:
                 np.save(file, planes_of(table))
-            map_blocks(ContactCounter(labels, self.around, planes, arrays), grid, journal, execution, what=COUNTING)
+            map_blocks(ContactCounter(labels, self.neurons, planes, arrays), grid, journal, execution, what=COUNTING)
             return with_partners(table, arrays, grid)
 
-    def grid(self, block: IntZYX) -> BlockGrid:
-        """Return the blocks of the prediction."""
-        return BlockGrid(self.volume.box, block, CHUNK_VOX, self.labeler.reads)
+    def grid(self, block: IntZYX, reader: BlockLabeler | PartMeasurer | None = None) -> BlockGrid:
+        """Return the blocks of the prediction; the reader decides how far beyond a block is read."""
+        return BlockGrid(self.volume.box, block, CHUNK_VOX, (reader or self.labeler).reads)
 
-    def contact_grid(self, block: IntZYX, around: PlacedSegmentation) -> BlockGrid:
+    def measurer(self, arrays: BlockArrays) -> PartMeasurer:
+        """Return the first pass."""
+        return PartMeasurer(self.labeler, self.volume.voxel_size_nm, self.min_voxels, self.seed, arrays, self.around)
+
+    def table(self, arrays: BlockArrays, grid: BlockGrid) -> pd.DataFrame:
+        """Join the parts of all blocks, score them, keep those with a high enough score, and return their table."""
+        joined = join(arrays, grid, self.min_voxels, self.seed)
+        table = scored(joined.sums, tabulate(joined.sums, self.volume), self.used.point, self.volume.voxel_size_nm)
+        kept = table["score"].to_numpy() >= self.used.point.min_score
+        joined.number(arrays, grid, kept)
+        return keep_rows(table, kept)
+
+    def contact_grid(self, block: IntZYX, neurons: PlacedSegmentation) -> BlockGrid:
         """Return the blocks in which contacts are counted."""
-        return BlockGrid(self.volume.box, block, reads=functools.partial(Box.grow, by=around.halo))
+        return BlockGrid(self.volume.box, block, reads=functools.partial(Box.grow, by=neurons.halo))
 
 
 MEASURING, WRITING, COUNTING = "finding synapses", "writing labels", "finding partners"

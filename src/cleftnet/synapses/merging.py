@@ -13,9 +13,19 @@ from scipy.sparse.csgraph import connected_components
 
 from cleftnet.blockwise import BlockGrid
 from cleftnet.geometry import Block
-from cleftnet.metrics.voxels import Floats, Integers
+from cleftnet.metrics.voxels import Floats, Integers, Mask
 from cleftnet.synapses.block_arrays import BlockArrays
-from cleftnet.synapses.parts import COLUMNS, COUNT, DIRECTIONS, PAIRS, POSITION, PROBABILITY, PRODUCTS
+from cleftnet.synapses.parts import (
+    COLUMNS,
+    COUNT,
+    DIRECTIONS,
+    MEASURED,
+    PAIRS,
+    POSITION,
+    PROBABILITY,
+    PRODUCTS,
+    BlockParts,
+)
 from cleftnet.volumes import Array
 
 
@@ -32,6 +42,7 @@ class SynapseSums:
         maximum: Highest probability.
         bounds: Box: z y x of the first voxels, then z y x after the last.
         extents: Distance in nm of the first to the last voxel center along each of `parts.directions()`.
+        appearance: Sums as in `appearance`; no columns where they were not measured.
     """
 
     voxels: Floats
@@ -42,19 +53,54 @@ class SynapseSums:
     maximum: Floats
     bounds: Integers
     extents: Floats
+    appearance: Floats
 
     def __len__(self) -> int:
         return len(self.voxels)
 
 
-def merge(arrays: BlockArrays, grid: BlockGrid, min_voxels: float, seed: float) -> SynapseSums:
-    """Join the parts of all blocks, choose the synapses, and keep for every block the id of each of its parts.
+@dataclass(frozen=True)
+class JoinedParts:
+    """The components that the parts of all blocks make up, and those of them that are large and probable enough.
+
+    Attributes:
+        sums: Sums of these components, in the order of their first voxels.
+        chosen: Which components they are.
+        group: The component of each part of all blocks.
+        ids: The numbers of the parts of each block.
+    """
+
+    sums: SynapseSums
+    chosen: Integers
+    group: Integers
+    ids: Sequence[Integers]
+
+    def number(self, arrays: BlockArrays, grid: BlockGrid, kept: Mask) -> None:
+        """Give ids from 1 to the components that are kept, and save for every block the id of each of its parts.
+
+        Args:
+            arrays: Where the ids are kept.
+            grid: The blocks.
+            kept: Which of the components of `sums` are synapses.
+        """
+        final = np.zeros(int(self.group.max(initial=-1)) + 1, np.int64)
+        final[self.chosen[kept]] = np.arange(1, int(kept.sum()) + 1)
+        start = 0
+        for block, own in zip(grid, self.ids, strict=True):
+            lookup = np.zeros(int(own.max(initial=0)) + 1, np.int64)
+            lookup[own] = final[self.group[start : start + len(own)]]
+            start += len(own)
+            arrays.save(block, "ids", {"ids": lookup})
+
+
+def join(arrays: BlockArrays, grid: BlockGrid, min_voxels: float, seed: float) -> JoinedParts:
+    """Join the parts of all blocks to components.
 
     Args:
-        arrays: Where the parts are, and where the ids are kept.
+        arrays: Where the parts are.
         grid: The blocks.
-        min_voxels: Synapses of fewer voxels are left out.
-        seed: Synapses that reach this probability nowhere are left out.
+        min_voxels: Components of fewer voxels are left out.
+        seed: Components that reach this probability nowhere are left out.
     """
     ids = [arrays.load(block, "parts", "ids")["ids"] for block in grid]
     offsets = np.concatenate([[0], np.cumsum([len(own) for own in ids])]).astype(np.int64)
@@ -65,16 +111,16 @@ def merge(arrays: BlockArrays, grid: BlockGrid, min_voxels: float, seed: float) 
     number, group = connected_components(graph, directed=False) if size else (0, np.zeros(0, np.int64))
     total = _Sums(int(number))
     for block, start, stop in zip(grid, offsets, offsets[1:], strict=False):
-        parts = arrays.load(block, "parts", "first", "sums", "maximum", "bounds", "reach")
-        total.add(group[start:stop].astype(np.int64), parts, block)
+        total.add(group[start:stop].astype(np.int64), arrays.load(block, "parts", *MEASURED), block)
     chosen = total.choose(min_voxels, seed)
-    final = np.zeros(int(number), np.int64)
-    final[chosen] = np.arange(1, len(chosen) + 1)
-    for block, own, start, stop in zip(grid, ids, offsets, offsets[1:], strict=False):
-        lookup = np.zeros(int(own.max(initial=0)) + 1, np.int64)
-        lookup[own] = final[group[start:stop]]
-        arrays.save(block, "ids", {"ids": lookup})
-    return total.synapses(chosen)
+    return JoinedParts(total.synapses(chosen), chosen, group.astype(np.int64), ids)
+
+
+def sums_of(parts: BlockParts, block: Block) -> SynapseSums:
+    """Return the sums of the parts of a block that is a whole volume, in the order of their numbers."""
+    total = _Sums(len(parts.ids))
+    total.add(np.arange(len(parts.ids)), parts.arrays(), block)
+    return total.synapses(np.arange(len(parts.ids)))
 
 
 def _links(
@@ -113,6 +159,7 @@ class _Sums:
         self.bounds = np.tile(np.array([np.iinfo(np.int64).max] * 3 + [0] * 3), (number, 1))
         self.reach = np.empty((number, 2, DIRECTIONS))
         self.reach[:, 0], self.reach[:, 1] = np.inf, -np.inf
+        self.appearance = np.zeros((number, 0))
 
     def add(self, group: Integers, parts: Mapping[str, Array], block: Block) -> None:
         """Add the parts of a block, each to its synapse."""
@@ -122,6 +169,10 @@ class _Sums:
         np.maximum.at(self.bounds[:, 3:], group, parts["bounds"][:, 3:])
         np.minimum.at(self.reach[:, 0], group, parts["reach"][:, 0])
         np.maximum.at(self.reach[:, 1], group, parts["reach"][:, 1])
+        looks = parts["appearance"]
+        if looks.shape[1] > self.appearance.shape[1]:  # the same for all blocks that have parts
+            self.appearance = np.zeros((len(self.sums), looks.shape[1]))
+        np.add.at(self.appearance, group, looks)
         own, where = np.unique(group, return_inverse=True)
         sums = np.zeros((len(own), self.sums.shape[1]))
         np.add.at(sums, where, parts["sums"])
@@ -162,4 +213,5 @@ class _Sums:
             maximum=self.maximum[chosen],
             bounds=self.bounds[chosen],
             extents=self.reach[chosen, 1] - self.reach[chosen, 0],
+            appearance=self.appearance[chosen],
         )

@@ -22,6 +22,7 @@ AHEAD: IntZYX = (1, 1, 1)  # the layer beyond the far sides, in voxels
 # Columns of `BlockParts.sums`: voxels; coordinates from the block's first voxel, and their products; columns of voxels along
 # each axis, counted as often as the synapse is entered along it; probability.
 COUNT, POSITION, PRODUCTS, COLUMNS, PROBABILITY = 0, slice(1, 4), slice(4, 10), slice(10, 13), 13
+MEASURED = ("ids", "first", "sums", "maximum", "bounds", "reach", "appearance")  # of each part
 PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # of axes z y x, as in PRODUCTS
 
 
@@ -45,6 +46,7 @@ class BlockParts:
         maximum: Highest probability.
         bounds: Box in the volume: z y x of its first voxels, then z y x after its last.
         reach: Nearest and farthest voxel center along each of `directions()`, in nm from the volume's first voxel.
+        appearance: Sums as in `appearance`; no columns where they are not needed.
         near: Flat indices of the voxels in the block's nearest layers, one entry a voxel.
         near_ids: Their parts.
         ahead: Flat indices of the voxels beyond the block's far sides, one entry a voxel.
@@ -57,6 +59,7 @@ class BlockParts:
     maximum: Floats
     bounds: Integers
     reach: Floats
+    appearance: Floats
     near: Integers
     near_ids: Integers
     ahead: Integers
@@ -64,7 +67,13 @@ class BlockParts:
 
     @classmethod
     def of(
-        cls, labels: npt.NDArray[np.integer], values: Array, block: Block, volume: Box, size_nm: FloatZYX
+        cls,
+        labels: npt.NDArray[np.integer],
+        values: Array,
+        block: Block,
+        volume: Box,
+        size_nm: FloatZYX,
+        appearance: Floats | None = None,
     ) -> BlockParts:
         """Measure the parts of one block.
 
@@ -74,6 +83,7 @@ class BlockParts:
             block: The block.
             volume: Box of the whole volume, which begins at 0 0 0.
             size_nm: Voxel size z y x.
+            appearance: Sums of each part that lies in the write box, as in `appearance`; None where they are not needed.
         """
         write, number = block.write, int(labels.max(initial=0))
         runs = _VoxelRuns.of(np.ascontiguousarray(labels[tuple(slice(n) for n in write.shape)]), values)
@@ -89,14 +99,17 @@ class BlockParts:
         reach = runs.reach(number, write.start, size_nm)
         ids = np.arange(1, number + 1)
         bounds = np.concatenate([low, high], axis=1)
-        return cls(ids, first, sums, maximum, bounds, reach, near, near_ids, ahead, ahead_ids)
+        looks = np.zeros((number, 0)) if appearance is None else np.zeros((number, appearance.shape[1]))
+        if appearance is not None:
+            looks[: len(appearance)] = appearance  # parts that lie beyond the block have no voxel to add
+        return cls(ids, first, sums, maximum, bounds, reach, looks, near, near_ids, ahead, ahead_ids)
 
     def keep(self, min_voxels: float, seed: float) -> BlockParts:
         """Leave out parts that reach no other block and are no synapses: too small, or without a seed."""
         meets = np.zeros(len(self.ids), np.bool_)
         meets[np.concatenate([self.near_ids, self.ahead_ids]) - 1] = True
         kept = meets | ((self.sums[:, COUNT] >= min_voxels) & (self.maximum >= seed))
-        rows = {name: getattr(self, name)[kept] for name in ("ids", "first", "sums", "maximum", "bounds", "reach")}
+        rows = {name: getattr(self, name)[kept] for name in MEASURED}
         return BlockParts(**rows, near=self.near, near_ids=self.near_ids, ahead=self.ahead, ahead_ids=self.ahead_ids)
 
     def arrays(self) -> dict[str, Array]:

@@ -1,90 +1,46 @@
-"""What counts as a synapse, and how far each one is trusted."""
+"""What counts as a synapse in one prediction: the operating point stored with it, changed by what the caller gives."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import Field, InstanceOf, model_validator
-from scipy.optimize import minimize
-from scipy.special import expit
+from pydantic import Field, InstanceOf, ValidationError, model_validator
 
 from cleftnet.errors import InputError
-from cleftnet.metrics.voxels import Floats, Mask
+from cleftnet.metrics.predictions import PredictionKind, choose_threshold
+from cleftnet.models.operating_point import MAX_GAP, Length, OperatingPoint, Probability
 from cleftnet.settings import Settings
 from cleftnet.volumes import Address, Volume
 
-MAX_GAP = 8  # sections; synapses farther apart are two
+log = logging.getLogger(__name__)
+
 REACH_NM = 60.0  # past the membrane and its density, but short of the next neurite but one
-PRIOR_NM3 = 1e4  # about a dozen voxels; the summed probability of anything smaller differs by chance
+DEFAULT_SIZE_NM3 = 2e5  # a cleft of 100 × 100 × 20 nm; all whole clefts of vnc-l3 are larger
+STORED = "synapses"  # key of the operating point in the provenance of a prediction
+FITTED_FOR = ("threshold", "seed_threshold", "gap", "hole_nm")  # decide what a component is
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-@dataclass(frozen=True)
-class SynapseScore:
-    """How far to trust a synapse, 0 to 1: a logistic curve over the logarithm of its summed probability in nm³.
-
-    It estimates the share of such components that are true clefts; large components of high probability score high.
-
-    Attributes:
-        intercept: Log odds at a summed probability of 0.
-        slope: Increase of the log odds when 1 + sum / 10⁴ nm³ grows by a factor e.
-    """
-
-    intercept: float
-    slope: float
-
-    def of(self, summed_nm3: Floats) -> Floats:
-        """Return the score of each synapse.
-
-        Args:
-            summed_nm3: Probability summed over a synapse's voxels, times the volume of a voxel.
-
-        Example:
-            >>> SynapseScore(-2, 1).of(np.array([0, 1e5])).round(2).tolist()
-            [0.12, 0.6]
-        """
-        scores: Floats = expit(self.intercept + self.slope * np.log1p(np.asarray(summed_nm3) / PRIOR_NM3))
-        return scores
-
-
-def fit_score(summed_nm3: Floats, right: Mask) -> SynapseScore:
-    """Fit the curve by maximum likelihood to Platt's (1999) smoothed targets, so that few labels give no certainty.
-
-    Args:
-        summed_nm3: Summed probability of components of any size, times the volume of a voxel.
-        right: Whether each component is matched with a true cleft.
-
-    Example:
-        >>> fitted = fit_score(np.array([1e4, 2e4, 1e6, 3e6]), np.array([False, False, True, True]))
-        >>> fitted.of(np.array([1e4, 3e6])).round(1).tolist()
-        [0.2, 0.8]
-    """
-    x = np.log1p(np.asarray(summed_nm3) / PRIOR_NM3)
-    true, false = int(np.count_nonzero(right)), int(np.count_nonzero(~right))
-    target = np.where(right, (true + 1) / (true + 2), 1 / (false + 2))
-
-    def cross_entropy(point: Floats) -> float:
-        log_odds = point[0] + point[1] * x
-        return float((np.logaddexp(0, log_odds) - target * log_odds).sum() + 1e-3 * point[1] ** 2)
-
-    best = minimize(cross_entropy, np.zeros(2), method="Nelder-Mead").x
-    return SynapseScore(float(best[0]), float(best[1]))
+Gap = Annotated[int, Field(ge=0, le=MAX_GAP)]
 
 
 class SynapseSettings(Settings):
-    """What counts as a synapse, how far each one is trusted, and which neurons are looked for at each.
+    """What counts as a synapse, and which neurons are looked for at each.
+
+    None takes the value of the operating point: the one stored with the prediction, else `DEFAULTS` in `docs/synapses.md`.
 
     Attributes:
-        threshold: Voxels of at least this probability are cleft; None takes the threshold stored with the prediction, else 0.5.
+        threshold: Voxels of at least this probability are cleft.
         seed_threshold: Hysteresis: leaves out synapses without a voxel of at least this probability.
         gap: Fills runs of at most so many sections without cleft, between two cleft voxels of one column (same y and x).
         hole_nm: Fills holes within a section, background that cleft encloses, up to this width along y and x; 0 fills none.
         min_size_nm3: Leaves out synapses of a smaller volume.
-        score: How far each synapse is trusted, as fitted on labels; None takes its mean probability.
+        min_score: Leaves out synapses of a lower score.
+        point: Operating point that is used instead of the one stored with the prediction, such as `tune(...).point`.
+        raw: Gray values that the prediction was made from, for a classifier that asks for them; None opens the volume whose
+            address is stored with the prediction.
         kind: What the prediction holds ("probability", "mask", "labels"), where its type does not show it.
         segmentation: Ids of neurons, 0 for none, which cover the prediction; the table then names the neurons that meet at
             each synapse.
@@ -93,10 +49,12 @@ class SynapseSettings(Settings):
 
     threshold: Probability | None = None
     seed_threshold: Probability | None = None
-    gap: int = Field(0, ge=0, le=MAX_GAP)
-    hole_nm: Length = 100.0
-    min_size_nm3: Length = 0.0
-    score: SynapseScore | None = None
+    gap: Gap | None = None
+    hole_nm: Length | None = None
+    min_size_nm3: Length | None = None
+    min_score: Probability | None = None
+    point: OperatingPoint | None = None
+    raw: InstanceOf[Volume] | Address | InstanceOf[np.ndarray] | None = Field(None, exclude=True)
     kind: str | None = None
     segmentation: InstanceOf[Volume] | Address | InstanceOf[np.ndarray] | None = Field(None, exclude=True)
     reach_nm: Length = Field(REACH_NM, exclude=True)
@@ -105,6 +63,98 @@ class SynapseSettings(Settings):
     def _seeds_are_higher(self) -> Self:
         check_seeds(self.threshold, self.seed_threshold)
         return self
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The values of the operating point that the caller chose."""
+        names = (*FITTED_FOR, "min_size_nm3", "min_score")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class UsedPoint:
+    """The operating point that is used for a prediction, and where it comes from.
+
+    Attributes:
+        point: The operating point.
+        origin: Such as "stored with the prediction".
+    """
+
+    point: OperatingPoint
+    origin: str
+
+    @classmethod
+    def of(cls, prediction: Volume, kind: PredictionKind, settings: SynapseSettings) -> UsedPoint:
+        """Take the operating point of the settings, the one stored with the prediction, or the default; then change it.
+
+        A classifier belongs to the components it was fitted on. Where the caller changes threshold, gap or holes, it is left
+        out, and the default size decides in its place.
+
+        Raises:
+            InputError: when the stored operating point is damaged, or a value does not fit the prediction.
+        """
+        base = cls._base(prediction, kind, settings)
+        if not settings.given:
+            return base
+        point, changed = base.point, {**settings.given}
+        fitted = all(getattr(point, name) == changed.get(name, getattr(point, name)) for name in FITTED_FOR)
+        if point.classifiers and not fitted:
+            log.info(
+                "the classifier was fitted for another threshold, gap or hole width: scores are mean probabilities"
+            )
+            changed = {"classifiers": (), "min_score": 0.0, "min_size_nm3": DEFAULT_SIZE_NM3} | changed
+        point = point.changed(**changed)
+        check_seeds(point.threshold, point.seed_threshold)
+        names = ", ".join(f"{name}={value:g}" for name, value in settings.given.items())
+        return cls(point, f"{base.origin}, changed by {names}")
+
+    @classmethod
+    def _base(cls, prediction: Volume, kind: PredictionKind, settings: SynapseSettings) -> UsedPoint:
+        threshold = choose_threshold(prediction, kind, settings.threshold)
+        if threshold is None:  # a mask or labels, which somebody decided on
+            return cls(OperatingPoint(threshold=1.0), "default for masks and labels")
+        if settings.point is not None:
+            return cls(settings.point, "given")
+        stored = stored_point(prediction.provenance, prediction.address)
+        if stored is not None:
+            return cls(stored, "stored with the prediction")
+        return cls(OperatingPoint(threshold=threshold, min_size_nm3=DEFAULT_SIZE_NM3), "default")
+
+
+def stored_point(provenance: Mapping[str, Any], address: str) -> OperatingPoint | None:
+    """Return the operating point that is stored with a prediction, or None.
+
+    Args:
+        provenance: Provenance of the prediction.
+        address: Address of the prediction, for messages.
+
+    Raises:
+        InputError: when it is damaged.
+    """
+    if STORED not in provenance:
+        return None
+    try:
+        return OperatingPoint.model_validate(provenance[STORED])
+    except (ValidationError, InputError) as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ") if isinstance(error, ValidationError) else error
+        raise InputError(
+            f"{address}: the operating point stored with the prediction is damaged ({reason}); predict again, or give another "
+            f"one: point=..."
+        ) from None
+
+
+def describe_point(provenance: Mapping[str, Any]) -> str | None:
+    """Return the operating point stored with a prediction in one line; None where there is none.
+
+    Example:
+        >>> describe_point({"synapses": {"threshold": 0.4}})
+        'threshold 0.4, gap 0, holes 100 nm, smallest size 0 nm³, scores are mean probabilities'
+    """
+    try:
+        point = stored_point(provenance, "the prediction")
+    except InputError as error:
+        return str(error)
+    return None if point is None else point.describe()
 
 
 def check_seeds(threshold: float | None, seed_threshold: float | None) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cleftnet.geometry import FloatZYX, IntZYX
 from cleftnet.metrics.predictions import PredictionKind, predicted_mask
 from cleftnet.metrics.voxels import Mask
-from cleftnet.synapses.rules import SynapseSettings
+from cleftnet.models.operating_point import OperatingPoint
 from cleftnet.volumes import Array
 
 
@@ -37,11 +37,11 @@ class Segmenter:
 
     @classmethod
     def of(
-        cls, settings: SynapseSettings, kind: PredictionKind, threshold: float | None, voxel_size_nm: FloatZYX
+        cls, point: OperatingPoint, kind: PredictionKind, threshold: float | None, voxel_size_nm: FloatZYX
     ) -> Segmenter:
-        """Take the values of the settings, with lengths in voxels."""
-        y, x = (int(settings.hole_nm / side) for side in voxel_size_nm[1:])
-        return cls(kind, threshold, settings.gap, (y, x))
+        """Take the values of an operating point, with lengths in voxels."""
+        y, x = (int(point.hole_nm / side) for side in voxel_size_nm[1:])
+        return cls(kind, threshold, point.gap, (y, x))
 
     @property
     def halo(self) -> IntZYX:

@@ -15,10 +15,9 @@ import pandas as pd
 from cleftnet.errors import InputError, nearest
 from cleftnet.files import replacing
 from cleftnet.geometry import Box
-from cleftnet.metrics.voxels import Floats
+from cleftnet.metrics.voxels import Floats, Mask
 from cleftnet.synapses.merging import SynapseSums
 from cleftnet.synapses.parts import directions
-from cleftnet.synapses.rules import SynapseScore
 from cleftnet.volumes import Volume
 
 ROWS = 100_000  # rows turned into text at a time
@@ -74,16 +73,16 @@ PARTNERS = (  # only where a segmentation of neurons is given
 )
 
 
-def tabulate(sums: SynapseSums, prediction: Volume, score: SynapseScore | None = None) -> pd.DataFrame:
+def tabulate(sums: SynapseSums, prediction: Volume) -> pd.DataFrame:
     """Return the table of synapses, with the columns of `COLUMNS`, unrounded.
 
     The normal is the direction of smallest variance in nm, with every voxel taken as a solid box. The longest extent is
-    measured between voxel centers along 48 directions, plus the voxel itself; it comes out at most 5 % short.
+    measured between voxel centers along 48 directions, plus the voxel itself; it comes out at most 5 % short. The score is the
+    mean probability.
 
     Args:
         sums: Sums over the voxels of every synapse.
         prediction: The prediction that the synapses were found in.
-        score: Fitted score; None takes the mean probability.
     """
     size = np.array(prediction.voxel_size_nm)
     box = Box.of(prediction.shape)
@@ -107,11 +106,17 @@ def tabulate(sums: SynapseSums, prediction: Volume, score: SynapseScore | None =
         "mean_probability": mean,
         "max_probability": sums.maximum,
         "sum_probability": sums.probability,
-        "score": mean if score is None else score.of(sums.probability * np.prod(size)),
+        "score": mean,
         "sections": sums.bounds[:, 3] - sums.bounds[:, 0],
         "touches_border": ((sums.bounds[:, :3] == box.start) | (sums.bounds[:, 3:] == box.stop)).any(axis=1),
     }
     return pd.DataFrame({column.name: values[column.name] for column in COLUMNS})
+
+
+def keep_rows(table: pd.DataFrame, kept: Mask) -> pd.DataFrame:
+    """Return some rows of a table, numbered anew from 1."""
+    rows = table[kept].reset_index(drop=True)
+    return rows.assign(synapse_id=np.arange(1, len(rows) + 1))
 
 
 def _areas(covered: Floats, volume: Floats, normal: Floats) -> Floats:

@@ -1,40 +1,65 @@
-"""Chooses threshold and size of synapses on labels: a grid of both, scored by clefts, voxels and the CREMI score."""
+"""Chooses the operating point on labels: threshold, gap, and smallest size or a classifier, by the F1 of whole synapses.
+
+Components of every threshold and gap are scored with every smallest size, and with every smallest score of a classifier. Its
+scores are cross-validated over regions, or over groups of neighboring objects, so that it is judged on objects it has not seen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
-from scipy.sparse import coo_array
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.geometry import FloatZYX
-from cleftnet.metrics.clefts import Instances, ScoreCurve, components
-from cleftnet.metrics.distances import cremi_score
-from cleftnet.metrics.matching import MatchedPairs, shared_voxels
-from cleftnet.metrics.predictions import PairVoxels, PredictionKind, PredictionPair
-from cleftnet.metrics.voxels import Floats, Integers, Mask, VoxelCounts
+from cleftnet.metrics.clefts import ObjectScores, ScoreCurve
+from cleftnet.metrics.pooling import mean_defined
+from cleftnet.metrics.voxels import Floats, Mask
+from cleftnet.models.operating_point import ObjectClassifier, OperatingPoint
 from cleftnet.progress import track
-from cleftnet.synapses.rules import SynapseScore, SynapseSettings, fit_score
-from cleftnet.synapses.segmentation import Segmenter, as_stored
+from cleftnet.settings import Settings, SettingsError
+from cleftnet.synapses.candidates import Candidates, TuningRegion
+from cleftnet.synapses.classifying import JudgedComponents, judge
+from cleftnet.synapses.judging import stored_raw
+from cleftnet.synapses.rules import SynapseSettings
 from cleftnet.volumes import LABELS, PREDICTION, Address, Array, Volume, as_volume
 
 THRESHOLDS = tuple(step / 10 for step in range(1, 10))
 SIZES_NM3 = (0.0, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6)
-MAX_VOXELS = 2**28  # the components are held in one piece, in about 4 GB
+GAPS = (0, 1)
+SCORES = (0.2, 0.3, 0.4, 0.5, 0.6)
+CANDIDATE_NM3 = 5e4  # a classifier judges components of at least this volume
+
+Source = Volume | Address | Array
+
+
+class TuningSettings(Settings):
+    """Values to try for whole synapses.
+
+    Attributes:
+        thresholds: Probabilities, besides the one stored with the prediction.
+        sizes_nm3: Smallest volumes of a synapse.
+        gaps: Longest runs of sections without cleft that are filled.
+        scores: Smallest scores of a classifier; empty fits none.
+    """
+
+    thresholds: tuple[float, ...] = Field(THRESHOLDS, min_length=1)
+    sizes_nm3: tuple[float, ...] = Field(SIZES_NM3, min_length=1)
+    gaps: tuple[int, ...] = Field(GAPS, min_length=1)
+    scores: tuple[float, ...] = SCORES
 
 
 class TuningPoint(BaseModel):
-    """The scores at one threshold and size; None where undefined.
+    """The scores at one threshold, gap, and smallest size or score, over all regions; None where undefined.
 
     Attributes:
         threshold: Voxels of at least this probability are cleft.
+        gap: Runs of at most so many sections without cleft are filled.
         min_size_nm3: Smaller synapses are left out.
+        min_score: Synapses with a lower score by the classifier, cross-validated, are left out; 0 where size alone decides.
         object_f1: F1 of whole clefts, matched one to one by overlap.
         object_precision: Matched share of the predicted synapses.
         object_recall: Matched share of the true clefts.
@@ -43,15 +68,18 @@ class TuningPoint(BaseModel):
         true: True clefts.
         splits: Predicted synapses beyond the first that share voxels with a true cleft, summed over true clefts.
         merges: True clefts beyond the first that share voxels with a predicted synapse, summed over predicted synapses.
-        average_precision: Average precision of the synapses ranked by their mean probability.
-        voxel_f1: F1 of voxels.
-        cremi_score: CREMI score in nm, lower is better.
+        average_precision: Average precision of the synapses, ranked by the classifier, or by mean probability where size alone
+            decides; mean over regions.
+        voxel_f1: F1 of voxels, mean over regions.
+        cremi_score: CREMI score in nm, lower is better, mean over regions; only of the chosen point.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float
+    gap: int
     min_size_nm3: float
+    min_score: float
     object_f1: float | None
     object_precision: float | None
     object_recall: float | None
@@ -60,37 +88,41 @@ class TuningPoint(BaseModel):
     true: int
     splits: int
     merges: int
-    average_precision: float
+    average_precision: float | None
     voxel_f1: float | None
-    cremi_score: float | None
+    cremi_score: float | None = None
 
 
 class Tuning(BaseModel):
     """The result of `tune`, which can be kept in a JSON file.
 
     Attributes:
-        settings: The settings with the chosen threshold, size and score.
-        chosen: The chosen point: the highest object F1; among equals the highest voxel F1, then the smallest size.
-        prediction: Identity of the prediction, see `Volume.identity`.
-        truth: Identity of the truth.
+        point: The chosen operating point, with its classifiers.
+        chosen: Its scores: the highest object F1; of equals the highest voxel F1, then the smallest size.
+        given: Settings that were given, and not chosen.
+        predictions: Identities of the predictions, see `Volume.identity`.
+        truths: Identities of the truths.
         grid: Every point that was tried.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    settings: SynapseSettings
+    point: OperatingPoint
     chosen: TuningPoint
-    prediction: str
-    truth: str
+    given: SynapseSettings
+    predictions: tuple[str, ...]
+    truths: tuple[str, ...]
     grid: list[TuningPoint]
 
+    @property
+    def settings(self) -> SynapseSettings:
+        """Settings with the chosen operating point, for `find_synapses`."""
+        return SynapseSettings(point=self.point, kind=self.given.kind)
+
     def is_of(self, prediction: Volume, truth: Volume, settings: SynapseSettings) -> bool:
-        """Return whether this is the tuning of these volumes and settings; threshold, size and score do not matter."""
-        own = self.settings
-        given = settings.changed(
-            threshold=own.threshold, min_size_nm3=own.min_size_nm3, score=own.score, segmentation=None
-        )
-        return (self.prediction, self.truth, own) == (prediction.identity(), truth.identity(), given)
+        """Return whether this is the tuning of these volumes and settings; what is chosen does not matter."""
+        mine = (self.predictions, self.truths, self.given)
+        return mine == ((prediction.identity(),), (truth.identity(),), _not_chosen(settings))
 
     def save(self, path: Path, overwrite: bool = False) -> None:
         """Write the tuning to a JSON file, whole or not at all.
@@ -112,72 +144,65 @@ class Tuning(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}; give the tuning.json of a tuning") from None
-        except ValidationError:
+        except (ValidationError, SettingsError):
             raise InputError(f"{path} holds no tuning; give a file that Tuning.save or tune_once wrote") from None
 
 
 def tune(
-    prediction: Volume | Address | Array,
-    truth: Volume | Address | Array,
+    prediction: Source | Sequence[Source],
+    truth: Source | Sequence[Source],
     *,
+    raw: Source | Sequence[Source | None] | None = None,
     voxel_size_nm: FloatZYX | None = None,
     settings: SynapseSettings = SynapseSettings(),  # noqa: B008 - it is frozen
-    thresholds: Sequence[float] = THRESHOLDS,
-    sizes_nm3: Sequence[float] = SIZES_NM3,
+    grid: TuningSettings = TuningSettings(),  # noqa: B008 - so is this
 ) -> Tuning:
-    """Score a grid of thresholds and sizes where prediction and truth meet, choose the best, and fit the score there.
+    """Choose how synapses are found where predictions and labels meet, and fit a classifier of components there.
 
     Args:
-        prediction: A probability: a volume, its address, or a NumPy array z y x.
-        truth: Cleft ids or a mask: a volume, its address, or a NumPy array z y x; unlabeled voxels are left out.
+        prediction: A probability of tissue that the model did not learn from: a volume, its address, or a NumPy array z y x;
+            or a list of them.
+        truth: Cleft ids or a mask for each prediction; unlabeled voxels are left out.
+        raw: Gray values for each prediction; None opens the volumes whose addresses are stored with the predictions.
         voxel_size_nm: Voxel size, z y x, of sources that carry none, such as arrays.
-        settings: Everything but threshold and size, which are not used.
-        thresholds: Thresholds to try, besides the one stored with the prediction.
-        sizes_nm3: Smallest sizes to try.
+        settings: Hole width, threshold of seeds, and kind; a gap that is given is kept. Nothing else of it is used.
+        grid: Values to try.
 
     Raises:
-        InputError: when the prediction is no probability, the volumes do not fit each other, the region is larger than 2^28
-            voxels, or the truth has no cleft in it.
+        InputError: when a prediction is no probability, volumes do not fit each other, a region is larger than 2^28 voxels, or
+            no truth has a cleft in it.
 
     Example:
         >>> labels, probability = np.zeros((2, 9, 9), np.uint64), np.zeros((2, 9, 9), np.uint8)
         >>> labels[0, 1:3, 1:6] = 7
         >>> probability[0, 1:3, 1:6], probability[1, 8, 8] = 200, 200     # the second is a false one of one voxel
-        >>> found = tune(probability, labels, voxel_size_nm=(40, 4, 4), sizes_nm3=(0, 1280))
-        >>> found.settings.min_size_nm3, found.chosen.object_f1
+        >>> found = tune(probability, labels, voxel_size_nm=(40, 4, 4), grid=TuningSettings(sizes_nm3=(0, 1280)))
+        >>> found.point.min_size_nm3, found.chosen.object_f1
         (1280.0, 1.0)
     """
-    pair = PredictionPair.of(prediction, truth, voxel_size_nm=voxel_size_nm, kind=settings.kind)
-    if pair.kind is not PredictionKind.PROBABILITY:
+    predictions = [as_volume(one, voxel_size_nm=voxel_size_nm, default=PREDICTION) for one in _listed(prediction)]
+    truths = [as_volume(one, voxel_size_nm=voxel_size_nm, default=LABELS) for one in _listed(truth)]
+    raws = [stored_raw(one) for one in predictions] if raw is None else _listed(raw)
+    if not len(predictions) == len(truths) == len(raws):
         raise InputError(
-            f"{pair.prediction.address} holds {pair.prediction.dtype}; only a probability has a threshold to tune"
+            f"{len(predictions)} predictions, {len(truths)} truths and {len(raws)} raw volumes; give one of each for a region"
         )
-    if pair.box.voxels > MAX_VOXELS:
-        raise InputError(
-            f"{pair.place.truth_box} is more than the {MAX_VOXELS:,} voxels that a sweep holds in memory; tune on a part of it"
-        )
-    region = pair.read(pair.box)
-    clefts = region.true_clefts
-    if not len(clefts):
-        raise InputError(f"{pair.truth.address} has no cleft in {pair.place.truth_box}; give a truth that has")
-    tried = {
-        threshold for threshold in (*thresholds, pair.threshold or 0.0) if threshold <= (settings.seed_threshold or 1)
-    }
-    points, best = [], None
-    for threshold in track(sorted(tried), "tuning", len(tried)):
-        candidates = _Candidates.of(region, clefts, pair.place.voxel_size_nm, settings.changed(threshold=threshold))
-        for point in candidates.points(sorted(sizes_nm3)):
-            points.append(point)
-            if best is None or _order(point) < _order(best[0]):
-                best = (point, candidates)
-    if best is None:
-        raise InputError("no threshold and size to try; give at least one of each")
-    chosen, candidates = best
-    tuned = settings.changed(
-        threshold=chosen.threshold, min_size_nm3=chosen.min_size_nm3, score=candidates.fit(), segmentation=None
+    regions = [TuningRegion.read(*each, settings.kind) for each in zip(predictions, truths, raws, strict=True)]
+    if not any(len(region.clefts) for region in regions):
+        raise InputError(f"{truths[0].address} has no cleft where the prediction is; give a truth that has")
+    best, others = _best(regions, settings, grid)
+    chosen = best.best.with_cremi_score(best.candidates)
+    point = best.point.changed(
+        min_size_nm3=chosen.min_size_nm3, min_score=chosen.min_score, classifiers=best.classifiers()
     )
-    identities = pair.prediction.identity(), pair.truth.identity()
-    return Tuning(settings=tuned, chosen=chosen, prediction=identities[0], truth=identities[1], grid=points)
+    return Tuning(
+        point=point,
+        chosen=chosen,
+        given=_not_chosen(settings),
+        predictions=tuple(one.identity() for one in predictions),
+        truths=tuple(one.identity() for one in truths),
+        grid=[*others, *(chosen if scored is best.best else scored.point for scored in best.points)],
+    )
 
 
 def tune_once(
@@ -186,6 +211,7 @@ def tune_once(
     truth: Volume | Address,
     settings: SynapseSettings,
     *,
+    raw: Source | None = None,
     overwrite: bool = False,
 ) -> Tuning:
     """Tune and write the result to a file, or read it where an earlier call with the same arguments left it.
@@ -195,6 +221,7 @@ def tune_once(
         prediction: The prediction, see `tune`.
         truth: The truth, see `tune`.
         settings: The settings, see `tune`.
+        raw: Gray values, see `tune`.
         overwrite: Whether to tune again and replace the file.
 
     Raises:
@@ -208,105 +235,140 @@ def tune_once(
                 f"{path} was tuned on other volumes or with other settings; give overwrite=True or choose another name"
             )
         return kept
-    tuning = tune(volume, labels, settings=settings)
+    tuning = tune(volume, labels, raw=raw, settings=settings)
     tuning.save(path, overwrite)
     return tuning
 
 
-@dataclass(frozen=True)
-class _Candidates:
-    """All components at one threshold, which can be scored at any smallest size; arrays have one entry a component.
+class _ScoredChoice(NamedTuple):
+    """A point of the grid, and the components that it keeps in each region."""
+
+    point: TuningPoint
+    kept: list[Mask]
+
+    def with_cremi_score(self, candidates: Sequence[Candidates]) -> TuningPoint:
+        """Return the point with its CREMI score, which takes longer than all others."""
+        scores = [one.cremi_score(kept) for one, kept in zip(candidates, self.kept, strict=True)]
+        return self.point.model_copy(update={"cremi_score": mean_defined(scores)})
+
+
+class _Pool(NamedTuple):
+    """The components of all regions at one threshold and gap, and the points of the grid there.
 
     Attributes:
-        region: Prediction and truth.
-        size_nm: Voxel size, z y x.
-        threshold: Voxels of at least this probability are cleft.
-        labels: Numbers of the components, from 1.
-        voxels: Number of voxels.
-        mean: Mean probability.
-        seeded: Whether a voxel reaches the threshold of seeds.
-        shared: Voxels shared with each true cleft.
+        point: Threshold, gap, hole width and threshold of seeds.
+        candidates: Components of each region.
+        judged: What a classifier says about them; None where there are too few of them.
+        points: The points of the grid.
     """
 
-    region: PairVoxels
-    size_nm: FloatZYX
-    threshold: float
-    labels: npt.NDArray[np.integer]
-    voxels: Integers
-    mean: Floats
-    seeded: Mask
-    shared: coo_array
+    point: OperatingPoint
+    candidates: list[Candidates]
+    judged: JudgedComponents | None
+    points: list[_ScoredChoice]
 
     @classmethod
-    def of(cls, region: PairVoxels, clefts: Instances, size_nm: FloatZYX, settings: SynapseSettings) -> _Candidates:
-        """Find the components at the threshold of the settings."""
-        threshold = settings.threshold or 0.0
-        segmenter = Segmenter.of(settings, PredictionKind.PROBABILITY, threshold, size_nm)
-        labels, number = components(segmenter.mask(region.values))
-        inside = np.flatnonzero(labels)
-        ids = labels.ravel()[inside]
-        values = region.values.ravel()[inside].astype(np.float64) / (255 if region.values.dtype == np.uint8 else 1)
-        voxels = np.bincount(ids, minlength=number + 1)[1:]
-        mean = np.bincount(ids, values, number + 1)[1:] / np.maximum(voxels, 1)
-        highest = np.zeros(number + 1)
-        np.maximum.at(highest, ids, values)
-        scored = region.valid.ravel()[inside]
-        rows = ids[scored].astype(np.int64) - 1
-        seed = as_stored(settings.seed_threshold or 0.0, region.values.dtype)
-        shared = shared_voxels(inside[scored], rows, clefts.index, clefts.rows, (number, len(clefts)))
-        return cls(region, size_nm, threshold, labels, voxels, mean, highest[1:] >= seed, shared)
+    def of(cls, regions: Sequence[TuningRegion], point: OperatingPoint, grid: TuningSettings) -> _Pool:
+        """Find, measure and judge the components, and score every size and every score."""
+        candidates = [Candidates.of(region, point) for region in regions]
+        judged = judge(candidates, CANDIDATE_NM3) if grid.scores else None
+        points = []
+        for size in sorted(grid.sizes_nm3):
+            kept = [one.large(size) for one in candidates]
+            means = [one.features["mean_probability"] for one in candidates]
+            points.append(_scored(point.changed(min_size_nm3=size), candidates, kept, means))
+        if judged is not None:
+            for score in sorted(grid.scores):
+                kept = [scores >= score for scores in judged.scores]  # components that are too small score 0
+                chosen = point.changed(min_size_nm3=CANDIDATE_NM3, min_score=score)
+                points.append(_scored(chosen, candidates, kept, judged.scores))
+        return cls(point, candidates, judged, points)
 
-    def points(self, sizes_nm3: Sequence[float]) -> Iterator[TuningPoint]:
-        """Score each smallest size; voxels are scored again only where a size leaves out more components."""
-        before = -1
-        scores: tuple[float | None, float | None] = (None, None)
-        for size in sizes_nm3:
-            kept = self._kept(size)
-            if int(kept.sum()) != before:
-                before, scores = int(kept.sum()), self._voxel_scores(kept)
-            pairs = self._matched(kept)
-            objects = pairs.scores
-            yield TuningPoint(
-                threshold=self.threshold,
-                min_size_nm3=size,
-                object_f1=objects.f1,
-                object_precision=objects.precision,
-                object_recall=objects.recall,
-                predicted=objects.predicted,
-                matched=objects.matched,
-                true=objects.true,
-                splits=pairs.splits,
-                merges=pairs.merges,
-                average_precision=ScoreCurve.of(self.mean[kept], pairs.predicted, objects.true).average_precision,
-                voxel_f1=scores[0],
-                cremi_score=scores[1],
-            )
+    @property
+    def best(self) -> _ScoredChoice:
+        """The best of its points."""
+        return min(self.points, key=lambda scored: _order(scored.point))
 
-    def fit(self) -> SynapseScore:
-        """Fit the score of synapses to the components of any size."""
-        kept = self._kept(0)
-        summed_nm3 = (self.mean * self.voxels)[kept] * float(np.prod(self.size_nm))
-        return fit_score(summed_nm3, self._matched(kept).predicted)
+    def classifiers(self) -> tuple[ObjectClassifier, ...]:
+        """Return classifiers fitted to all components: with raw, where every region has it, and without."""
+        return () if self.judged is None else self.judged.classifiers()
 
-    def _kept(self, size_nm3: float) -> Mask:
-        min_voxels = size_nm3 / float(np.prod(self.size_nm)) * (1 - 1e-9)
-        return self.seeded & (self.voxels >= min_voxels)
 
-    def _matched(self, kept: Mask) -> MatchedPairs:
-        rows, columns = self.shared.coords
-        of = kept[rows]
-        row = (np.cumsum(kept) - 1)[rows[of]]
-        return MatchedPairs.of(
-            coo_array((self.shared.data[of], (row, columns[of])), shape=(int(kept.sum()), self.shared.shape[1]))
+def _best(
+    regions: Sequence[TuningRegion], settings: SynapseSettings, grid: TuningSettings
+) -> tuple[_Pool, list[TuningPoint]]:
+    """Return the components at the best threshold and gap, and the points of all other thresholds and gaps."""
+    highest = 1.0 if settings.seed_threshold is None else settings.seed_threshold
+    thresholds = sorted({t for t in (*grid.thresholds, *(region.threshold for region in regions)) if t <= highest})
+    gaps = grid.gaps if settings.gap is None else (settings.gap,)
+    places = [(threshold, gap) for threshold in thresholds for gap in gaps]
+    hole = {} if settings.hole_nm is None else {"hole_nm": settings.hole_nm}
+    best: _Pool | None = None
+    others: list[TuningPoint] = []
+    for threshold, gap in track(places, "tuning", len(places)):
+        point = OperatingPoint(threshold=threshold, seed_threshold=settings.seed_threshold, gap=gap, **hole)
+        pool = _Pool.of(regions, point, grid)
+        if best is None:
+            best = pool
+            continue
+        better, worse = (pool, best) if _order(pool.best.point) < _order(best.best.point) else (best, pool)
+        best = better
+        others += [scored.point for scored in worse.points]
+    if best is None:
+        raise InputError(
+            f"no threshold to try is at most seed_threshold={highest:g}; give a higher one, or lower thresholds"
         )
-
-    def _voxel_scores(self, kept: Mask) -> tuple[float | None, float | None]:
-        predicted = np.concatenate([[False], kept])[self.labels]
-        true, valid = self.region.true, self.region.valid
-        distances = cremi_score(predicted, true, self.size_nm, valid)
-        return VoxelCounts.of(predicted, true, valid).f1, distances.score
+    return best, others
 
 
-def _order(point: TuningPoint) -> tuple[float, float, float, float]:
+def _scored(
+    point: OperatingPoint, candidates: Sequence[Candidates], kept: list[Mask], scores: Sequence[Floats]
+) -> _ScoredChoice:
+    """Score the components that are kept, over all regions."""
+    pairs = [one.matched(mask) for one, mask in zip(candidates, kept, strict=True)]
+    objects = [each.scores for each in pairs]
+    total = ObjectScores(
+        *(sum(getattr(one, name) for one in objects) for name in ("true", "predicted", "matched", "splits", "merges"))
+    )
+    precisions = [
+        ScoreCurve.of(values[mask], each.predicted, len(each.true)).average_precision
+        for values, mask, each in zip(scores, kept, pairs, strict=True)
+        if len(each.true)
+    ]
+    voxels = [one.voxel_f1(mask) for one, mask in zip(candidates, kept, strict=True)]
+    return _ScoredChoice(
+        TuningPoint(
+            threshold=point.threshold,
+            gap=point.gap,
+            min_size_nm3=point.min_size_nm3,
+            min_score=point.min_score,
+            object_f1=total.f1,
+            object_precision=total.precision,
+            object_recall=total.recall,
+            predicted=total.predicted,
+            matched=total.matched,
+            true=total.true,
+            splits=total.splits,
+            merges=total.merges,
+            average_precision=mean_defined(precisions),
+            voxel_f1=mean_defined([f1 for f1 in voxels if f1 is not None]),
+        ),
+        kept,
+    )
+
+
+def _listed(sources: Source | Sequence[Source | None]) -> list[Any]:
+    """Return several sources as a list, and one as a list of one."""
+    return list(sources) if isinstance(sources, list | tuple) else [sources]
+
+
+def _not_chosen(settings: SynapseSettings) -> SynapseSettings:
+    """Return the settings that `tune` takes as they are."""
+    return SynapseSettings(
+        seed_threshold=settings.seed_threshold, gap=settings.gap, hole_nm=settings.hole_nm, kind=settings.kind
+    )
+
+
+def _order(point: TuningPoint) -> tuple[float, float, float, float, int]:
     """Return a key that sorts the best point first."""
-    return -(point.object_f1 or 0.0), -(point.voxel_f1 or 0.0), point.min_size_nm3, point.threshold
+    return -(point.object_f1 or 0.0), -(point.voxel_f1 or 0.0), point.min_size_nm3, point.threshold, point.gap

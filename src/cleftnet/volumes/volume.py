@@ -192,6 +192,13 @@ class Volume:
         """Read the whole volume into memory."""
         return self[self.box]
 
+    @property
+    def source(self) -> str | None:
+        """The absolute address of the array that this volume is, or was cut from; None for an array in memory."""
+        if isinstance(self.store, _Window):
+            return self.store.parent.source
+        return None if isinstance(self.store, np.ndarray) else self.identity()
+
     def identity(self) -> str:
         """Return what distinguishes this volume from others: its absolute address, or the SHA-256 of an array in memory."""
         parent = getattr(self.store, "parent", None)  # of a part of a volume, or of a resampled one

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 _SAME_NAMES = (
-    "accept_changed_input block chunk dest dtype gap gray_range kind labels mask match_nm max_keys min_score one_id out overlap "
-    "overwrite patch precision pyramid raw resume roi rows scheduler seed seed_threshold seeds segmentation skip_empty "
-    "submission sweep threshold tta workers zarr"
+    "accept_changed_input block chunk dest dtype gap gray_range kind labels mask match_nm max_keys min_score "
+    "one_id out overlap overwrite patch precision pyramid raw resume roi rows scheduler seed seed_threshold "
+    "seeds segmentation skip_empty submission sweep threshold tta workers zarr"
 )
 OPTIONS = {name: name.replace("_", "-") for name in _SAME_NAMES.split()} | {
     "changes": "set",

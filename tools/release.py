@@ -1,8 +1,10 @@
-"""Releases a trained model: rounds its weights, scores them as shipped, and writes the numbers of its page.
+"""Releases the networks of a comparison's folds as one model: rounds and scores them, and writes the numbers of its page.
 
-    python -m tools.release RUN NAME          (docs/releasing.md)
+    python -m tools.release CELL NAME          (docs/releasing.md)
 
-People write about data, terms, use and limits in models/weights/NAME.md. This tool writes every number between the two
+CELL is the folder of a finished cell of a comparison with folds, such as `runs/tables-vnc-l3-folds/cells/resunet/seed-0`. The
+released model is the ensemble of the networks of all folds. Its scores are those of each network on the fold that it never
+saw. People write about data, terms, use and limits in models/weights/NAME.md; this tool writes every number between the two
 marks of that page.
 """
 
@@ -11,28 +13,33 @@ from __future__ import annotations
 import argparse
 import logging
 import re
-import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple, cast
 
-from pydantic import ValidationError
+from pydantic import JsonValue
 
-from cleftnet.comparison.region_scores import RegionScores, score_regions
+from cleftnet.comparison import Cell, CellFolder
+from cleftnet.comparison.cells import SynapseScores, VoxelScores
+from cleftnet.comparison.folds import context
+from cleftnet.comparison.out_of_fold import FoldLogits, choose_on_folds, score_out_of_fold
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
-from cleftnet.models.checkpoint import Model, ModelCard, find_model, load_model, save_model
-from cleftnet.models.operating_point import OperatingPoint
+from cleftnet.geometry import Box
+from cleftnet.models.checkpoint import Model, ModelCard, load_model, save_model
 from cleftnet.models.released import FOLDER, PAGE, WEIGHTS
+from cleftnet.nets.ensemble import Ensemble
+from cleftnet.nets.skeleton import Network
 from cleftnet.nets.zoo import ZOO
-from cleftnet.prediction import PredictionSettings, best_device, predict
+from cleftnet.prediction import best_device, whole_logits
 from cleftnet.progress import log_to_stderr
 from cleftnet.synapses import TuningSettings
 from cleftnet.training.data import open_region
-from cleftnet.training.recipe import Recipe
+from cleftnet.training.recipe import Recipe, dump
 from cleftnet.training.validation import Region
+from cleftnet.volumes import normalized
 
 log = logging.getLogger(__name__)
 
@@ -54,45 +61,100 @@ class ReleaseFiles(NamedTuple):
     card: ModelCard
 
 
-def release(model: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFiles:
-    """Add a trained model to the released models, or replace the one of the same name.
+def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFiles:
+    """Add the networks of a cell's folds to the released models as one ensemble, or replace the one of the same name.
 
-    Weights are rounded to float16. The rounded model predicts the validation regions of its recipe as `cleftnet predict`
-    does. Its card gets threshold and scores from these predictions, and its page shows them beside those of the model as
-    trained.
+    Weights are rounded to float16. Each rounded network predicts the fold that it never saw. These predictions choose
+    calibration, threshold and operating point of the ensemble, and give the scores on its card and page.
 
     Args:
-        model: A run directory or a checkpoint file.
+        cell: Folder of a finished cell of a comparison with folds.
         name: Name that users will give for MODEL; the page `NAME.md` must exist.
         folder: Folder of the released models.
 
     Raises:
-        InputError: when the page is missing or has no place for the numbers, a network has this name, or the recipe or the
-            data of the model cannot be used.
+        InputError: when the page is missing or has no place for the numbers, a network has this name, the cell is not finished
+            or has no folds, or its recipe has paths of one machine.
     """
     page, weights = folder / f"{name}{PAGE}", folder / f"{name}{WEIGHTS}"
     if name in ZOO:
         raise InputError(f"'{name}' is the name of a network; choose another, such as that of the data")
     before, after = _split_page(page)
-    source = find_model(model)
-    trained = load_model(source, best_device())
-    recipe = _recipe(trained.card, source)
-    regions = [open_region(volume) for volume in recipe.data.validate_on]
+    trained, networks = _load_cell(Path(cell))
+    recipe = _recipe(trained)
+    region = open_region(recipe.data.train[0])
     with tempfile.TemporaryDirectory() as scratch:
         rounded = Path(scratch) / weights.name
-        save_model(rounded, trained, half=True)
-        shipped, scored = load_model(rounded, best_device()), {}
-        for what, candidate in {"as trained": trained, "as shipped": shipped}.items():
-            log.info(f"scoring the model {what} on validation")
-            scored[what] = _score(candidate, recipe, regions)
-        card = _card(trained.card, scored["as shipped"])
-        save_model(weights, Model(shipped.net, card), half=True)
-        weights.chmod(0o644)  # every user of an installed package reads it
-    sizes = {"as trained": source.stat().st_size, "as shipped": weights.stat().st_size}
-    lines = _numbers(name, card, recipe, {what: _row(scored[what], sizes[what]) for what in scored})
+        ensemble = Ensemble(networks)
+        card = ModelCard(spec=ensemble.spec, members=len(networks))
+        save_model(rounded, Model(ensemble, card), half=True)
+        shipped = load_model(rounded, best_device())
+    folds = predict_folds(shipped, [choice.scored for choice in trained.folds], region, recipe)
+    tuning = TuningSettings(**trained.synapse_grid)
+    scored, _, _ = score_out_of_fold(folds, region, tuning)
+    chosen = choose_on_folds(folds, region, tuning)
+    about: dict[str, JsonValue] = {"recipe": dump(recipe), "folds": [choice.scored for choice in trained.folds]}
+    card = card.model_copy(
+        update={
+            "calibration": chosen.calibration,
+            "threshold": chosen.threshold,
+            "synapses": chosen.point,
+            "voxel_size_nm": region.raw.voxel_size_nm,
+            "normalize": recipe.data.normalize,
+            "step": trained.effort.steps,
+            "scores": _scores(scored.scores, scored.objects),
+            "provenance": trained.provenance | about,
+        }
+    )
+    save_model(weights, Model(shipped.net, card), half=True)
+    weights.chmod(0o644)  # every user of an installed package reads it
+    columns = {
+        "as trained": _column(trained.scores, trained.objects),
+        "as shipped": _column(scored.scores, scored.objects),
+    }
+    lines = _numbers(card, trained, recipe, weights.stat().st_size, columns)
     with replacing(page, overwrite=True) as temporary:
         temporary.write_text("\n".join([before + BEGIN, *lines, END + after]))
     return ReleaseFiles(weights, page, card)
+
+
+def predict_folds(model: Model, scored: Sequence[str], region: Region, recipe: Recipe) -> list[FoldLogits]:
+    """Predict every fold with the member of a released ensemble that never saw it.
+
+    Args:
+        model: An ensemble with one member for each fold, in their order.
+        scored: The part of each fold, in voxels of the labels.
+        region: The volume that is cut into folds.
+        recipe: Its recipe.
+    """
+    assert isinstance(model.net, Ensemble)
+    origin, folds = Box.parse(recipe.data.train[0].roi or str(region.labels.box)).start, []
+    for number, (net, part) in enumerate(zip(model.net.networks, scored, strict=True)):
+        log.info(f"predicting fold {number + 1} by the network that never saw it")
+        own = Box.parse(part).relative_to(origin)
+        seen = context(own, region.raw.box, recipe.net.patch)
+        raw = normalized(region.raw.crop(seen), recipe.data.normalize)
+        logits = whole_logits(net, raw, overlap=recipe.training.validation_overlap)[0]
+        folds.append(FoldLogits(own, logits[own.relative_to(seen.start).slices]))
+    return folds
+
+
+def _load_cell(path: Path) -> tuple[Cell, list[Network]]:
+    """Return a finished cell and the networks of its folds.
+
+    Raises:
+        InputError: when the cell is not finished, has no folds, or holds no networks.
+    """
+    folder = CellFolder(path)
+    cell = folder.load()
+    if cell is None or not cell.folds or "classical" in cell.recipe:
+        raise InputError(
+            f"{path} is not the folder of a finished cell with folds and networks; expected one such as "
+            f"OUT/cells/ROW/seed-0 of `cleftnet compare tables-vnc-l3-folds --out OUT`"
+        )
+    networks = [load_model(folder.fold(number).run, best_device()).net for number in range(len(cell.folds))]
+    assert all(isinstance(net, Network) for net in networks), "a training makes single networks"
+    return cell, cast(list[Network], networks)
 
 
 def _split_page(page: Path) -> tuple[str, str]:
@@ -106,62 +168,32 @@ def _split_page(page: Path) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def _recipe(card: ModelCard, source: Path) -> Recipe:
-    """Return the recipe that a model was trained with.
+def _recipe(cell: Cell) -> Recipe:
+    """Return the recipe of a cell.
 
     Raises:
-        InputError: when the card has no recipe, or the recipe has paths of one machine.
+        InputError: when the recipe has paths of one machine.
     """
-    try:
-        recipe = Recipe.model_validate(card.provenance.get("recipe"))
-    except ValidationError:
-        raise InputError(
-            f"{source} does not hold the recipe it was trained with; release a model that `cleftnet train` wrote"
-        ) from None
-    for volume in (*recipe.data.train, *recipe.data.validate_on):
-        if PurePath(volume.raw).is_absolute() or PurePath(volume.labels or "").is_absolute():
-            raise InputError(
-                f"{source} was trained on {volume.raw}, a path of one machine; name data by a variable in the recipe, as "
-                f"$CLEFTNET_DATA, and train again"
-            )
+    recipe = Recipe(**{key: value for key, value in cell.recipe.items() if key != "folds"})
+    for volume in recipe.data.train:
+        for address in (volume.raw, volume.labels or "", volume.tissue or ""):
+            if PurePath(address).is_absolute():
+                raise InputError(
+                    f"the cell was trained on {address}, a path of one machine; name data by a variable in the recipe, as "
+                    f"$CLEFTNET_DATA, and train again"
+                )
     return recipe
 
 
-def _score(model: Model, recipe: Recipe, regions: Sequence[Region]) -> RegionScores:
-    """Predict the regions as in validation, and score them together."""
-    settings = PredictionSettings(overlap=recipe.training.validation_overlap)
-    predictions = [predict(model, region.raw, settings=settings) for region in regions]
-    return score_regions(predictions, regions, TuningSettings())
+def _scores(voxels: VoxelScores, objects: SynapseScores) -> dict[str, float | None]:
+    """Return the scores for the card."""
+    names = ("f1", "precision", "recall", "threshold", "min_size_nm3", "gap", "min_score")
+    return voxels.model_dump() | {f"object_{name}": getattr(objects, name) for name in names}
 
 
-def _card(card: ModelCard, scored: RegionScores) -> ModelCard:
-    """Return the card with the measured threshold and scores."""
-    objects = {
-        "object_f1": scored.objects.f1,
-        "object_precision": scored.objects.precision,
-        "object_recall": scored.objects.recall,
-        "object_threshold": scored.objects.threshold,
-        "object_min_size_nm3": scored.objects.min_size_nm3,
-        "object_gap": scored.objects.gap,
-        "average_precision": scored.objects.average_precision,
-    }
-    point = OperatingPoint(
-        threshold=scored.objects.threshold, min_size_nm3=scored.objects.min_size_nm3, gap=int(scored.objects.gap)
-    )
-    return card.model_copy(
-        update={
-            "threshold": scored.threshold,
-            "synapses": card.synapses or point,  # one that the model was tuned to stays
-            "scores": scored.scores.model_dump() | objects,
-        }
-    )
-
-
-def _row(scored: RegionScores, size: int) -> dict[str, str]:
+def _column(scores: VoxelScores, objects: SynapseScores) -> dict[str, str]:
     """Return one column of the table of scores."""
-    scores, objects = scored.scores, scored.objects
     values = {
-        "threshold": (scored.threshold, ".3f"),
         "voxel F1": (scores.f1, ".4f"),
         "voxel precision": (scores.precision, ".4f"),
         "voxel recall": (scores.recall, ".4f"),
@@ -174,65 +206,70 @@ def _row(scored: RegionScores, size: int) -> dict[str, str]:
         "object precision": (objects.precision, ".3f"),
         "object recall": (objects.recall, ".3f"),
     }
-    counted = {"synapses: true, found, matched": f"{objects.true}, {objects.predicted}, {objects.matched}"}
     shown = {name: "–" if value is None else format(value, form) for name, (value, form) in values.items()}
-    return {"file": f"{size / MEGABYTE:.1f} MB"} | shown | counted
+    return shown | {"synapses: true, found, matched": f"{objects.true}, {objects.predicted}, {objects.matched}"}
 
 
-def _numbers(name: str, card: ModelCard, recipe: Recipe, rows: Mapping[str, dict[str, str]]) -> list[str]:
+def _numbers(
+    card: ModelCard, cell: Cell, recipe: Recipe, size: int, columns: Mapping[str, dict[str, str]]
+) -> list[str]:
     """Return the lines of a page between its marks."""
-    spec, size = card.spec, card.voxel_size_nm
-    versions = cast(dict[str, str], card.provenance.get("versions", {}))
+    spec, side = card.spec, card.voxel_size_nm
+    versions = cast(dict[str, str], cell.provenance.get("versions", {}))
+    (volume,) = recipe.data.train
     facts = {
-        "network": f"{_network_name(card)}, widths {', '.join(map(str, spec.widths))}"
-        + ("" if spec.max_keys is None else f", at most {spec.max_keys} keys"),
+        "network": f"{card.members} × {_network_name(card)}, widths {', '.join(map(str, spec.widths))}",
         "patch, voxels z×y×x": "×".join(map(str, spec.patch)),
-        "voxel size of the data, nm z×y×x": "unknown" if size is None else "×".join(f"{side:g}" for side in size),
-        "training": f"{card.step:,} steps of {recipe.training.batch} patches, seed {recipe.seed}, "
-        f"cleftnet at commit {card.provenance.get('git')}, torch {versions.get('torch')}",
-        "trained on": ", ".join(f"{volume.raw} {volume.roi or ''}".strip() for volume in recipe.data.train),
-        "validated on": ", ".join(f"{volume.raw} {volume.roi or ''}".strip() for volume in recipe.data.validate_on),
+        "voxel size of the data, nm z×y×x": "unknown" if side is None else "×".join(f"{nm:g}" for nm in side),
+        "training of each": f"{card.step:,} steps of {recipe.training.batch} patches, seed {cell.seed}, "
+        f"cleftnet at commit {cell.provenance.get('git')}, torch {versions.get('torch')}",
+        "trained on": f"{volume.raw} {volume.roi or ''}".strip() + ", each network without its fold",
+        "folds": "; ".join(choice.scored for choice in cell.folds),
+        "file": f"{size / MEGABYTE:.1f} MB",
+        "threshold": f"{card.threshold:.3f}",
+        "synapses": "–" if card.synapses is None else card.synapses.describe(),
     }
-    lines = ["", "| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), ""]
-    columns = list(rows)
-    lines += [f"| on validation | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {key} | {' | '.join(rows[what][key] for what in columns)} |" for key in rows[columns[0]]]
-    volume = recipe.data.validate_on[0]
-    raw, labels = (f'"{address}"' for address in (volume.raw, volume.labels or volume.raw))
-    part = f" --roi {volume.roi}" if volume.roi else ""
-    scores = card.scores
+    names = list(columns)
     return [
-        *lines,
         "",
-        "These commands print the scores. Thresholds and sizes were chosen on validation, so the scores on",
-        "other tissue may be lower:",
+        "| | |",
+        "|---|---|",
+        *(f"| {key} | {value} |" for key, value in facts.items()),
         "",
-        f"    cleftnet predict {shlex.quote(name)} {raw} out.hdf{part} --overlap {recipe.training.validation_overlap:g}",
-        f"    cleftnet evaluate out.hdf {labels}",
-        f"    cleftnet synapses out.hdf out --threshold {scores['object_threshold']:g} "
-        f"--min-size {scores['object_min_size_nm3']:g} --gap {scores['object_gap']:g}",
-        f"    cleftnet evaluate out/labels.zarr {labels}",
+        f"| out of fold | {' | '.join(names)} |",
+        "|---" * (len(names) + 1) + "|",
+        *(f"| {key} | {' | '.join(columns[name][key] for name in names)} |" for key in columns[names[0]]),
+        "",
+        "Each network is scored on the fold that it never saw, with calibration, threshold and operating point",
+        "chosen on the other folds. The ensemble itself saw all of the labels, so it has no scores of its own here.",
+        "This command trains and scores the networks, and `tests/models/test_released.py` scores the shipped ones again:",
+        "",
+        f"    cleftnet compare tables-vnc-l3-folds --out runs/folds --rows {cell.row} --seeds {cell.seed}",
         "",
     ]
 
 
 def _network_name(card: ModelCard) -> str:
-    """Return the name of the network in the zoo, or its parts if it has none."""
-    free = {"widths", "patch", "max_keys"}
-    parts = card.spec.model_dump(exclude=free)
-    names = [name for name, spec in ZOO.items() if spec.model_dump(exclude=free) == parts]
-    return names[0] if names else ", ".join(f"{key} {value}" for key, value in parts.items())
+    """Return the name of the network in the zoo, with the fields that differ from it."""
+    free = {"widths", "patch"}
+    mine, differences = card.spec.model_dump(exclude=free), {}
+    for name, spec in ZOO.items():
+        theirs = spec.model_dump(exclude=free)
+        differences[name] = {key: value for key, value in mine.items() if value != theirs[key]}
+    nearest = min(differences, key=lambda name: len(differences[name]))
+    changed = [f"{key} {value}" for key, value in differences[nearest].items()]
+    return nearest + (f" ({', '.join(changed)})" if changed else "")
 
 
 def main() -> None:
     """Release a model from the command line."""
     parser = argparse.ArgumentParser("python -m tools.release", description=release.__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("model", help="A run directory or a checkpoint file.")
+    parser.add_argument("cell", help="Folder of a finished cell of a comparison with folds.")
     parser.add_argument("name", help="Name that users will give for MODEL; models/weights/NAME.md must exist.")
     given = parser.parse_args()
     log_to_stderr()
     try:
-        done = release(given.model, given.name)
+        done = release(given.cell, given.name)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,38 +1,43 @@
-"""A small model released into a folder of its own, end to end."""
+"""The networks of a small comparison with folds released into a folder of their own, end to end."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 import yaml
 
 import cleftnet
+from cleftnet.comparison import CellFolder
+from cleftnet.comparison.out_of_fold import score_out_of_fold
 from cleftnet.errors import InputError
-from cleftnet.metrics.evaluation import evaluate
-from cleftnet.models.checkpoint import Model, load_model, save_model
-from cleftnet.prediction import PredictionSettings, predict
+from cleftnet.models.checkpoint import Model, ModelCard, load_model, save_model
+from cleftnet.synapses import TuningSettings
 from cleftnet.training.data import open_region
 from cleftnet.training.recipe import Recipe
-from tools.release import BEGIN, END, release
+from tools.release import BEGIN, END, predict_folds, release
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, cremi_file):
-    """A training of a few steps whose data is named by a variable."""
+def cell(tmp_path_factory, cremi_file):
+    """A finished cell of two folds, trained for a few steps, whose data is named by a variable."""
     folder = tmp_path_factory.mktemp("release")
     content = {
-        "net": {"name": "cleftnet", "patch": [8, 32, 32], "widths": [2, 4], "max_keys": 64},
-        "data": {
-            "train": [{"raw": "$CLEFTNET_DATA/volume.hdf", "roi": "0:16,0:64,0:96"}],
-            "validate": [{"raw": "$CLEFTNET_DATA/volume.hdf", "roi": "0:16,64:96,0:96"}],
+        "base": {
+            "net": {"name": "cleftnet", "patch": [8, 16, 16], "widths": [2, 4], "max_keys": 64},
+            "data": {"train": [{"raw": "$CLEFTNET_DATA/volume.hdf", "roi": "0:16,0:96,0:96"}]},
+            "sampling": {"min_cleft_voxels": 20},
+            "training": {"steps": 6, "batch": 2, "validation_overlap": 0},
         },
-        "training": {"steps": 6, "batch": 1, "validate_every": 6, "validation_overlap": 0},
+        "folds": {"axis": "x", "borders_vox": [57]},
+        "rows": {"cleftnet": {"label": "CleftNet"}},
+        "synapses": {"thresholds": [0.3, 0.6], "sizes_nm3": [0, 1e5]},
     }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
+    (folder / "tables.yaml").write_text(yaml.safe_dump(content))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLEFTNET_DATA", str(cremi_file.parent))
-        return cleftnet.train(folder / "recipe.yaml", folder / "run").directory
+        results = cleftnet.compare(folder / "tables.yaml", folder / "out")
+    assert not results.failed
+    return CellFolder.of(folder / "out", "cleftnet", 0).path
 
 
 @pytest.fixture
@@ -43,38 +48,43 @@ def folder(tmp_path, cremi_file, monkeypatch):
     return tmp_path
 
 
-def test_a_release_is_rounded_scored_as_shipped_and_described(run, folder, cremi_file):
-    done = release(run, "tiny", folder=folder)
-    trained, shipped = load_model(run), load_model(done.weights)
-    rounded = [p.half().float() if p.dim() > 1 else p for p in trained.net.state_dict().values()]
-    assert all(torch.equal(a, b) for a, b in zip(shipped.net.state_dict().values(), rounded, strict=True))
+def test_the_networks_of_the_folds_are_one_rounded_ensemble_scored_out_of_fold_and_described(cell, folder, cremi_file):
+    done = release(cell, "tiny", folder=folder)
+    shipped = load_model(done.weights)
+    for number, member in enumerate(shipped.net.networks):
+        trained = load_model(CellFolder(cell).fold(number).run).net.state_dict()
+        rounded = [p.half().float() if p.dim() > 1 else p for p in trained.values()]
+        assert all(torch.equal(a, b) for a, b in zip(member.state_dict().values(), rounded, strict=True))
+    assert (shipped.card.members, shipped.card.voxel_size_nm) == (2, (40.0, 4.0, 4.0))
+    assert shipped.card.synapses is not None
 
-    region = open_region(Recipe(**shipped.card.provenance["recipe"]).data.validate_on[0])
-    probability = predict(shipped, region.raw, folder / "out.hdf", settings=PredictionSettings(overlap=0))
-    found = evaluate(probability, region.labels)
-    assert probability.threshold == shipped.card.threshold
-    assert found.f1 == pytest.approx(shipped.card.scores["f1"], abs=1e-12)
-    assert found.auc == pytest.approx(shipped.card.scores["auc"], abs=1e-12)
+    about = shipped.card.provenance
+    recipe = Recipe(**about["recipe"])
+    region = open_region(recipe.data.train[0])
+    folds = predict_folds(shipped, about["folds"], region, recipe)
+    scored, _, _ = score_out_of_fold(folds, region, TuningSettings(**CellFolder(cell).load().synapse_grid))
+    assert scored.scores.auc == pytest.approx(shipped.card.scores["auc"], abs=1e-12)
+    assert scored.scores.f1 == pytest.approx(shipped.card.scores["f1"], abs=1e-12)
 
     page = done.page.read_text()
     assert page.startswith(f"# tiny\n\n{BEGIN}\n")
     assert page.endswith(f"{END}\n\nLimits.\n")
     assert "old numbers" not in page
-    assert "| network | cleftnet, widths 2, 4, at most 64 keys |" in page
-    assert f"| AUC | {found.auc:.5f} |" in page.replace(f"{trained.card.scores['auc']:.5f} | ", "")
+    assert "| network | 2 × cleftnet (max_keys 64), widths 2, 4 |" in page
+    assert f"| {scored.scores.auc:.5f} |" in page
     assert str(cremi_file.parent) not in page + shipped.card.model_dump_json()
 
 
-def test_a_second_release_replaces_the_first(run, folder):
-    first = release(run, "tiny", folder=folder)
+def test_a_second_release_replaces_the_first(cell, folder):
+    first = release(cell, "tiny", folder=folder)
     before = first.page.read_text()
-    assert release(run, "tiny", folder=folder).page.read_text() == before
+    assert release(cell, "tiny", folder=folder).page.read_text() == before
 
 
-def test_float16_halves_the_file(run, folder):
+def test_float16_halves_the_file(folder):
     net = cleftnet.build("cleftnet", widths=(8, 16), patch=(4, 16, 16))
     for half in (False, True):
-        save_model(folder / f"{half}.safetensors", Model(net, load_model(run).card), half=half)
+        save_model(folder / f"{half}.safetensors", Model(net, ModelCard(spec=net.spec)), half=half)
     sizes = [(folder / f"{half}.safetensors").stat().st_size for half in (False, True)]
     assert sizes[1] < 0.65 * sizes[0]
 
@@ -88,30 +98,29 @@ def test_norms_and_biases_are_not_rounded(model, tmp_path):
     assert values == {True: 3.140625, False: pytest.approx(math.pi, rel=1e-7)}
 
 
-def test_a_release_needs_a_page_with_a_place_for_its_numbers(run, folder):
+def test_a_release_needs_a_page_with_a_place_for_its_numbers(cell, folder):
     with pytest.raises(InputError, match=r"other\.md is not there or has no place for the numbers"):
-        release(run, "other", folder=folder)
+        release(cell, "other", folder=folder)
     (folder / "tiny.md").write_text("# tiny\n")
     with pytest.raises(InputError, match=r"tiny\.md is not there or has no place"):
-        release(run, "tiny", folder=folder)
+        release(cell, "tiny", folder=folder)
 
 
-def test_a_release_cannot_have_the_name_of_a_network(run, folder):
+def test_a_release_cannot_have_the_name_of_a_network(cell, folder):
     with pytest.raises(InputError, match="'unet3d' is the name of a network"):
-        release(run, "unet3d", folder=folder)
+        release(cell, "unet3d", folder=folder)
 
 
-def test_a_model_without_recipe_is_not_released(model, folder):
-    save_model(folder / "m.safetensors", model)
-    with pytest.raises(InputError, match="does not hold the recipe"):
-        release(folder / "m.safetensors", "tiny", folder=folder)
+def test_a_folder_without_a_finished_cell_with_folds_is_not_released(folder):
+    with pytest.raises(InputError, match="not the folder of a finished cell with folds"):
+        release(folder, "tiny", folder=folder)
 
 
-def test_a_model_trained_on_paths_of_one_machine_is_not_released(run, folder, cremi_file):
-    model = load_model(run)
-    recipe = dict(model.card.provenance["recipe"])
-    data = recipe["data"] | {"train": [{"raw": str(cremi_file)}]}
-    card = model.card.model_copy(update={"provenance": {"recipe": recipe | {"data": data}}})
-    save_model(folder / "m.safetensors", replace(model, card=card))
+def test_networks_trained_on_paths_of_one_machine_are_not_released(cell, folder, cremi_file):
+    done = CellFolder(cell).load()
+    data = done.recipe["data"] | {"train": [{"raw": str(cremi_file), "roi": "0:16,0:96,0:96"}]}
+    CellFolder(folder).save(done.model_copy(update={"recipe": done.recipe | {"data": data}}))
+    for number in range(2):
+        (folder / f"fold-{number}").symlink_to(cell / f"fold-{number}")
     with pytest.raises(InputError, match="a path of one machine"):
-        release(folder / "m.safetensors", "tiny", folder=folder)
+        release(folder, "tiny", folder=folder)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -67,6 +68,11 @@ def test_the_wheel_says_both_licenses(metadata):
 def test_the_wheel_names_paper_and_data(metadata):
     urls = dict(line.split(", ") for line in metadata.get_all("Project-URL"))
     assert {"Paper", "Preprint", "Training data"} <= set(urls)
+
+
+def test_the_base_install_has_at_most_23_mandatory_dependencies():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert len(project["dependencies"]) <= 23
 
 
 def test_every_version_that_ci_uses_is_pinned_once():

@@ -1,4 +1,5 @@
 import csv
+import sys
 
 import numpy as np
 import pytest
@@ -106,3 +107,13 @@ def test_a_damaged_line_is_named_and_the_file_stays(tmp_path, line):
     with pytest.raises(InputError, match=r"line 3 of .*losses.csv is damaged; correct or delete the line"):
         cut_back(table, 3)
     assert table.read_bytes() == before
+
+
+def test_without_tensorboard_the_tables_are_written_and_a_message_says_so(state, tmp_path, monkeypatch, messages):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with RunLog(tmp_path, state, steps=4, patches=3) as log:
+        take(state, log, 1.0)
+        validate(state, log)
+    assert "pip install 'cleftnet[tensorboard]'" in messages.text
+    assert len(rows(tmp_path / "losses.csv")) == len(rows(tmp_path / "metrics.csv")) == 1
+    assert not (tmp_path / "tensorboard").exists()

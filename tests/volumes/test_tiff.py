@@ -1,5 +1,8 @@
 """TIFF stacks and series: slice order, voxel sizes of other programs, and damaged files."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tifffile
@@ -230,3 +233,12 @@ def test_the_real_series_opens_by_folder_and_by_pattern(real_data):
         assert (volume.shape, volume.dtype, volume.voxel_size_nm) == ((20, 1024, 1024), np.uint8, (50, 4.6, 4.6))
         expected = tifffile.imread(real_data / "vnc-l3/unlabelled/07.tif")
         np.testing.assert_array_equal(slice_at(volume, 7), expected)
+
+
+def test_a_compression_that_needs_imagecodecs_says_so_where_it_is_missing(tmp_path):
+    tifffile.imwrite(tmp_path / "lzw.tif", STACK, compression="lzw")
+    code = "import sys; sys.modules['imagecodecs'] = None\n"  # as where it is not installed
+    code += "import numpy, cleftnet\ntry: numpy.asarray(cleftnet.open_volume('lzw.tif'))\n"
+    code += "except cleftnet.InputError as error: print(error)\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("lzw.tif is compressed; to read it, pip install 'cleftnet[tiff]'\n")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
@@ -51,8 +50,9 @@ class RunLog:
         self._losses = _Table(self._open, self.losses)
         self._metrics = _Table(self._open, self.metrics)
         purge = self.state.step + 1 if self.state.step else None  # hides later events of an interrupted training
-        self._writer: Any = SummaryWriter(self.events, purge_step=purge)
-        self._open.callback(self._writer.close)
+        self._writer = open_events(self.events, purge)
+        if self._writer is not None:
+            self._open.callback(self._writer.close)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,10 +87,11 @@ class RunLog:
         row |= _prefixed("loss_", dict(zip(Losses._fields, losses, strict=True))) | found.scores.model_dump() | speed
         self._metrics.add(row)
         self._scalars(_prefixed("validation/", found.scores.model_dump()) | _prefixed("speed/", speed))
-        if found.picture is not None:
-            name = "validation/raw, truth, probability"
-            self._writer.add_image(name, found.picture, self.state.step, dataformats="HW")
-        self._writer.flush()
+        if self._writer is not None:
+            if found.picture is not None:
+                name = "validation/raw, truth, probability"
+                self._writer.add_image(name, found.picture, self.state.step, dataformats="HW")
+            self._writer.flush()
         scores = found.scores
         shown = {"loss": losses[0], "F1": scores.f1, "AUC": scores.auc, "CREMI score nm": scores.cremi_score}
         text = "  ".join(f"{name} {'undefined' if v is None else format(v, '.4g')}" for name, v in shown.items())
@@ -107,8 +108,23 @@ class RunLog:
 
     def _scalars(self, values: Mapping[str, float | None]) -> None:
         for name, value in values.items():
-            if value is not None:
+            if value is not None and self._writer is not None:
                 self._writer.add_scalar(name, value, self.state.step)
+
+
+def open_events(folder: Path, purge_step: int | None) -> Any | None:
+    """Open a writer of TensorBoard events, or return None where TensorBoard is not installed.
+
+    Args:
+        folder: Folder of the events.
+        purge_step: Events from this step on are hidden, those of an interrupted training; None hides none.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.info("no TensorBoard events are written; pip install 'cleftnet[tensorboard]' for them")
+        return None
+    return SummaryWriter(folder, purge_step=purge_step)
 
 
 class _Table:

@@ -194,6 +194,8 @@ def _readable(path: str) -> Iterator[None]:
         raise missing(Path(path)) from None
     except (tifffile.TiffFileError, OSError, ValueError, RuntimeError, LookupError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "imagecodecs" in reason:
+            raise InputError(f"{path} is compressed; to read it, pip install 'cleftnet[tiff]'") from None
         raise InputError(f"{path} cannot be read as TIFF ({reason}); check that it is one, and whole") from error
 
 

@@ -17,7 +17,7 @@ from cleftnet.volumes import LABELS, Volume, open_volume, write_volume
 
 SIZE_NM = (50.0, 10.0, 10.0)  # a voxel of 5000 nm³
 SHAPE = (12, 320, 320)
-GRID = TuningSettings(thresholds=(0.5,), gaps=(0,))
+GRID = TuningSettings(thresholds=(0.5,), gaps=(0,), sizes_nm3=(1e9,))  # no size helps, so a classifier decides
 
 
 def tissue(seed):

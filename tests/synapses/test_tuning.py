@@ -10,6 +10,7 @@ from cleftnet.errors import InputError
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.synapses import SynapseSettings, Tuning, TuningSettings, find_synapses, tune, tune_once
 from cleftnet.synapses.blocks import LabelWriter
+from cleftnet.synapses.tuning import order
 from cleftnet.volumes import INVALID, LABELS, Volume, write_volume
 
 SIZE_NM = (40.0, 10.0, 10.0)  # a voxel of 4000 nm³
@@ -183,3 +184,11 @@ def test_several_regions_are_tuned_as_one_whose_counts_add_up(prediction, truth)
 def test_regions_without_a_partner_are_refused(prediction, truth):
     with pytest.raises(InputError, match="2 predictions, 1 truths"):
         tune([prediction, prediction], truth)
+
+
+@pytest.mark.parametrize(("f1", "decides"), [(0.82, False), (0.86, True)])
+def test_a_classifier_decides_only_where_it_leads_sizes_by_a_margin(prediction, truth, f1, decides):
+    size = tune(prediction, truth, grid=grid(sizes_nm3=(0,), thresholds=(0.5,))).chosen
+    size = size.model_copy(update={"object_f1": 0.8})
+    classifier = size.model_copy(update={"object_f1": f1, "min_score": 0.5})
+    assert (min([size, classifier], key=order) == classifier) is decides

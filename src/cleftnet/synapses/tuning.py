@@ -32,6 +32,7 @@ SIZES_NM3 = (0.0, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6)
 GAPS = (0, 1)
 SCORES = (0.2, 0.3, 0.4, 0.5, 0.6)
 CANDIDATE_NM3 = 5e4  # a classifier judges components of at least this volume
+MARGIN = 0.05  # of F1 by which a classifier must beat sizes; less was noise on held-out folds of vnc-l3 (docs/log.md)
 
 Source = Volume | Address | Array
 
@@ -98,7 +99,8 @@ class Tuning(BaseModel):
 
     Attributes:
         point: The chosen operating point, with its classifiers.
-        chosen: Its scores: the highest object F1; of equals the highest voxel F1, then the smallest size.
+        chosen: Its scores: the highest object F1, where a classifier must be better than sizes by 0.05; of equals the highest
+            voxel F1, then the smallest size.
         given: Settings that were given, and not chosen.
         predictions: Identities of the predictions, see `Volume.identity`.
         truths: Identities of the truths.
@@ -287,7 +289,7 @@ class _Pool(NamedTuple):
     @property
     def best(self) -> _ScoredChoice:
         """The best of its points."""
-        return min(self.points, key=lambda scored: _order(scored.point))
+        return min(self.points, key=lambda scored: order(scored.point))
 
     def classifiers(self) -> tuple[ObjectClassifier, ...]:
         """Return classifiers fitted to all components: with raw, where every region has it, and without."""
@@ -311,7 +313,7 @@ def _best(
         if best is None:
             best = pool
             continue
-        better, worse = (pool, best) if _order(pool.best.point) < _order(best.best.point) else (best, pool)
+        better, worse = (pool, best) if order(pool.best.point) < order(best.best.point) else (best, pool)
         best = better
         others += [scored.point for scored in worse.points]
     if best is None:
@@ -369,6 +371,7 @@ def _not_chosen(settings: SynapseSettings) -> SynapseSettings:
     )
 
 
-def _order(point: TuningPoint) -> tuple[float, float, float, float, int]:
+def order(point: TuningPoint) -> tuple[float, float, float, float, int]:
     """Return a key that sorts the best point first."""
-    return -(point.object_f1 or 0.0), -(point.voxel_f1 or 0.0), point.min_size_nm3, point.threshold, point.gap
+    f1 = (point.object_f1 or 0.0) - (MARGIN if point.min_score else 0.0)
+    return -f1, -(point.voxel_f1 or 0.0), point.min_size_nm3, point.threshold, point.gap

@@ -32,7 +32,7 @@ def fit_classifier(features: Mapping[str, Floats], right: Mask, strength: float)
 
     values = np.stack(list(features.values()), axis=1)
     center, scale = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-3)
-    model = LogisticRegression(C=strength, max_iter=1000, tol=1e-8)
+    model = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=100, tol=1e-8)
     model.fit((values - center) / scale, right)
     return ObjectClassifier(
         features=tuple(features),

@@ -75,7 +75,7 @@ def test_a_network_that_folds_raw_into_channels_computes_smaller_levels_and_retu
     net = Network(spec)
     assert spec.shapes == ((2, 2, 3), (1, 1, 1))
     assert net.encoder[0][0][0].in_channels == 16
-    assert net(torch.rand(1, 1, 2, 8, 12)).shape == (1, 2, 2, 8, 12)
+    assert net(torch.rand(2, 1, 2, 8, 12)).shape == (2, 2, 2, 8, 12)
 
 
 def test_folding_and_unfolding_keep_every_voxel_at_its_place():
@@ -87,7 +87,7 @@ def test_folding_and_unfolding_keep_every_voxel_at_its_place():
     with torch.no_grad():
         net.head.weight.copy_(torch.eye(4)[:, :, None, None, None])
     raw = torch.rand(1, 1, 2, 6, 4)
-    assert torch.equal(net(raw), raw)
+    assert torch.equal(net.eval()(raw), raw)
 
 
 def test_a_patch_that_cannot_be_folded_is_refused():

@@ -20,7 +20,7 @@ def prediction():
     values = np.zeros((4, 20, 30), np.uint8)
     values[1, 2, 3:6] = 204
     values[2, 9:12, 20:24] = 255
-    return Volume(values, SIZE_NM, OFFSET_NM)
+    return Volume(values, SIZE_NM, OFFSET_NM, provenance={"synapses": {"threshold": 0.5}})
 
 
 def test_a_cave_table_has_positions_in_voxels_x_y_z_sizes_and_scores(prediction, tmp_path):
@@ -50,7 +50,9 @@ def test_catmaid_connectors_have_positions_in_nm_and_a_confidence_of_1_to_5(pred
     assert list(table) == ["connector_id", "x", "y", "z", "confidence", "score"]
     assert table.loc[0, ["connector_id", "x", "y", "z"]].tolist() == [1, 50 + 4 * 5, 40 + 2 * 4, 80 + 1 * 40]
     assert table["confidence"].tolist() == [5, 5]  # 0.8 and 1
-    weak = Volume(np.where(prediction.read() > 0, 77, 0).astype(np.uint8), SIZE_NM)
+    weak = Volume(
+        np.where(prediction.read() > 0, 77, 0).astype(np.uint8), SIZE_NM, provenance={"synapses": {"threshold": 0.3}}
+    )
     find_synapses(weak, tmp_path / "weak", settings=SynapseSettings(threshold=0.1), formats=["catmaid"])
     assert pd.read_csv(tmp_path / "weak/connectors.csv")["confidence"].tolist() == [2, 2]  # 0.302
 

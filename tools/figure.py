@@ -1,8 +1,8 @@
-"""Draws the picture of the README: raw, labels and prediction of one section that nothing was trained on.
+"""Draws the picture of the README: raw, labels and prediction of one section by a network that never saw it.
 
     python -m tools.figure docs/images/validation.png
 
-The released model predicts the validation part of vnc-l3 (y >= 768). Of its sections the one with the most labeled cleft
+The network of the released ensemble that never saw the last fold of vnc-l3 (y >= 768) predicts it. Of its sections the one with the most labeled cleft
 voxels is shown, and of that section the window with the most: the choice looks at the labels and not at the prediction.
 """
 
@@ -17,12 +17,14 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
 from cleftnet.geometry import Box
+from cleftnet.models.checkpoint import Model, load_model
+from cleftnet.nets.ensemble import Ensemble
 from cleftnet.prediction import predict
 from cleftnet.volumes import is_cleft, open_volume
 
 MODEL = "vnc-l3"
 VOLUME = "$CLEFTNET_DATA/vnc-l3/vnc-l3.hdf"
-VALIDATION = Box((0, 768, 0), (20, 1024, 768))
+FOLD = Box((0, 768, 0), (20, 1024, 768))
 WIDTH = 288  # columns of the window
 ZOOM = 2
 GAP, HEADING = 12, 40  # pixels
@@ -96,14 +98,23 @@ def figure(raw: Picture, truth: Mask, predicted: Mask) -> Image.Image:
     return result
 
 
+def without_fold(name: str, fold: Box) -> Model:
+    """Return the network of a released ensemble that never saw a fold."""
+    model = load_model(name)
+    assert isinstance(model.net, Ensemble)
+    folds = model.card.provenance["folds"]
+    assert isinstance(folds, list)
+    return Model(model.net.networks[folds.index(str(fold))], model.card.model_copy(update={"members": 1}))
+
+
 def main() -> None:
     """Predict, draw and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out
-    raw = np.asarray(open_volume(VOLUME).crop(VALIDATION))
-    truth = is_cleft(np.asarray(open_volume(f"{VOLUME}/volumes/labels/clefts").crop(VALIDATION)))
-    probability = predict(MODEL, VOLUME, roi=VALIDATION)
+    raw = np.asarray(open_volume(VOLUME).crop(FOLD))
+    truth = is_cleft(np.asarray(open_volume(f"{VOLUME}/volumes/labels/clefts").crop(FOLD)))
+    probability = predict(without_fold(MODEL, FOLD), VOLUME, roi=FOLD)
     predicted = np.asarray(probability) >= round((probability.threshold or 0.5) * 255)
     z, columns = window_with_most(truth)
     sheet = figure(raw[z, :, columns], truth[z, :, columns], predicted[z, :, columns])

@@ -2,8 +2,9 @@
 
     python -m tools.figure docs/images/validation.png
 
-The network of the released ensemble that never saw the last fold of vnc-l3 (y >= 768) predicts it. Of its sections the one with the most labeled cleft
-voxels is shown, and of that section the window with the most: the choice looks at the labels and not at the prediction.
+The network of the released ensemble that never saw the last fold of vnc-l3 (y >= 768) predicts it. Of its sections the one
+with the most labeled cleft voxels is shown, and of that section the window with the most: the choice looks at the labels and
+not at the prediction.
 """
 
 from __future__ import annotations

@@ -67,14 +67,13 @@ def test_the_score_is_the_share_of_true_clefts_on_other_tissue(tuned):
         assert score[third].mean() == pytest.approx(true[third].mean(), abs=0.15)
 
 
-def test_the_classifier_with_raw_knows_more_than_the_one_without(tuned, caplog):
+def test_the_classifier_with_raw_knows_more_than_the_one_without(tuned, messages):
     def loss(score, true):
         return -np.log(np.where(true, score, 1 - score)).mean()
 
-    caplog.set_level(logging.INFO, "cleftnet")
     with_raw, without = listed(tuned, 4), listed(tuned, 4, with_raw=False)
     assert loss(*with_raw[:2]) < loss(*without[:2]) - 0.05
-    assert "judged without it; give raw=..." in caplog.text
+    assert "judged without it; give" in messages.text
 
 
 def test_what_is_below_the_smallest_score_is_left_out(tuned):

@@ -107,7 +107,7 @@ class OperatingPoint(Settings):
 
         Example:
             >>> OperatingPoint(threshold=0.3, gap=1, min_size_nm3=2e5).describe()
-            'threshold 0.3, gap 1, holes 100 nm, smallest size 2e+05 nm³, scores are mean probabilities'
+            'threshold 0.3, gap 1, holes 100 nm, smallest size 200000 nm³, scores are mean probabilities'
         """
         parts = [f"threshold {self.threshold:.3g}"]
         if self.seed_threshold is not None:

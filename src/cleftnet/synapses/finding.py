@@ -123,11 +123,11 @@ def find_synapses(
         UnfinishedError: when blocks failed or the workers were lost, and the input is not the cause.
 
     Example:
-        >>> probability = np.zeros((4, 32, 32), np.uint8)
-        >>> probability[1:3, 4:6, 4:20] = 200
+        >>> probability = np.zeros((4, 64, 64), np.uint8)
+        >>> probability[1:3, 4:24, 4:44] = 200
         >>> found = find_synapses(probability, voxel_size_nm=(40, 4, 4))
         >>> len(found.table), found.table["volume_nm3"].tolist(), int(found.labels.read().max())
-        (1, [40960.0], 1)
+        (1, [1024000.0], 1)
     """
     outputs = None if out is None else _Outputs.of(Path(out), formats, overwrite)
     search = _Search.of(as_volume(prediction, voxel_size_nm=voxel_size_nm, default=PREDICTION), settings)

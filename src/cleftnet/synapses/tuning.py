@@ -175,6 +175,7 @@ def tune(
             no truth has a cleft in it.
 
     Example:
+        >>> import numpy as np
         >>> labels, probability = np.zeros((2, 9, 9), np.uint64), np.zeros((2, 9, 9), np.uint8)
         >>> labels[0, 1:3, 1:6] = 7
         >>> probability[0, 1:3, 1:6], probability[1, 8, 8] = 200, 200     # the second is a false one of one voxel

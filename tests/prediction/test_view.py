@@ -150,9 +150,8 @@ def test_without_rescaling_a_warning_says_what_to_expect(model):
     assert found.provenance["rescaled"] is False
 
 
-def test_an_interrupted_prediction_is_completed_to_the_same_bytes(model, tmp_path, monkeypatch):
-    raw, execution = volume_at((40, 8, 8), (34, 30, 30)), ExecutionSettings(block=(16, 128, 128))
-    predict(model, raw, tmp_path / "whole.zarr", execution=execution)
+def interrupt_second_block(monkeypatch):
+    """Raise KeyboardInterrupt in the second block that is computed; return the list of blocks computed so far."""
     compute, calls = PredictionJob.compute, []
 
     def interrupted(self, block, data, tick):
@@ -162,6 +161,13 @@ def test_an_interrupted_prediction_is_completed_to_the_same_bytes(model, tmp_pat
         return compute(self, block, data, tick)
 
     monkeypatch.setattr(PredictionJob, "compute", interrupted)
+    return calls
+
+
+def test_an_interrupted_prediction_is_completed_to_the_same_bytes(model, tmp_path, monkeypatch):
+    raw, execution = volume_at((40, 8, 8), (34, 30, 30)), ExecutionSettings(block=(16, 128, 128))
+    predict(model, raw, tmp_path / "whole.zarr", execution=execution)
+    calls = interrupt_second_block(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         predict(model, raw, tmp_path / "resumed.zarr", execution=execution)
     before = len(calls)
@@ -177,17 +183,8 @@ def test_an_interrupted_prediction_is_completed_to_the_same_bytes(model, tmp_pat
 
 def test_another_choice_does_not_complete_a_prediction(model, tmp_path, monkeypatch):
     raw = volume_at((40, 8, 8), (34, 40, 40))
-
-    compute, calls = PredictionJob.compute, []
-
-    def interrupted(self, block, data, tick):
-        calls.append(block)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return compute(self, block, data, tick)
-
     with monkeypatch.context() as patched:
-        patched.setattr(PredictionJob, "compute", interrupted)
+        interrupt_second_block(patched)
         with pytest.raises(KeyboardInterrupt):
             predict(model, raw, tmp_path / "p.zarr", execution=ExecutionSettings(block=(16, 128, 128)))
     with (

@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: the synthetic volume, a tiny model, log messages, and the folder of real data."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,16 @@ def cremi_file(synthetic: Synthetic, tmp_path_factory: pytest.TempPathFactory) -
     path = tmp_path_factory.mktemp("volume") / "volume.hdf"
     write_cremi(path, raw=synthetic.raw, clefts=synthetic.labels)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Take away what a test of the command line leaves in the process: log messages on standard error."""
+    logger = logging.getLogger("cleftnet")
+    handlers, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
 
 
 @pytest.fixture

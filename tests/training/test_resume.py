@@ -4,11 +4,14 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -52,11 +55,25 @@ cleftnet.train(sys.argv[2], sys.argv[3], changes=[sys.argv[4]], resume=True)
 
 
 @pytest.fixture(scope="module")
-def recipe(cremi_file, tmp_path_factory):
+def tissue(cremi_file, tmp_path_factory):
+    """The synthetic volume with classes of tissue beside it: two, with unlabeled voxels between them."""
+    path = tmp_path_factory.mktemp("tissue") / "tissue.hdf"
+    shutil.copy(cremi_file, path)
+    with h5py.File(path, "a") as file:
+        raw = file["volumes/raw"]
+        classes = np.digitize(raw[:], np.quantile(raw[:], [0.4, 0.6])).astype(np.uint8)
+        file["volumes/tissue"] = np.choose(classes, [0, 255, 1]).astype(np.uint8)
+        file["volumes/tissue"].attrs.update(raw.attrs)
+    return f"{path}/volumes/tissue"
+
+
+@pytest.fixture(scope="module")
+def recipe(cremi_file, tissue, tmp_path_factory):
     content = {
-        "net": {"name": "cleftnet", "patch": [8, 32, 32], "widths": [4, 8], "max_keys": 64},
+        "net": {"name": "cleftnet", "patch": [8, 32, 32], "widths": [4, 8], "max_keys": 64, "tissue_classes": 2},
+        "loss": {"tissue_weight": 0.1},
         "data": {
-            "train": [{"raw": str(cremi_file), "roi": "0:16,0:64,0:96"}],
+            "train": [{"raw": str(cremi_file), "tissue": tissue, "roi": "0:16,0:64,0:96"}],
             "validate": [{"raw": str(cremi_file), "roi": "0:16,64:96,0:96"}],
         },
         "training": {

@@ -54,7 +54,7 @@ class TrainingData:
         regions = {"train": self.training_regions, "validate": self.validation_regions}
         found: dict[str, JsonValue] = {use: [fingerprint(*region) for region in part] for use, part in regions.items()}
         if tissues := [tissue for tissue in self.tissues if tissue is not None]:
-            found["tissue"] = [checksum(tissue) for tissue in tissues]
+            found["tissue"] = [{"tissue_sha256": checksum(tissue)} for tissue in tissues]
         return found
 
 

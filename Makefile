@@ -78,8 +78,10 @@ results-overlap: $(RESULTS)/quick  ## Tiles that overlap
 	$(BIN)/python -m benchmarks prediction overlap --model $< --volume "$(VNC)/vnc-l3.hdf" \
 		--roi $(VALIDATION) --overlaps 0 0.25 0.5
 
-results-rescaling: $(VENV)/ready  ## Voxels of another size: an hour on one core
-	$(BIN)/python -m benchmarks rescaling 50,4.6,4.6 50,8,8 --overlap 0.25
+results-rescaling: $(VENV)/ready  ## Voxels of another size: the cell of its network is trained first, an hour
+	$(CLEFTNET) compare tables-vnc-l3-folds --out $(RESULTS)/folds --rows coarse --seeds 0
+	$(BIN)/python -m benchmarks rescaling 50,4.6,4.6 50,8,8 40,4,4 60,6,6 --overlap 0.25 \
+		--model $(RESULTS)/folds/cells/coarse/seed-0/fold-3/run
 
 results-workers: $(VENV)/ready  ## A large volume: processes; a quarter of an hour
 	$(BIN)/python -m benchmarks prediction workers --shape 512,1024,1024 --volume "$(VNC)/vnc-l3.hdf" \

@@ -92,6 +92,15 @@ def test_the_attention_gate_weighs_every_kept_voxel_between_0_and_1_by_one_numbe
 
 
 PAIRS = [pair for pair in itertools.product(DOWNS, UPS) if (pair[0] == "max-pool-indices") == (pair[1] == "max-unpool")]
+
+
+def test_an_added_skip_is_the_kept_features_and_a_convolution_of_those_that_came_up():
+    skip = SKIPS["add"](2, 1, (1, 1, 1))
+    torch.nn.init.ones_(skip.match.weight)
+    torch.nn.init.zeros_(skip.match.bias)
+    assert skip(torch.tensor([2.0, 3.0]).view(1, 2, 1, 1, 1), torch.full((1, 1, 1, 1, 1), 10.0)).item() == 15
+
+
 TOGETHER = list(zip(PAIRS, itertools.cycle(BOTTOMS), itertools.cycle(SKIPS)))
 
 

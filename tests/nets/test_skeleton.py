@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from cleftnet.errors import InputError
 from cleftnet.nets.attention import tokens
 from cleftnet.nets.skeleton import HEADS, NetSpec, Network
+from cleftnet.nets.zoo import build
 
 
 def test_the_papers_patch_is_halved_level_by_level_and_a_side_never_drops_below_1():
@@ -14,6 +15,18 @@ def test_the_papers_patch_is_halved_level_by_level_and_a_side_never_drops_below_
 
 def test_odd_sides_lose_their_last_voxel():
     assert NetSpec(patch=(9, 50, 34), widths=(1, 1, 1, 1)).shapes == ((9, 50, 34), (4, 25, 17), (2, 12, 8), (1, 6, 4))
+
+
+@pytest.mark.parametrize("row", ["segnet", "unet3d", "vnet", "cleftnet"])
+def test_pooling_may_keep_all_sections_at_every_level(row):
+    net = build(row, patch=(3, 8, 8), pooling=(1, 2, 2), widths=(2, 3, 4)).eval()
+    assert net.spec.shapes == ((3, 8, 8), (3, 4, 4), (3, 2, 2))
+    assert net(torch.rand(1, 1, 3, 8, 8)).shape[-3:] == (3, 8, 8)
+
+
+def test_pooling_is_by_1_or_2():
+    with pytest.raises(InputError, match="pooling"):
+        NetSpec(pooling=(1, 3, 3))
 
 
 @settings(deadline=None, max_examples=15)

@@ -16,12 +16,13 @@ from cleftnet.training.losses import (
     boundary_loss,
     cleft_loss,
     coherence_loss,
+    dice_loss,
     segmentation_loss,
     signed_distance_loss,
     tissue_loss,
 )
 
-FORMS = ("consistent", "as_printed")
+FORMS = ("consistent", "as_printed", "balanced")
 LN2, TANH1 = math.log(2), math.tanh(1)
 ONE_CLEFT = [1, 0, 0, 0]
 
@@ -49,7 +50,7 @@ def test_segmentation_loss_of_four_voxels_with_unequal_probabilities():
     assert loss.item() == pytest.approx((-math.log(3 / 4) + LN2 / 2) / 4)
 
 
-@pytest.mark.parametrize(("form", "beta"), [("consistent", 3 / 4), ("as_printed", 1 / 4)])
+@pytest.mark.parametrize(("form", "beta"), [("consistent", 3 / 4), ("balanced", 3 / 4), ("as_printed", 1 / 4)])
 def test_boundary_loss_of_four_voxels(form, beta):
     """Logits 0 are ŷ = 0: only the cleft voxel errs, by tanh 1: β · tanh²(1) / 4, β the share of zeros or of positives."""
     distance = voxels([TANH1, 0.0, 0.0, 0.0])
@@ -57,7 +58,7 @@ def test_boundary_loss_of_four_voxels(form, beta):
     assert loss.item() == pytest.approx(beta * TANH1**2 / 4)
 
 
-@pytest.mark.parametrize(("form", "beta"), [("consistent", 3 / 4), ("as_printed", 1 / 4)])
+@pytest.mark.parametrize(("form", "beta"), [("consistent", 3 / 4), ("balanced", 3 / 4), ("as_printed", 1 / 4)])
 def test_boundary_loss_of_a_false_boundary(form, beta):
     """Logits 1, 1, 0, 0 are right on the cleft voxel and err by tanh 1 on one other: (1 − β) · tanh²(1) / 4."""
     distance = voxels([TANH1, 0.0, 0.0, 0.0])
@@ -78,6 +79,44 @@ def test_printed_coherence_loss_of_four_voxels():
     """The same voxels: ŷ > 0: −1/2 ln t; ŷ ≤ 0 as before, since ln P = ln(1 − P) = −ln 2 here."""
     loss = coherence_loss(voxels([0.0] * 4), voxels([1.0, 0.0, 0.0, -1.0]), classes(ONE_CLEFT), "as_printed")
     assert loss.item() == pytest.approx((-math.log(TANH1) / 2 + (3 + TANH1) * LN2) / 4)
+
+
+def test_balanced_coherence_loss_of_four_voxels():
+    """The same voxels with β = 3/4, and −ln(1 − t) = 1.43 bounded by 1: (3/4 · 1/2 · 1 + 1/4 · (3 + t) ln 2) / 4."""
+    loss = coherence_loss(voxels([0.0] * 4), voxels([1.0, 0.0, 0.0, -1.0]), classes(ONE_CLEFT), "balanced")
+    assert loss.item() == pytest.approx((3 / 8 + (3 + TANH1) * LN2 / 4) / 4)
+
+
+def test_balanced_coherence_below_its_bound_is_the_consistent_one_with_a_weight():
+    """ŷ = tanh 0.5 costs −ln(1 − ŷ) = 0.62; one cleft voxel and one other, β = 1/2."""
+    heads = voxels([0.0, 0.0]), voxels([0.5, 0.5]), classes([1, 0])
+    assert coherence_loss(*heads, "balanced") == pytest.approx(coherence_loss(*heads, "consistent").item() / 2)
+
+
+def test_dice_loss_of_four_voxels():
+    """P = 1/2 everywhere, two cleft voxels, one other and one unlabelled: 1 − (2 · 1 + 1) / (3/2 + 2 + 1) = 1/3."""
+    assert dice_loss(voxels([0.0] * 4), classes([1, 1, 0, 2])).item() == pytest.approx(1 / 3)
+
+
+def test_dice_is_that_of_each_patch_averaged():
+    logits, target = torch.randn(2, 1, 1, 4), torch.tensor([[1, 0, 0, 1], [0, 0, 1, 0]], dtype=torch.uint8)
+    target = target.view(2, 1, 1, 4)
+    each = [dice_loss(logits[i : i + 1], target[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(dice_loss(logits, target), sum(each) / 2)
+
+
+def test_dice_pulls_clefts_up_and_the_rest_down():
+    (slope,) = gradients(lambda s: dice_loss(s, classes([1, 0, 2])), voxels([0.3, -0.7, 0.1]))
+    assert slope[0] < 0 < slope[1]
+    assert slope[2] == 0
+
+
+def test_dice_is_added_to_the_segmentation_loss_with_its_weight():
+    logits, target = torch.randn(1, 1, 1, 1, 4), classes(ONE_CLEFT)
+    loss = cleft_loss(logits, target, voxels([0.0] * 4), LossSettings(dice_weight=0.1))
+    torch.testing.assert_close(
+        loss.total, segmentation_loss(logits[:, 0], target) + 0.1 * dice_loss(logits[:, 0], target)
+    )
 
 
 def test_the_total_is_equation_10():

@@ -164,6 +164,19 @@ class Concatenate(nn.Module):
         return torch.cat([x, self.gate(x, kept)], dim=1)
 
 
+class Add(nn.Module):
+    """The skip of residual symmetric U-Nets (Lee et al. 2017): a 1×1×1 convolution of the upsampled features, added."""
+
+    def __init__(self, up_channels: int, skip_channels: int, shape: IntZYX) -> None:
+        super().__init__()
+        self.match = nn.Conv3d(up_channels, skip_channels, 1)
+        self.out_channels = skip_channels
+
+    def forward(self, x: Tensor, kept: Tensor) -> Tensor:
+        """Return the sum of both, with the encoder's channels."""
+        return self.match(x) + kept  # type: ignore[no-any-return]  # nn.Module calls are Any
+
+
 class GatedConcatenate(Concatenate):
     """AttnUnet's skip: an additive attention gate scales each encoder voxel by `σ(ψ(ReLU(W_s·kept + W_x·x)))`.
 
@@ -248,6 +261,7 @@ UPS: dict[str, Callable[[Site], nn.Module]] = {
 SKIPS: dict[str, Callable[[int, int, IntZYX], nn.Module]] = {
     "none": NoSkip,
     "concat": Concatenate,
+    "add": Add,
     "gate-concat": GatedConcatenate,
     "swa-concat": SpatialGatedConcatenate,
     "cwa-concat": ChannelGatedConcatenate,

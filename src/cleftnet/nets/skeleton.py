@@ -9,7 +9,7 @@ own size. A 1×1×1 convolution gives one logit per head (docs/method.md, "Netwo
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
@@ -39,6 +39,8 @@ class NetSpec(Settings):
         heads: `("segmentation",)`, or with `"boundary"` where the label augmentor trains a second output.
         widths: Output channels of the encoder levels; the last is that of the bottom.
         patch: Input size z y x in voxels.
+        pooling: Factor z y x between one level and the next, each 1 or 2. (1, 2, 2) keeps all sections at every level, for
+            voxels that are much longer in z; (2, 2, 2) is the paper's.
         max_keys: Largest number of keys in an attention; None keeps all.
         query_grid: Size z y x of the grid on which feature augmentors hold their queries, for example (1, 1, 1); None
             is the paper's one query for each output voxel. Axes of a level that are shorter than the grid's take their
@@ -60,6 +62,7 @@ class NetSpec(Settings):
     heads: tuple[str, ...] = ("segmentation",)
     widths: tuple[PositiveInt, ...] = Field(default=(32, 64, 96, 128, 160), min_length=2)
     patch: tuple[PositiveInt, PositiveInt, PositiveInt] = (8, 256, 256)
+    pooling: tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]] = (2, 2, 2)
     max_keys: PositiveInt | None = None
     query_grid: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     zero_start: bool = False
@@ -102,11 +105,11 @@ class NetSpec(Settings):
 
     @property
     def shapes(self) -> tuple[IntZYX, ...]:
-        """Feature sizes z y x level by level: each axis is halved, never below 1."""
+        """Feature sizes z y x level by level: each axis is divided by `pooling`, never below 1."""
         z, y, x = self.patch
         shapes = [(z, y // self.pixel_unshuffle, x // self.pixel_unshuffle)]
         for _ in self.widths[1:]:
-            z, y, x = (max(1, n // 2) for n in shapes[-1])
+            z, y, x = (max(1, n // factor) for n, factor in zip(shapes[-1], self.pooling, strict=True))
             shapes.append((z, y, x))
         return tuple(shapes)
 

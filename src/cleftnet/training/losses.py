@@ -1,9 +1,9 @@
-"""Losses of the label augmentor (Eqs. 7-10), and signed-distance regression: pure functions of logits and targets.
+"""Losses of the label augmentor (Eqs. 7-10), Dice, and signed-distance regression: pure functions of logits and targets.
 
 Two of the printed formulas contradict the paper's text (docs/method.md, "Losses"). The form `consistent`, the default,
-follows the text; `as_printed` follows the formulas. Unlabelled voxels are left out of every sum and share, and sums are
-divided by the number of labelled voxels. Everything is computed in float32 from logits, which avoids the logarithm of
-zero.
+follows the text; `as_printed` follows the formulas; `balanced` is `consistent` with class weights in Eq. 9. Unlabelled
+voxels are left out of every sum and share, and sums are divided by the number of labelled voxels. Everything is computed
+in float32 from logits, which avoids the logarithm of zero.
 
 Shares and divisors are those of the whole batch. Where a batch is cut into parts (over processes, or to accumulate
 gradients), each part gets the `ClassCounts` of the whole, and the mean of the parts' losses is the loss of the batch.
@@ -26,7 +26,7 @@ from cleftnet.volumes import CLEFT, UNLABELLED
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
     from jaxtyping import Float, UInt8
 
-Reading = Literal["consistent", "as_printed"]  # of the two formulas that contradict the text
+Reading = Literal["consistent", "as_printed", "balanced"]  # of the two formulas that contradict the text
 Form = Literal[Reading, "signed_distance"]
 SMALLEST = 1e-6  # lower bound on the boundary value whose logarithm the printed Eq. 9 takes
 
@@ -35,16 +35,19 @@ class LossSettings(Settings):
     """Form and weights of the loss.
 
     Attributes:
-        form: `consistent` with the paper's text, or `as_printed`; or `signed_distance`, the regression of Heinrich et
-            al. 2018 for a network with one head, which uses no weights.
+        form: `consistent` with the paper's text, or `as_printed`, or `balanced`, which is `consistent` with the class
+            weights of Eq. 7 in Eq. 9; or `signed_distance`, the regression of Heinrich et al. 2018 for a network with
+            one head, which uses no weights.
         boundary_weight: α₁.
         coherence_weight: α₂.
+        dice_weight: Weight of the Dice loss of the segmentation, which is added to Eq. 7; the paper has none.
         tissue_weight: Weight of the cross-entropy of the tissue classes (`net.tissue_classes`).
     """
 
     form: Form = "consistent"
     boundary_weight: float = Field(0.5, ge=0)
     coherence_weight: float = Field(0.2, ge=0)
+    dice_weight: float = Field(0.0, ge=0)
     tissue_weight: float = Field(0.5, ge=0)
 
     @property
@@ -142,7 +145,7 @@ def boundary_loss(
         distance: The tanh distance map `b z y x` in 0-1.
         classes: uint8 `b z y x`: 0 not cleft, 1 cleft, 2 unlabelled.
         form: `as_printed` takes β as the share of *positive* voxels, which gives the rare clefts the tiny weight;
-            `consistent` takes the share of zero voxels, as Eq. 7 does.
+            the others take the share of zero voxels, as Eq. 7 does.
         counts: Counts of the whole batch where this is a part of it; None takes those of this batch.
 
     Returns:
@@ -166,12 +169,13 @@ def coherence_loss(
 
     `consistent`: `−Σ_{ŷ>0} (1−P) log(1−ŷ) − Σ_{ŷ≤0} (1−ŷ) log(1−P)`. Where the boundary value is above 0, the loss
     raises P or lowers ŷ; elsewhere it lowers P or raises ŷ. `as_printed` has `log ŷ` and `log P` instead, which rewards
-    P = 1 on every background voxel.
+    P = 1 on every background voxel. `balanced` weighs the two sums of `consistent` by β and 1−β of Eq. 7, so that the
+    many background voxels do not decide, and bounds `−log(1−ŷ)` by 1, so that the inside of clefts does not either.
 
     Args:
         segmentation_logit: `b z y x`.
         boundary_logit: Before tanh, `b z y x`.
-        classes: uint8 `b z y x`; only used to leave unlabelled voxels out.
+        classes: uint8 `b z y x`: 0 not cleft, 1 cleft, 2 unlabelled.
         form: The reading.
         counts: Counts of the whole batch where this is a part of it; None takes those of this batch.
 
@@ -188,6 +192,10 @@ def coherence_loss(
         above = -torch.sigmoid(-s) * (math.log(2) - F.softplus(2 * u))
         below = -(1 - y) * F.logsigmoid(-s)
     counts = counts or ClassCounts.of(classes, y)
+    if form == "balanced":
+        beta = 1 - counts.share(counts.cleft)
+        above = beta * torch.sigmoid(-s) * (F.softplus(2 * u) - math.log(2)).clamp(max=1)
+        below = (1 - beta) * below
     return counts.mean(torch.where(inside, above, below), classes != UNLABELLED)
 
 
@@ -219,6 +227,29 @@ def signed_distance_loss(
     return counts.mean((distance - logit.float().tanh()) ** 2, classes != UNLABELLED)
 
 
+def dice_loss(logit: Float[Tensor, "b z y x"], classes: UInt8[Tensor, "b z y x"]) -> Float[Tensor, ""]:
+    """Return the soft Dice loss `1 − (2 Σ P y + 1) / (Σ P + Σ y + 1)` of each patch, averaged over the patches.
+
+    The form of Milletari et al. 2016 without squares; the 1 keeps it defined where a patch has no cleft.
+
+    Args:
+        logit: Segmentation logits `b z y x`.
+        classes: uint8 `b z y x`: 0 not cleft, 1 cleft, 2 unlabelled.
+
+    Returns:
+        A scalar in 0-1.
+
+    Example:
+        >>> float(dice_loss(torch.zeros(1, 1, 1, 4), torch.tensor([[[[1, 0, 0, 2]]]], dtype=torch.uint8)))
+        0.4285714...
+    """
+    volume = (1, 2, 3)
+    probability = torch.where(classes != UNLABELLED, logit.float().sigmoid(), 0.0)
+    cleft = (classes == CLEFT).float()
+    shared = (probability * cleft).sum(volume)
+    return (1 - (2 * shared + 1) / (probability.sum(volume) + cleft.sum(volume) + 1)).mean()
+
+
 def tissue_loss(logits: Float[Tensor, "b classes z y x"], tissue: UInt8[Tensor, "b z y x"]) -> Float[Tensor, ""]:
     """Return the cross-entropy of the tissue classes, summed over known voxels and divided by the number of all voxels.
 
@@ -246,8 +277,8 @@ def cleft_loss(
 ) -> Losses:
     """Return the loss of Eq. 10, `L_s + α₁ L_b + α₂ L_c`.
 
-    For a network with one head it is `L_s` alone, or the signed-distance regression. That of tissue classes is added by
-    `Losses.with_tissue`.
+    For a network with one head it is `L_s` alone, or the signed-distance regression. The Dice loss is a part of `L_s` where
+    it has a weight. That of tissue classes is added by `Losses.with_tissue`.
 
     Args:
         logits: `b heads z y x`, one head or two.
@@ -265,6 +296,8 @@ def cleft_loss(
         zero = torch.zeros_like(error)
         return Losses(error, zero, error, zero, zero)
     segmentation = segmentation_loss(logits[:, 0], classes, counts)
+    if settings.dice_weight:
+        segmentation = segmentation + settings.dice_weight * dice_loss(logits[:, 0], classes)
     zero = torch.zeros_like(segmentation)
     if logits.shape[1] == 1:
         return Losses(segmentation, segmentation, zero, zero, zero)

@@ -46,6 +46,7 @@ NEEDED = {
     "docs/evaluation.md": ["out.hdf"],
     "docs/prediction.md": ["runs/quick"],
     "docs/report.md": ["runs/quick"],
+    "docs/review.md": ["out.hdf"],
     "docs/synapses.md": ["out.hdf", "validation.hdf", "runs/quick"],
 }
 # A training on the stand-in instead of the volumes of the recipe.

@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from cleftnet.prediction import predict as predict
     from cleftnet.prediction import predict_in_memory as predict_in_memory
     from cleftnet.reporting import report as report
+    from cleftnet.review import ReviewSet as ReviewSet
+    from cleftnet.review import ReviewSettings as ReviewSettings
+    from cleftnet.review import apply_review as apply_review
+    from cleftnet.review import make_review as make_review
+    from cleftnet.review import open_review as open_review
     from cleftnet.synapses import SynapseSettings as SynapseSettings
     from cleftnet.synapses import TuningSettings as TuningSettings
     from cleftnet.synapses import find_synapses as find_synapses
@@ -62,6 +67,8 @@ _MODULES = {
     "OperatingPoint": "models.operating_point",
     "PredictionSettings": "prediction",
     "Recipe": "training.recipe",
+    "ReviewSet": "review",
+    "ReviewSettings": "review",
     "ScoringSettings": "metrics.evaluation",
     "SynapseSettings": "synapses",
     "SyntheticSettings": "synthetic",
@@ -69,6 +76,7 @@ _MODULES = {
     "TrainingRun": "training.loop",
     "TuningSettings": "synapses",
     "Volume": "volumes",
+    "apply_review": "review",
     "as_volume": "volumes",
     "build": "nets.zoo",
     "compare": "comparison",
@@ -80,6 +88,8 @@ _MODULES = {
     "load_card": "models.checkpoint",
     "load_model": "models.checkpoint",
     "load_recipe": "training.recipe",
+    "make_review": "review",
+    "open_review": "review",
     "open_volume": "volumes",
     "predict": "prediction",
     "predict_in_memory": "prediction",

@@ -89,7 +89,7 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[bool]:
+def holding(path: Path, wait_s: float = 0) -> Iterator[bool]:
     """Try to take a lock for as long as the body runs; yield False when another process holds it.
 
     The operating system releases the lock however its holder ends, a power cut included, so that none is ever stale. A
@@ -98,6 +98,7 @@ def holding(path: Path) -> Iterator[bool]:
 
     Args:
         path: The lock file, made with the folders above it.
+        wait_s: Seconds to wait for another process to release it.
 
     Example:
         >>> import tempfile
@@ -107,7 +108,7 @@ def holding(path: Path) -> Iterator[bool]:
         (True, False)
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, blocking=False, thread_local=False, preserve_lock_file=True, on_acquired=_sign)
+    lock = FileLock(path, timeout=wait_s, thread_local=False, preserve_lock_file=True, on_acquired=_sign)
     try:
         lock.acquire()
         mine = True

@@ -15,7 +15,7 @@ from typing import Any, cast
 import typer
 from typer.core import TyperGroup
 
-from cleftnet.cli import data, judge, learn, predict, start
+from cleftnet.cli import data, judge, learn, predict, review, start
 from cleftnet.cli.translation import to_options
 from cleftnet.errors import InputError, TrainingInterrupted
 
@@ -24,7 +24,7 @@ GROUPS = {
     "Data": (data.info, data.check, data.convert, data.download),
     "Learn": (learn.train, learn.models, learn.compare),
     "Predict": (predict.predict, predict.synapses),
-    "Judge": (judge.evaluate, judge.submit, judge.report),
+    "Judge": (judge.evaluate, review.review, judge.submit, judge.report),
 }
 
 

@@ -6,7 +6,7 @@ import re
 
 _SAME_NAMES = (
     "accept_changed_input block chunk dest dtype gap gray_range kind labels mask match_nm max_keys min_score "
-    "one_id out overlap overwrite patch precision pyramid raw resume roi rows scheduler seed seed_threshold "
+    "by one_id out overlap overwrite patch precision prediction pyramid raw resume roi rows scheduler seed seed_threshold "
     "seeds segmentation skip_empty submission sweep threshold tta workers zarr"
 )
 OPTIONS = {name: name.replace("_", "-") for name in _SAME_NAMES.split()} | {
@@ -18,6 +18,7 @@ OPTIONS = {name: name.replace("_", "-") for name in _SAME_NAMES.split()} | {
     "reach_nm": "reach",
     "rescale": "no-rescale",  # messages speak of rescale=False
     "samples": "sample",
+    "surroundings_nm": "surroundings",
     "voxel_size_nm": "voxel-size",
 }
 

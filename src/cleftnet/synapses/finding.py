@@ -6,7 +6,7 @@ import functools
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,9 @@ from cleftnet.synapses.block_arrays import BlockArrays, FolderArrays, MemoryArra
 from cleftnet.synapses.blocks import BlockLabeler, Ids, LabelWriter, PartMeasurer, Surroundings
 from cleftnet.synapses.contacts import ContactCounter, PlacedSegmentation, planes_of, with_partners
 from cleftnet.synapses.exports import EXPORTS, Export, find_export
-from cleftnet.synapses.judging import judged, scored
+from cleftnet.synapses.judging import RAW_ADDRESS, judged, scored
 from cleftnet.synapses.merging import join
-from cleftnet.synapses.rules import SynapseSettings, UsedPoint
+from cleftnet.synapses.rules import STORED, SynapseSettings, UsedPoint
 from cleftnet.synapses.segmentation import Segmenter, as_stored
 from cleftnet.synapses.table import TABLE_FORMATS, check_table_format, keep_rows, tabulate, write_table
 from cleftnet.volumes import (
@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 BLOCK: IntZYX = (64, 512, 512)  # about 0.5 GB in memory where all of it is cleft
 LABEL_FORMATS = ("zarr", "hdf")
+FOUND_IN = "prediction"  # key of the prediction's address in the provenance of labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +204,18 @@ class _Search:
             decisive |= {"segmentation": self.neurons.segmentation.identity(), "reach nm": self.neurons.reach_nm}
         return decisive
 
+    def provenance(self) -> dict[str, JsonValue]:
+        """Return what the attributes of the labels say: how they were found, and the addresses of prediction and raw."""
+        raw: JsonValue = self.volume.provenance.get(RAW_ADDRESS)
+        if self.around is not None and self.around.raw is not None and self.around.raw.raw.source is not None:
+            raw = self.around.raw.raw.source
+        known: dict[str, JsonValue] = {FOUND_IN: self.volume.source, RAW_ADDRESS: raw}
+        return {
+            STORED: self.used.point.model_dump(mode="json"),
+            "kind": self.labeler.segmenter.kind.value,
+            **{name: address for name, address in known.items() if address is not None},
+        }
+
     def inputs(self) -> dict[str, tuple[int | None, ...]]:
         """Return checksums of a sample of voxels, which tell whether the inputs have changed at their addresses."""
         inputs = {"prediction": sampled_checksums(self.volume)}
@@ -242,7 +255,7 @@ class _Search:
             map_blocks(work, self.grid(measured.block, work), measured, execution, what=MEASURING)
             table = self.table(arrays, grid)
             written = Task(settings={**self.identity, "block": list(grid.step)}, block=grid.step, inputs=inputs)
-            array = ArraySpec.like(volume, LABELS[0], np.uint64)
+            array = replace(ArraySpec.like(volume, LABELS[0], np.uint64), provenance=self.provenance())
             with unfinished(outputs.labels, [array], written, overwrite, accept) as output:
                 target = output.arrays[array.name]
                 map_blocks(LabelWriter(self.labeler, arrays, target), grid, output.journal, execution, what=WRITING)

@@ -1,0 +1,113 @@
+"""`make_review`: which candidates a review has, and what it refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from cleftnet.errors import InputError
+from cleftnet.review import ReviewSettings, make_review
+from cleftnet.review.selection import COLUMNS
+from cleftnet.volumes import Volume, write_volume
+
+SIZE_NM, OFFSET_NM = (50.0, 10.0, 10.0), (100.0, 0.0, 20.0)  # of the volume in conftest
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_least_certain_come_first_then_a_sample_then_what_was_left_out(review):
+    table = review.candidates
+    assert table.columns.tolist() == list(COLUMNS)
+    assert table["kind"].tolist() == ["uncertain", "uncertain", "random", "random", "missed?", "missed?"]
+    assert table["score"].tolist()[:2] == [round(150 / 255, 5), round(160 / 255, 5)]
+    assert table["score"].tolist()[4:] == [round(250 / 255, 5), round(140 / 255, 5)]  # the most probable crumbs
+    assert table["synapse_id"].tolist()[4:] == [0, 0]
+    assert len(set(table["synapse_id"][:4])) == 4
+
+
+def test_a_candidate_of_the_sample_stands_for_its_share_of_the_others(review):
+    assert review.candidates["weight"].tolist() == [1, 1, 2, 2, 1, 1]  # 4 others, 2 of them drawn
+
+
+def test_a_window_is_the_box_with_its_surroundings_inside_the_volume(review):
+    assert str(review.box(1)) == "1:3,2:6,2:12"
+    assert str(review.window(1)) == "0:4,0:11,0:17"  # 50 nm are one section, and 5 voxels in it
+
+
+def test_a_mask_holds_the_voxels_of_its_candidate(review, made):
+    for candidate in review.candidates["id"]:
+        box = review.box(candidate)
+        assert (review.mask(candidate) == (made.values[box.slices] >= 128)).all()
+
+
+def test_the_same_seed_gives_the_same_files_and_another_one_another_sample(made, tmp_path):
+    make_review(made.synapses, tmp_path / "one", settings=made.few)
+    make_review(made.synapses, tmp_path / "two", settings=made.few)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    seeds = {
+        tuple(
+            make_review(made.synapses, tmp_path / f"seed{n}", settings=made.few.changed(seed=n)).candidates[
+                "synapse_id"
+            ]
+        )
+        for n in range(5)
+    }
+    assert len(seeds) > 1
+
+
+def test_nothing_but_the_review_is_left(review):
+    assert {path.name for path in review.folder.iterdir()} == {
+        "candidates.csv",
+        "decisions.jsonl",
+        "masks.npz",
+        "review.json",
+    }
+    assert [path.name for path in review.folder.parent.iterdir()] == ["review"]
+    about = json.loads((review.folder / "review.json").read_text())
+    assert about["prediction"].endswith("prediction.zarr/volumes/probability")
+    assert about["raw"].endswith("A.hdf/volumes/raw")
+    assert about["synapses"], about["left_out"] == (6, 3)
+
+
+def test_a_small_prediction_is_reviewed_completely(made, tmp_path):
+    table = make_review(made.synapses, tmp_path / "review").candidates
+    assert table["kind"].value_counts().to_dict() == {"uncertain": 6, "missed?": 3}
+
+
+def test_another_prediction_is_refused(made, tmp_path):
+    moved = np.roll(made.values, 1, axis=2)
+    write_volume(Volume(moved, SIZE_NM, OFFSET_NM, threshold=0.5), tmp_path / "other.zarr/volumes/probability")
+    with pytest.raises(InputError, match="give the prediction that the synapses were found in"):
+        make_review(made.synapses, tmp_path / "review", prediction=tmp_path / "other.zarr")
+
+
+def test_a_folder_without_synapses_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no synapses"):
+        make_review(tmp_path, tmp_path / "review")
+
+
+def test_a_review_that_exists_is_not_replaced(review, made):
+    with pytest.raises(InputError, match="exists already"):
+        make_review(made.synapses, review.folder, settings=made.few)
+
+
+def test_a_killed_search_is_completed(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("cleftnet.review.making.select", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make_review(made.synapses, tmp_path / "review", settings=made.few)
+    monkeypatch.undo()
+    assert len(make_review(made.synapses, tmp_path / "review", settings=made.few).candidates) == 6
+    assert not (tmp_path / "review.unfinished").exists()
+
+
+def test_a_mask_without_scores_can_be_reviewed(made, tmp_path):
+    from cleftnet.synapses import find_synapses
+
+    write_volume(Volume(made.values > 0, SIZE_NM), tmp_path / "mask.zarr/volumes/labels/clefts")
+    shutil.rmtree(tmp_path / "found", ignore_errors=True)
+    find_synapses(tmp_path / "mask.zarr", tmp_path / "found")
+    review = make_review(tmp_path / "found", tmp_path / "review", settings=ReviewSettings(uncertain=1, random=1))
+    assert review.candidates["kind"].tolist() == ["uncertain", "random"]

@@ -28,8 +28,9 @@ from cleftnet.comparison.out_of_fold import FoldLogits, choose_on_folds, score_o
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.geometry import Box
-from cleftnet.models.checkpoint import Model, ModelCard, load_model, save_model
+from cleftnet.models.checkpoint import Model, ModelCard, load_model, load_trees, save_model
 from cleftnet.models.released import FOLDER, PAGE, WEIGHTS
+from cleftnet.models.trees import BoostedTrees
 from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.skeleton import Network
 from cleftnet.nets.zoo import ZOO
@@ -64,8 +65,9 @@ class ReleaseFiles(NamedTuple):
 def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFiles:
     """Add the networks of a cell's folds to the released models as one ensemble, or replace the one of the same name.
 
-    Weights are rounded to float16. Each rounded network predicts the fold that it never saw. These predictions choose
-    calibration, threshold and operating point of the ensemble, and give the scores on its card and page.
+    A cell that is the mean of a network and boosted trees gives a model of both. Weights are rounded to float16. Each rounded
+    network predicts the fold that it never saw, as do the trees. These predictions choose calibration, threshold and operating
+    point of the ensemble, and give the scores on its card and page.
 
     Args:
         cell: Folder of a finished cell of a comparison with folds.
@@ -80,14 +82,18 @@ def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFil
     if name in ZOO:
         raise InputError(f"'{name}' is the name of a network; choose another, such as that of the data")
     before, after = _split_page(page)
-    trained, networks = _load_cell(Path(cell))
-    recipe = _recipe(trained)
+    parts = _load_cell(Path(cell))
+    trained = parts.cell
+    recipe = _recipe(parts.recipe)
     region = open_region(recipe.data.train[0])
     with tempfile.TemporaryDirectory() as scratch:
         rounded = Path(scratch) / weights.name
-        ensemble = Ensemble(networks)
-        card = ModelCard(spec=ensemble.spec, members=len(networks))
-        save_model(rounded, Model(ensemble, card), half=True)
+        ensemble = Ensemble(parts.networks)
+        trees = BoostedTrees.mean(parts.trees) if parts.trees else None
+        card = ModelCard(
+            spec=ensemble.spec, members=len(parts.networks), trees=None if trees is None else trees.settings
+        )
+        save_model(rounded, Model(ensemble, card, trees), half=True)
         shipped = load_model(rounded, best_device())
     folds = predict_folds(shipped, [choice.scored for choice in trained.folds], region, recipe)
     tuning = TuningSettings(**trained.synapse_grid)
@@ -101,12 +107,12 @@ def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFil
             "synapses": chosen.point,
             "voxel_size_nm": region.raw.voxel_size_nm,
             "normalize": recipe.data.normalize,
-            "step": trained.effort.steps,
+            "step": parts.steps,
             "scores": _scores(scored.scores, scored.objects),
             "provenance": trained.provenance | about,
         }
     )
-    save_model(weights, Model(shipped.net, card), half=True)
+    save_model(weights, Model(shipped.net, card, trees), half=True)
     weights.chmod(0o644)  # every user of an installed package reads it
     columns = {
         "as trained": _column(trained.scores, trained.objects),
@@ -119,7 +125,7 @@ def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFil
 
 
 def predict_folds(model: Model, scored: Sequence[str], region: Region, recipe: Recipe) -> list[FoldLogits]:
-    """Predict every fold with the member of a released ensemble that never saw it.
+    """Predict every fold with the member of a released ensemble that never saw it, and with the trees that never did.
 
     Args:
         model: An ensemble with one member for each fold, in their order.
@@ -129,32 +135,61 @@ def predict_folds(model: Model, scored: Sequence[str], region: Region, recipe: R
     """
     assert isinstance(model.net, Ensemble)
     origin, folds = Box.parse(recipe.data.train[0].roi or str(region.labels.box)).start, []
-    for number, (net, part) in enumerate(zip(model.net.networks, scored, strict=True)):
+    members = model.net.networks
+    trees = [None] * len(members) if model.trees is None else model.trees.split(len(members))
+    for number, (net, own_trees, part) in enumerate(zip(members, trees, scored, strict=True)):
         log.info(f"predicting fold {number + 1} by the network that never saw it")
         own = Box.parse(part).relative_to(origin)
         seen = context(own, region.raw.box, recipe.net.patch)
         raw = normalized(region.raw.crop(seen), recipe.data.normalize)
-        logits = whole_logits(net, raw, overlap=recipe.training.validation_overlap)[0]
+        logits = whole_logits(net, raw, overlap=recipe.training.validation_overlap, trees=own_trees)[0]
         folds.append(FoldLogits(own, logits[own.relative_to(seen.start).slices]))
     return folds
 
 
-def _load_cell(path: Path) -> tuple[Cell, list[Network]]:
-    """Return a finished cell and the networks of its folds.
+class CellParts(NamedTuple):
+    """What the folds of a finished cell trained.
+
+    Attributes:
+        cell: The cell.
+        recipe: Recipe of its networks, as plain values.
+        steps: Steps of each training.
+        networks: One for each fold.
+        trees: One set for each fold, or none.
+    """
+
+    cell: Cell
+    recipe: Mapping[str, JsonValue]
+    steps: int
+    networks: list[Network]
+    trees: list[BoostedTrees]
+
+
+def _load_cell(path: Path) -> CellParts:
+    """Return a finished cell and what its folds trained.
 
     Raises:
         InputError: when the cell is not finished, has no folds, or holds no networks.
     """
     folder = CellFolder(path)
     cell = folder.load()
-    if cell is None or not cell.folds or "classical" in cell.recipe:
+    rows: dict[str, Mapping[str, JsonValue]] = {}
+    if cell is not None:
+        members = cast(Mapping[str, Mapping[str, JsonValue]], cell.recipe.get("mean_of", {}))
+        rows = dict(members) or {cell.row: cell.recipe}
+    with_net, boosted = ([row for row, recipe in rows.items() if key in recipe] for key in ("net", "boosted"))
+    if cell is None or not cell.folds or len(with_net) != 1 or len(with_net) + len(boosted) != len(rows):
         raise InputError(
-            f"{path} is not the folder of a finished cell with folds and networks; expected one such as "
+            f"{path} is not the folder of a finished cell with folds and networks of one row; expected one such as "
             f"OUT/cells/ROW/seed-0 of `cleftnet compare tables-vnc-l3-folds --out OUT`"
         )
-    networks = [load_model(folder.fold(number).run, best_device()).net for number in range(len(cell.folds))]
+    own = folder if with_net[0] == cell.row else folder.of_row(with_net[0])
+    count = len(cell.folds)
+    networks = [load_model(own.fold(number).run, best_device()).net for number in range(count)]
     assert all(isinstance(net, Network) for net in networks), "a training makes single networks"
-    return cell, cast(list[Network], networks)
+    trees = [load_trees(folder.of_row(row).fold(number).trees) for row in boosted for number in range(count)]
+    steps = own.finished_folds()[0].effort.steps or 0
+    return CellParts(cell, rows[with_net[0]], steps, cast(list[Network], networks), trees)
 
 
 def _split_page(page: Path) -> tuple[str, str]:
@@ -168,13 +203,13 @@ def _split_page(page: Path) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def _recipe(cell: Cell) -> Recipe:
-    """Return the recipe of a cell.
+def _recipe(described: Mapping[str, JsonValue]) -> Recipe:
+    """Return the recipe of a cell's networks.
 
     Raises:
         InputError: when the recipe has paths of one machine.
     """
-    recipe = Recipe(**{key: value for key, value in cell.recipe.items() if key != "folds"})
+    recipe = Recipe(**{key: value for key, value in described.items() if key != "folds"})
     for volume in recipe.data.train:
         for address in (volume.raw, volume.labels or "", volume.tissue or ""):
             if PurePath(address).is_absolute():
@@ -217,8 +252,13 @@ def _numbers(
     spec, side = card.spec, card.voxel_size_nm
     versions = cast(dict[str, str], cell.provenance.get("versions", {}))
     (volume,) = recipe.data.train
+    members = cell.recipe.get("mean_of")
+    rows = ",".join([*members, cell.row] if isinstance(members, dict) else [cell.row])
     facts = {
         "network": f"{card.members} × {_network_name(card)}, widths {', '.join(map(str, spec.widths))}",
+        "beside them": "nothing"
+        if card.trees is None
+        else f"boosted trees on filters of {', '.join(f'{nm:g}' for nm in card.trees.sigmas_nm)} nm",
         "patch, voxels z×y×x": "×".join(map(str, spec.patch)),
         "voxel size of the data, nm z×y×x": "unknown" if side is None else "×".join(f"{nm:g}" for nm in side),
         "training of each": f"{card.step:,} steps of {recipe.training.batch} patches, seed {cell.seed}, "
@@ -244,7 +284,7 @@ def _numbers(
         "chosen on the other folds. The ensemble itself saw all of the labels, so it has no scores of its own here.",
         "This command trains and scores the networks, and `tests/models/test_released.py` scores the shipped ones again:",
         "",
-        f"    cleftnet compare tables-vnc-l3-folds --out runs/folds --rows {cell.row} --seeds {cell.seed}",
+        f"    cleftnet compare tables-vnc-l3-folds --out runs/folds --rows {rows} --seeds {cell.seed}",
         "",
     ]
 

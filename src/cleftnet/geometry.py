@@ -113,6 +113,13 @@ class Box:
             _int_zyx([min(a, b) for a, b in zip(self.stop, other.stop, strict=True)]),
         )
 
+    def hull(self, other: Box) -> Box:
+        """Return the smallest box that holds both."""
+        return Box(
+            _int_zyx([min(a, b) for a, b in zip(self.start, other.start, strict=True)]),
+            _int_zyx([max(a, b) for a, b in zip(self.stop, other.stop, strict=True)]),
+        )
+
     def grow(self, by: Sequence[int]) -> Box:
         """Return the box with `by` voxels more on both sides of each axis."""
         return Box(

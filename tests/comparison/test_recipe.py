@@ -79,7 +79,7 @@ def test_the_first_row_is_the_reference_unless_said(tiny, write):
         (lambda c: c["tables"][0]["rows"].append("resnet"), "table 'Two' names an unknown row 'resnet'"),
         (lambda c: c["tables"][0]["paper"].update(resunet={"f2": 1}), "f2"),
         (lambda c: c["rows"].update({"a/b": {"label": "x"}}), "row 'a/b' cannot name a folder"),
-        (lambda c: c["rows"]["resunet"].update(classical={}), "a classical row has none"),
+        (lambda c: c["rows"]["resunet"].update(classical={}), "set and classical exclude each other"),
         (
             lambda c: c["rows"]["resunet"]["set"].update({"data.validate": [{"raw": "other.hdf"}]}),
             "row resunet has other validation data",

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -10,7 +11,7 @@ import cleftnet
 from cleftnet.comparison import CellFolder
 from cleftnet.comparison.out_of_fold import score_out_of_fold
 from cleftnet.errors import InputError
-from cleftnet.models.checkpoint import Model, ModelCard, load_model, save_model
+from cleftnet.models.checkpoint import Model, ModelCard, load_model, load_trees, save_model
 from cleftnet.synapses import TuningSettings
 from cleftnet.training.data import open_region
 from cleftnet.training.recipe import Recipe
@@ -18,8 +19,8 @@ from tools.release import BEGIN, END, predict_folds, release
 
 
 @pytest.fixture(scope="module")
-def cell(tmp_path_factory, cremi_file):
-    """A finished cell of two folds, trained for a few steps, whose data is named by a variable."""
+def cells(tmp_path_factory, cremi_file):
+    """Finished cells of two folds by row, trained for a few steps, whose data is named by a variable."""
     folder = tmp_path_factory.mktemp("release")
     content = {
         "base": {
@@ -29,7 +30,11 @@ def cell(tmp_path_factory, cremi_file):
             "training": {"steps": 6, "batch": 2, "validation_overlap": 0},
         },
         "folds": {"axis": "x", "borders_vox": [57]},
-        "rows": {"cleftnet": {"label": "CleftNet"}},
+        "rows": {
+            "cleftnet": {"label": "CleftNet"},
+            "boosted": {"label": "trees", "boosted": {"trees": 4, "depth": 2, "voxels": 2000, "sigmas_nm": [8, 40]}},
+            "both": {"label": "both", "mean_of": ["cleftnet", "boosted"]},
+        },
         "synapses": {"thresholds": [0.3, 0.6], "sizes_nm3": [0, 1e5]},
     }
     (folder / "tables.yaml").write_text(yaml.safe_dump(content))
@@ -37,7 +42,13 @@ def cell(tmp_path_factory, cremi_file):
         patch.setenv("CLEFTNET_DATA", str(cremi_file.parent))
         results = cleftnet.compare(folder / "tables.yaml", folder / "out")
     assert not results.failed
-    return CellFolder.of(folder / "out", "cleftnet", 0).path
+    return {row: CellFolder.of(folder / "out", row, 0).path for row in content["rows"]}
+
+
+@pytest.fixture
+def cell(cells):
+    """The cell of networks alone."""
+    return cells["cleftnet"]
 
 
 @pytest.fixture
@@ -73,6 +84,24 @@ def test_the_networks_of_the_folds_are_one_rounded_ensemble_scored_out_of_fold_a
     assert "| network | 2 × cleftnet (max_keys 64), widths 2, 4 |" in page
     assert f"| {scored.scores.auc:.5f} |" in page
     assert str(cremi_file.parent) not in page + shipped.card.model_dump_json()
+
+
+def test_networks_and_boosted_trees_are_one_model_scored_out_of_fold(cells, folder):
+    done = release(cells["both"], "tiny", folder=folder)
+    shipped = load_model(done.weights)
+    own = [load_trees(CellFolder(cells["boosted"]).fold(number).trees) for number in range(2)]
+    assert all(
+        np.array_equal(mine.value, theirs.value) for mine, theirs in zip(shipped.trees.split(2), own, strict=True)
+    )
+    assert shipped.card.scores["auc"] == pytest.approx(CellFolder(cells["both"]).load().scores.auc, abs=0.002)
+    page = done.page.read_text()
+    assert "| beside them | boosted trees on filters of 8, 40 nm |" in page
+    assert "--rows cleftnet,boosted,both --seeds 0" in page
+
+
+def test_trees_alone_are_not_released(cells, folder):
+    with pytest.raises(InputError, match="networks of one row"):
+        release(cells["boosted"], "tiny", folder=folder)
 
 
 def test_a_second_release_replaces_the_first(cell, folder):

@@ -7,23 +7,24 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from pydantic import JsonValue
 
+from cleftnet.comparison.boosting import train_trees
 from cleftnet.comparison.cells import Cell, CellFolder, Effort, FoldChoice, FoldRecord
 from cleftnet.comparison.folds import context
-from cleftnet.comparison.forest import Forest, ForestSettings, train_forest
+from cleftnet.comparison.forest import ForestSettings, train_forest
 from cleftnet.comparison.out_of_fold import FoldLogits, score_out_of_fold
 from cleftnet.comparison.recipe import Comparison
 from cleftnet.comparison.region_scores import score_regions
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.geometry import Box
-from cleftnet.models.checkpoint import Model, load_model
+from cleftnet.models.checkpoint import Model, load_model, save_trees
 from cleftnet.prediction import PredictionSettings, best_device, predict, whole_logits
 from cleftnet.training.data import as_seen, open_region
 from cleftnet.training.log import METRICS
@@ -34,6 +35,9 @@ from cleftnet.training.validation import Region
 from cleftnet.volumes import PROBABILITY_NAME, Array, Volume, normalized, write_volume
 
 log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 def make_cell(comparison: Comparison, row: str, seed: int, folder: CellFolder) -> Cell:
@@ -49,10 +53,10 @@ def make_cell(comparison: Comparison, row: str, seed: int, folder: CellFolder) -
         InputError: when the training cannot be resumed, its loss diverged, or a volume cannot be read.
         TrainingInterrupted: when SIGTERM ended the training; its state is saved.
     """
-    classical, members = comparison.rows[row].classical, comparison.rows[row].mean_of
+    settings = comparison.rows[row]
     choices: tuple[FoldChoice, ...] = ()
     if comparison.folds is not None:
-        predicted = _average_folds if members else _predict_folds
+        predicted = _average_folds if settings.mean_of else _predict_folds
         region, folds = predicted(comparison, row, seed, folder)
         effort, about = _together(folds)
         scored, choices, stitched = score_out_of_fold([fold.prediction for fold in folds], region, comparison.synapses)
@@ -60,14 +64,14 @@ def make_cell(comparison: Comparison, row: str, seed: int, folder: CellFolder) -
     else:
         recipe = comparison.recipe(row, seed)
         regions = [open_region(volume) for volume in recipe.data.validate_on]
-        if classical is None:
+        if settings.classical is None:
             predictions, effort, about = _train_network(recipe, regions, folder)
         else:
-            predictions, effort, about = _train_forest(classical, recipe, regions, folder)
+            predictions, effort, about = _train_forest(settings.classical, recipe, regions, folder)
         scored = score_regions(predictions, regions, comparison.synapses)
     return Cell(
         row=row,
-        label=comparison.rows[row].label,
+        label=settings.label,
         seed=seed,
         threshold=scored.threshold,
         scores=scored.scores,
@@ -89,7 +93,7 @@ def _train_forest(
 ) -> tuple[list[Volume], Effort, Provenance]:
     """Train a forest, calibrate it on the validation regions, and predict them."""
     seen = [as_seen(region, recipe) for region in regions]
-    forest, effort, about = _grow(settings, recipe, seen)
+    forest, effort, about = _grow(train_forest, settings, recipe, seen)
     forest = forest.calibrated(seen)
     predictions = [forest.predict(region.raw, folder.prediction(i), overwrite=True) for i, region in enumerate(seen)]
     return predictions, effort, about
@@ -167,10 +171,16 @@ def _predict_fold(
     comparison: Comparison, row: str, recipe: Recipe, raw: Volume, folder: CellFolder
 ) -> tuple[Array, FoldRecord]:
     """Train a row for one fold, and return the logits of raw, z y x."""
-    classical, described = comparison.rows[row].classical, comparison.described(row, recipe.seed)
-    if classical is not None:
-        forest, effort, about = _grow(classical, recipe, [])
+    settings, described = comparison.rows[row], comparison.described(row, recipe.seed)
+    if settings.classical is not None:
+        forest, effort, about = _grow(train_forest, settings.classical, recipe, [])
         return forest.log_odds(raw), FoldRecord(recipe=described, effort=effort, provenance=about)
+    if settings.boosted is not None:
+        trees, effort, about = _grow(train_trees, settings.boosted, recipe, [])
+        save_trees(folder.trees, trees)
+        return trees.log_odds(raw.read(), raw.box, raw.box), FoldRecord(
+            recipe=described, effort=effort, provenance=about
+        )
     model, effort, about = _learn(recipe, folder)
     logits = whole_logits(model.net, raw, overlap=recipe.training.validation_overlap)[0]
     return logits, FoldRecord(recipe=described, effort=effort, provenance=about)
@@ -189,15 +199,17 @@ def _together(folds: Sequence[_PredictedFold]) -> tuple[Effort, Provenance]:
     return effort, about[0] | {"data": {"folds": [one["data"] for one in about]}}
 
 
-def _grow(settings: ForestSettings, recipe: Recipe, regions: Sequence[Region]) -> tuple[Forest, Effort, Provenance]:
-    """Train a forest that is not calibrated; the regions are those that it will be validated on."""
+def _grow(
+    train_on: Callable[[S, Sequence[Region], int], T], settings: S, recipe: Recipe, regions: Sequence[Region]
+) -> tuple[T, Effort, Provenance]:
+    """Train trees that are not calibrated; the regions are those that they will be validated on."""
     learned = [as_seen(open_region(volume), recipe) for volume in recipe.data.train]
     sums = {"train": [fingerprint(*r) for r in learned], "validate": [fingerprint(*r) for r in regions]}
     began = time.monotonic()
-    forest = train_forest(settings, learned, recipe.seed)
+    trees = train_on(settings, learned, recipe.seed)
     minutes = round((time.monotonic() - began) / 60, 2)
     effort = Effort(parameters=None, steps=None, minutes=minutes, seconds_per_step=None)
-    return forest, effort, provenance(None) | {"data": cast(JsonValue, sums)}
+    return trees, effort, provenance(None) | {"data": cast(JsonValue, sums)}
 
 
 def _learn(recipe: Recipe, folder: CellFolder) -> tuple[Model, Effort, Provenance]:

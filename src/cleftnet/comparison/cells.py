@@ -208,6 +208,11 @@ class CellFolder:
         return self.path / "logits.npy"
 
     @property
+    def trees(self) -> Path:
+        """The boosted trees of a fold, a checkpoint without networks."""
+        return self.path / "trees.safetensors"
+
+    @property
     def record(self) -> Path:
         """Effort and provenance of a fold, `fold.json`."""
         return self.path / "fold.json"

@@ -18,10 +18,11 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from cleftnet.blockwise import BlockGrid, ExecutionSettings, Task, Tick, map_blocks, unfinished
-from cleftnet.comparison.forest_features import Float32, axes_of, draw_voxels, features, halo
+from cleftnet.comparison.voxel_drawing import draw_voxels
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX
 from cleftnet.metrics.calibration import Calibration
+from cleftnet.models.filters import Float32, axes_of, features, halo
 from cleftnet.prediction import to_uint8
 from cleftnet.progress import track
 from cleftnet.settings import Settings

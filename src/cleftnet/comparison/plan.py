@@ -110,11 +110,8 @@ class Plan:
                 "begun": bool(folder.runs or folder.finished_folds()),
             }
             state: State = next((state for state, found in there.items() if found), "missing")
-            settings = self.comparison.rows[row]
-            untrained = settings.classical is not None or settings.mean_of
-            yield PlannedCell(
-                row, seed, state, None if untrained else _parameters(self.comparison.recipe(row, seed).net)
-            )
+            network = self.comparison.rows[row].has_network
+            yield PlannedCell(row, seed, state, _parameters(self.comparison.recipe(row, seed).net) if network else None)
 
     def _check_folder(self) -> None:
         """Raise InputError when the folder holds other files, or cells of another recipe."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from cleftnet.comparison.boosting import BoostingSettings
 from cleftnet.comparison.folds import Fold, FoldSettings, cut
 from cleftnet.comparison.forest import ForestSettings
 from cleftnet.errors import InputError, nearest
@@ -23,32 +24,35 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # of rows, which name folders
 
 
 class Row(Settings):
-    """One row of a comparison: a network, a random forest, or the mean of other rows.
+    """One row of a comparison: a network, decision trees, or the mean of other rows.
 
     Attributes:
         label: Name in the tables.
         changes: Dotted keys of the base recipe and their values in this row (`set` in the file).
         classical: A random forest instead of a network; it uses the data of the base recipe.
+        boosted: Boosted trees instead of a network, on the same data. Only with folds.
         mean_of: Rows whose out-of-fold logits are averaged, seed by seed; nothing is trained. Only with folds.
     """
 
     label: str
     changes: dict[str, JsonValue] = Field({}, alias="set")
     classical: ForestSettings | None = None
+    boosted: BoostingSettings | None = None
     mean_of: tuple[str, ...] = ()
 
-    @model_validator(mode="after")
-    def _a_mean_is_nothing_else(self) -> Self:
-        if self.mean_of and (self.changes or self.classical is not None):
-            raise ValueError("mean_of averages other rows, so the row has neither set nor classical")
-        return self
+    @property
+    def has_network(self) -> bool:
+        """Whether the row trains a network."""
+        return self.classical is None and self.boosted is None and not self.mean_of
 
     @model_validator(mode="after")
-    def _a_forest_has_no_network(self) -> Self:
-        if self.classical is not None and self.changes:
-            raise ValueError(
-                f"set changes a network's recipe ({', '.join(self.changes)}), and a classical row has none"
-            )
+    def _is_one_thing(self) -> Self:
+        given = [
+            name for name in ("changes", "classical", "boosted", "mean_of") if getattr(self, name) not in ({}, None, ())
+        ]
+        if len(given) > 1:
+            names = " and ".join("set" if name == "changes" else name for name in given)
+            raise ValueError(f"{names} exclude each other: set changes a network, the others make a row without one")
         return self
 
 
@@ -181,10 +185,12 @@ class Comparison(Settings):
         """
         if members := self.rows[row].mean_of:
             return {"mean_of": {name: self.described(name, seed) for name in members}}
-        recipe, classical = self.recipe(row, seed), self.rows[row].classical
+        recipe, settings = self.recipe(row, seed), self.rows[row]
         described = dump(recipe)
-        if classical is not None:
-            described = {"seed": recipe.seed, "data": described["data"], "classical": dump(classical)}
+        if not settings.has_network:
+            trees = {"classical": settings.classical, "boosted": settings.boosted}
+            given = {kind: dump(one) for kind, one in trees.items() if one is not None}
+            described = {"seed": recipe.seed, "data": described["data"], **given}
             if self.folds is not None:
                 described["patch"] = list(recipe.net.patch)
         return described if self.folds is None else described | {"folds": dump(self.folds)}
@@ -204,6 +210,8 @@ class Comparison(Settings):
         for row in self.rows:
             if self.folds is not None:
                 self._check_folds(row)
+            elif self.rows[row].boosted is not None:
+                raise InputError(f"row {row}: boosted trees are scored out of fold only; give folds in the comparison")
             if self.recipe(row, self.seeds[0]).data.validate_on != validate_on:
                 raise InputError(
                     f"row {row} has other validation data than row {first}, so their scores cannot be compared; set "
@@ -233,9 +241,10 @@ def with_defaults(described: Mapping[str, Any]) -> dict[str, JsonValue]:
     if "mean_of" in described:
         return {"mean_of": {name: with_defaults(member) for name, member in described["mean_of"].items()}}
     rest = {key: value for key, value in described.items() if key != "folds"}
-    if "classical" in rest:
+    trees: dict[str, type[Settings]] = {"classical": ForestSettings, "boosted": BoostingSettings}
+    if kind := next((kind for kind in trees if kind in rest), None):
         rest["data"] = dump(DataSettings(**rest["data"]))
-        rest["classical"] = dump(ForestSettings(**rest["classical"]))
+        rest[kind] = dump(trees[kind](**rest[kind]))
     else:
         rest = dump(Recipe(**rest))
     return rest if "folds" not in described else rest | {"folds": described["folds"]}

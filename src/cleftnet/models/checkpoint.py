@@ -28,6 +28,7 @@ from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.calibration import Calibration
 from cleftnet.models.operating_point import OperatingPoint
 from cleftnet.models.released import FOLDER, list_models, released_weights
+from cleftnet.models.trees import PREFIX, BoostedTrees, TreeSettings
 from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.volumes import NormalizationSettings
@@ -48,6 +49,7 @@ class ModelCard(BaseModel):
         threshold: Voxels of at least this probability count as cleft; chosen on validation.
         synapses: How synapses are found in its predictions; None where it was not tuned on labels.
         voxel_size_nm: Voxel size z y x of the training data.
+        trees: Boosted trees whose log-odds are averaged with the logits of the networks; None where there are none.
         normalize: How gray values of every volume are brought to one range before the network sees them; None leaves them.
         step: Optimizer steps taken.
         scores: Validation scores of these weights.
@@ -62,6 +64,7 @@ class ModelCard(BaseModel):
     threshold: float = Field(0.5, ge=0, le=1)
     synapses: OperatingPoint | None = None
     voxel_size_nm: FloatZYX | None = None
+    trees: TreeSettings | None = None
     normalize: NormalizationSettings | None = None
     step: int = 0
     scores: Mapping[str, float | None] = {}
@@ -70,10 +73,11 @@ class ModelCard(BaseModel):
 
 @dataclass(frozen=True)
 class Model:
-    """A network, or an ensemble of networks, with its model card."""
+    """A network, or an ensemble of networks, perhaps with boosted trees beside it, and its model card."""
 
     net: Network | Ensemble
     card: ModelCard
+    trees: BoostedTrees | None = None
 
     def probability(self, logits: Float32) -> Float32:
         """Return the calibrated probability of cleft in 0-1, `z y x`, from logits `heads z y x`."""
@@ -90,12 +94,30 @@ def save_model(path: Path, model: Model, *, half: bool = False) -> None:
     Args:
         path: File to write; an existing one is replaced.
         model: The model to write.
-        half: Round kernels and queries to float16, which halves the file; norms and biases stay float32.
+        half: Round kernels and queries to float16, which halves the file; norms, biases and trees stay float32.
     """
     weights = model.net.state_dict()
     if half:
         weights = {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in weights.items()}
-    write_tensors(path, weights, {_KEY: model.card.model_dump_json()})
+    trees = {} if model.trees is None else model.trees.tensors()
+    write_tensors(path, weights | trees, {_KEY: model.card.model_dump_json()})
+
+
+def save_trees(path: Path, trees: BoostedTrees) -> None:
+    """Write boosted trees alone, as a part of a model that `load_trees` reads."""
+    write_tensors(path, trees.tensors(), {_KEY: trees.settings.model_dump_json()})
+
+
+def load_trees(path: Path) -> BoostedTrees:
+    """Read boosted trees that `save_trees` wrote.
+
+    Raises:
+        InputError: when the file is missing or damaged.
+    """
+    with _refusing(path):
+        with safetensors.safe_open(path, framework="pt") as file:
+            settings = TreeSettings.model_validate(json.loads((file.metadata() or {})[_KEY]))
+        return BoostedTrees.from_tensors(settings, safetensors.torch.load_file(path))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
@@ -174,8 +196,12 @@ def load_model(address: str | Path, device: torch.device | str = "cpu") -> Model
     with _refusing(path):
         networks = [Network(card.spec) for _ in range(card.members)]
         net = Ensemble(networks) if len(networks) > 1 else networks[0]
-        net.load_state_dict(safetensors.torch.load_file(path))
-    return Model(net.channels_last().to(device).eval(), card)
+        tensors = safetensors.torch.load_file(path)
+        trees = None if card.trees is None else BoostedTrees.from_tensors(card.trees, tensors)
+        net.load_state_dict(
+            {name: tensor for name, tensor in tensors.items() if trees is None or not name.startswith(PREFIX)}
+        )
+    return Model(net.channels_last().to(device).eval(), card, trees)
 
 
 def store_operating_point(address: str | Path, point: OperatingPoint) -> Path:
@@ -209,7 +235,7 @@ def _refusing(path: Path) -> Iterator[None]:
         raise InputError(
             f"{path} is not a readable safetensors file ({error}); expected one that cleftnet wrote"
         ) from None
-    except (ValidationError, RuntimeError, ValueError) as error:
+    except (ValidationError, RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         if isinstance(error, ValidationError):
             first = error.errors()[0]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cleftnet.geometry import OVERLAP, Block, Box, TileGrid
 from cleftnet.models.checkpoint import Float32
+from cleftnet.models.trees import BoostedTrees
 from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction.prediction_settings import PredictionSettings, overlap_in_voxels
@@ -109,7 +110,14 @@ def smooth_weights(starts: Sequence[int], side: int) -> list[Float32]:
     return [(hat / total[start : start + side]).astype(np.float32) for start in starts]
 
 
-def whole_logits(net: Network | Ensemble, raw: Volume, *, overlap: float = OVERLAP, tta: bool = False) -> Float32:
+def whole_logits(
+    net: Network | Ensemble,
+    raw: Volume,
+    *,
+    overlap: float = OVERLAP,
+    tta: bool = False,
+    trees: BoostedTrees | None = None,
+) -> Float32:
     """Run a network over a volume that fits in memory, as `predict` does, and return its logits `heads z y x`, float32.
 
     Args:
@@ -117,6 +125,7 @@ def whole_logits(net: Network | Ensemble, raw: Volume, *, overlap: float = OVERL
         raw: Unsigned integers, or floats in 0-1, at least as large as the patch.
         overlap: Share of the patch that neighboring tiles have in common.
         tta: Average over flips and in-plane rotations (test-time augmentation), 16 times the work.
+        trees: Boosted trees whose log-odds are averaged with the segmentation logits.
 
     Raises:
         InputError: when the volume is smaller than the patch.
@@ -134,4 +143,7 @@ def whole_logits(net: Network | Ensemble, raw: Volume, *, overlap: float = OVERL
     blending = Blending(tiles, raw.box, len(net.spec.heads), network.device)
     for tile, logits in track(results, "predicting", len(tiles)):
         blending.add(tile, logits)
-    return blending.logits
+    found = blending.logits
+    if trees is not None:
+        found[0] = trees.averaged(found[0], raw.read(), raw.box, raw.box)
+    return found

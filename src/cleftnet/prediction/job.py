@@ -52,7 +52,7 @@ class BlockInput(NamedTuple):
     """Input of a block.
 
     Attributes:
-        raw: What the network sees of the boxes of its tiles.
+        raw: What the model sees of the boxes of its tiles, and as far around the block as its trees reach.
         wanted: Where in its read box a prediction is wanted; None means everywhere.
     """
 
@@ -121,7 +121,7 @@ class PredictionJob:
         view = NetworkView.of(raw, loaded.card, settings)
         net = fold(_at_patch(loaded.net, settings.patch)).channels_last()
         tiles = TileGrid(view.seen.box, net.spec.patch, overlap_in_voxels(net.spec.patch, settings.overlap))
-        return cls(Model(net, loaded.card), _digest(loaded), whole, roi or whole.box, view, tiles, settings, wanted)
+        return cls(replace(loaded, net=net), _digest(loaded), whole, roi or whole.box, view, tiles, settings, wanted)
 
     @property
     def raw(self) -> Volume:
@@ -169,7 +169,7 @@ class PredictionJob:
 
     def writing_to(self, targets: Mapping[str, Target], *, in_workers: bool = False) -> Self:
         """Return the job with the arrays it writes to; for other processes its network is moved to the CPU first."""
-        model = Model(self.model.net.cpu(), self.model.card) if in_workers else self.model
+        model = replace(self.model, net=self.model.net.cpu()) if in_workers else self.model
         return replace(self, model=model, targets=targets)
 
     @property
@@ -203,18 +203,25 @@ class PredictionJob:
         self.model.net.to(best_device())
 
     def reads(self, write: Box) -> Box:
-        """Return the box of raw that the tiles of a write box cover."""
-        return self.view.raw_box(self.tiles.reads(self.view.seen_box(write)))
+        """Return the box of raw that a write box depends on."""
+        return self.view.raw_box(self._sees(self.view.seen_box(write)))
+
+    def _sees(self, box: Box) -> Box:
+        """Return what the tiles of a box cover, and as far around it as the trees reach."""
+        tiles = self.tiles.reads(box)
+        if self.model.trees is None:
+            return tiles
+        return tiles.hull(box.grow(self.model.trees.reach).intersect(self.view.seen.box))
 
     def read(self, block: Block) -> BlockInput:
-        """Read what the network sees, and the mask."""
-        seen = self.view.seen[self.tiles.reads(self.view.seen_box(block.write))]
+        """Read what the model sees, and the mask."""
+        seen = self.view.seen[self._sees(self.view.seen_box(block.write))]
         return BlockInput(seen, None if self.mask is None else self.mask[block.read])
 
     def compute(self, block: Block, data: BlockInput, tick: Tick) -> Arrays | None:
         """Return the block's arrays by name, or None if none of its tiles is computed: new arrays are zero already."""
         box = self.view.seen_box(block.write)
-        read = self.tiles.reads(box)
+        read = self._sees(box)
         wanted: list[Block] = []
         empty: list[Block] = []
         for tile in self.tiles.touching(box):
@@ -237,7 +244,10 @@ class PredictionJob:
         covered = self.view.covered(computed, box, block.write)
         if data.wanted is not None:
             covered &= data.wanted[block.write.relative_to(block.read.start).slices]
-        return self._stored(blending.logits, box, block.write, covered)
+        logits = blending.logits
+        if self.model.trees is not None:
+            logits[0] = self.model.trees.averaged(logits[0], data.raw, read, box)
+        return self._stored(logits, box, block.write, covered)
 
     def write(self, block: Block, arrays: Arrays | None) -> None:
         """Write the block's arrays."""
@@ -297,7 +307,8 @@ def to_uint8(unit: Float32) -> npt.NDArray[np.uint8]:
 def _digest(model: Model) -> str:
     """Return the SHA-256 of a model's card and weights."""
     digest = hashlib.sha256(model.card.model_dump_json().encode())
-    for name, tensor in sorted(model.net.state_dict().items()):
+    trees = {} if model.trees is None else model.trees.tensors()
+    for name, tensor in sorted((model.net.state_dict() | trees).items()):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cleftnet.comparison.forest_features import axes_of, features, halo
+from cleftnet.models.filters import axes_of, features, halo
 
 ISOTROPIC, SECTIONS = (4.0, 4.0, 4.0), (50.0, 5.0, 5.0)
 

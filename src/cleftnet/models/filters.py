@@ -1,4 +1,4 @@
-"""Training data of a random forest: filter responses at several scales, at voxels drawn from labelled regions.
+"""What decision trees see of a voxel: responses of filters at several scales.
 
 Scales are in nm, so anisotropic voxels are treated as they are: along an axis where a scale is less than half a voxel, it
 neither smooths nor differentiates. In serial sections, fine scales are therefore two-dimensional.
@@ -6,25 +6,18 @@ neither smooths nor differentiates. In serial sections, fine scales are therefor
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cleftnet.blockwise import BlockGrid
-from cleftnet.errors import InputError
-from cleftnet.geometry import Box, FloatZYX, IntZYX
-from cleftnet.progress import track
-from cleftnet.training.validation import Region
-from cleftnet.volumes import CLEFT, NOT_CLEFT, classes, intensity
+from cleftnet.geometry import FloatZYX, IntZYX
 
 TRUNCATE = 3.0  # standard deviations at which a Gaussian is cut
 FLAT = 0.5  # voxels; a scale below this sees one voxel only
-BLOCK_VOX: IntZYX = (16, 512, 512)
 
 Float32 = npt.NDArray[np.float32]
 
@@ -54,6 +47,16 @@ def halo(voxel_size_nm: FloatZYX, sigmas_nm: Sequence[float]) -> IntZYX:
     return reach[0], reach[1], reach[2]
 
 
+def number_of_features(voxel_size_nm: FloatZYX, sigmas_nm: Sequence[float]) -> int:
+    """Return how many features a voxel has.
+
+    Example:
+        >>> number_of_features((50, 4.6, 4.6), [20, 40])
+        12
+    """
+    return 1 + sum(3 + len(axes_of(sigma, voxel_size_nm)) for sigma in sigmas_nm)
+
+
 def features(raw: Float32, voxel_size_nm: FloatZYX, sigmas_nm: Sequence[float], where: Any = ...) -> Float32:
     """Return raw, and for every scale its Gaussian, gradient magnitude, Laplacian and eigenvalues of the Hessian.
 
@@ -75,7 +78,7 @@ def features(raw: Float32, voxel_size_nm: FloatZYX, sigmas_nm: Sequence[float], 
         (1, 8, 8, 6)
     """
     seen = raw[where]
-    found = np.empty((*seen.shape, 1 + sum(3 + len(axes_of(s, voxel_size_nm)) for s in sigmas_nm)), np.float32)
+    found = np.empty((*seen.shape, number_of_features(voxel_size_nm, sigmas_nm)), np.float32)
     found[..., 0], number = seen, 1
     for sigma in sigmas_nm:
         for values in _of_one_scale(raw, voxel_size_nm, sigma, where):
@@ -124,64 +127,3 @@ def _eigenvalues(hessian: dict[tuple[int, int], Float32], axes: tuple[int, ...])
         matrices[..., row, column] = hessian[min(i, j), max(i, j)]
     found = np.asarray(np.linalg.eigvalsh(matrices), np.float32)
     return [found[..., number] for number in range(len(axes))]
-
-
-def draw_voxels(
-    regions: Sequence[Region],
-    see: Callable[..., Float32],
-    reach: IntZYX,
-    number: int,
-    rng: np.random.Generator,
-) -> tuple[Float32, npt.NDArray[np.bool_]]:
-    """Draw voxels without replacement, half of them in clefts, and compute their features.
-
-    The number of voxels of each block is drawn first, then which ones. Any voxel of a class is therefore as likely as any
-    other, and only one block is in memory at a time.
-
-    Args:
-        regions: Raw and labels.
-        see: Computes features `voxels features` of raw, float32 `z y x`, at `where`, three arrays of coordinates.
-        reach: How many voxels z y x around a voxel its features depend on.
-        number: How many voxels to draw: half in clefts, or all of those if there are fewer; the rest elsewhere.
-        rng: Random number generator.
-
-    Returns:
-        Features `voxels features`, and for each voxel whether it is cleft.
-
-    Raises:
-        InputError: when no voxel is labelled as cleft, or none as background.
-    """
-    grids = [BlockGrid(region.raw.box, BLOCK_VOX, reads=functools.partial(Box.grow, by=reach)) for region in regions]
-    blocks = [(region, block) for region, grid in zip(regions, grids, strict=True) for block in grid]
-    counts = np.array([_count(region, block.write) for region, block in blocks])  # blocks × (background, cleft)
-    others, clefts = counts.sum(axis=0)
-    if not clefts or not others:
-        raise InputError(
-            f"the regions hold {clefts:,} cleft voxels and {others:,} others; a forest needs both: check labels and regions"
-        )
-    wanted_clefts = min(number // 2, clefts)
-    wanted = (min(number - wanted_clefts, others), wanted_clefts)
-    shares = np.stack(
-        [rng.multivariate_hypergeometric(counts[:, k], wanted[k], method="marginals") for k in (0, 1)], axis=1
-    )
-    rows, cleft = [], []
-    for (region, block), share in track(list(zip(blocks, shares, strict=True)), "measuring features", len(blocks)):
-        if not share.any():
-            continue
-        kinds = classes(region.labels[block.write])
-        chosen = [
-            rng.choice(np.flatnonzero(kinds == kind), n, replace=False, shuffle=False)
-            for kind, n in zip((NOT_CLEFT, CLEFT), share, strict=True)
-        ]
-        places = np.unravel_index(np.concatenate(chosen), kinds.shape)
-        corner = block.write.relative_to(block.read.start).start
-        where = tuple(place + first for place, first in zip(places, corner, strict=True))
-        rows.append(see(intensity(region.raw[block.read]), where=where))
-        cleft.append(np.repeat([False, True], share))
-    return np.concatenate(rows), np.concatenate(cleft)
-
-
-def _count(region: Region, box: Box) -> tuple[int, int]:
-    """Return how many voxels of a box are labelled as background, and how many as cleft."""
-    kinds = classes(region.labels[box])
-    return int(np.count_nonzero(kinds == NOT_CLEFT)), int(np.count_nonzero(kinds == CLEFT))

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cleftnet.comparison import forest_features
-from cleftnet.comparison.forest_features import draw_voxels
+from cleftnet.comparison import voxel_drawing
+from cleftnet.comparison.voxel_drawing import draw_voxels
 from cleftnet.errors import InputError
 from cleftnet.training.validation import Region
 from cleftnet.volumes import INVALID, Volume
@@ -29,7 +29,7 @@ def draw(regions, number, seed=0):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(forest_features, "BLOCK_VOX", (2, 4, 16))
+    monkeypatch.setattr(voxel_drawing, "BLOCK_VOX", (2, 4, 16))
 
 
 def test_half_of_the_voxels_are_cleft_none_comes_twice_and_features_are_those_of_the_voxel():

@@ -104,5 +104,5 @@ def test_importing_the_forest_does_not_import_scikit_learn():
 
 def test_two_classes_are_needed(synthetic):
     empty = Volume(np.zeros((4, 32, 32), np.uint64), synthetic.labels.voxel_size)
-    with pytest.raises(InputError, match="needs both"):
+    with pytest.raises(InputError, match="need both"):
         train_forest(SMALL, [Region(synthetic.raw.crop(Box.of((4, 32, 32))), empty)])

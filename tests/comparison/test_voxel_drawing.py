@@ -73,5 +73,5 @@ def test_another_seed_draws_others():
 
 @pytest.mark.parametrize(("clefts", "message"), [(0, "0 cleft voxels"), (1200, "0 others")])
 def test_one_class_alone_is_refused(clefts, message):
-    with pytest.raises(InputError, match=f"{message}.*needs both"):
+    with pytest.raises(InputError, match=f"{message}.*need both"):
         draw([numbered(clefts=clefts)], 10)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from cleftnet.comparison.boosting import BoostingSettings, train_trees
 from cleftnet.errors import InputError
@@ -61,14 +61,14 @@ def test_the_mean_of_trees_has_the_mean_log_odds():
 def test_trained_trees_are_those_of_scikit_learn(synthetic, trees):
     """The same classifier, grown here on features of the same voxels, gives the same log-odds."""
     grown = {}
-    original = GradientBoostingClassifier.fit
+    original = HistGradientBoostingClassifier.fit
 
     def fit(self, rows, cleft):
         grown["classifier"] = original(self, rows, cleft)
         return self
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GradientBoostingClassifier, "fit", fit)
+        patch.setattr(HistGradientBoostingClassifier, "fit", fit)
         settings = BoostingSettings(trees=8, depth=3, voxels=4000, sigmas_nm=(6, 12, 30))
         again = train_trees(settings, [Region(synthetic.raw, synthetic.labels)], seed=1)
     rows = features(np.asarray(synthetic.raw, np.float32) / 255, SIZE, (6, 12, 30))

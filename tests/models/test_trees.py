@@ -12,7 +12,7 @@ from cleftnet.geometry import Box
 from cleftnet.models.checkpoint import Model, load_model, load_trees, save_model, save_trees
 from cleftnet.models.filters import features
 from cleftnet.models.trees import BoostedTrees, TreeSettings
-from cleftnet.prediction import PredictionSettings, predict, predict_in_memory, whole_logits
+from cleftnet.prediction import PredictionSettings, estimate_prediction, predict, predict_in_memory, whole_logits
 from cleftnet.training.validation import Region
 
 SIZE = (40, 4, 4)
@@ -146,3 +146,8 @@ def test_other_trees_are_another_model_to_a_prediction_that_resumes(both, synthe
         PredictionJob.prepare(model, synthetic.raw, settings=PredictionSettings()).digest for model in (both, other)
     }
     assert len(digests) == 2
+
+
+def test_an_estimate_includes_the_time_of_the_trees(both, model, synthetic):
+    assert estimate_prediction(both, synthetic.raw).seconds_of_trees > 0
+    assert estimate_prediction(model, synthetic.raw).seconds_of_trees == 0

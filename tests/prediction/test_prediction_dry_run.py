@@ -24,14 +24,14 @@ def test_nothing_is_written(model, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_time_is_that_of_all_computed_tiles():
+def test_time_is_that_of_all_computed_tiles_and_of_the_trees():
     found = PredictionEstimate(
         shape=(64, 100, 100), seen_shape=(64, 100, 100), block=(32, 100, 100), blocks=2, tiles=1000,
         computed_tiles=1100, bytes_per_process=2**30,
-        seconds_per_tile=0.5, processes=2,
+        seconds_per_tile=0.5, seconds_of_trees=50, processes=2,
     )  # fmt: skip
-    assert found.seconds == 550
+    assert found.seconds == 600
     rows = dict(found.rows())
-    assert rows["time"] == "9 min for all processes together"
+    assert rows["time"] == "10 min for all processes together"
     assert rows["tiles"] == "1,000, 10% of them computed twice at borders of blocks"
     assert rows["memory"] == "1.00 GiB a process"

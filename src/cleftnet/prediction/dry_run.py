@@ -33,6 +33,7 @@ class PredictionEstimate:
         computed_tiles: Number of tiles that all blocks compute together; tiles across borders are computed on both sides.
         bytes_per_process: Peak memory of a process that computes blocks, without the memory of a GPU.
         seconds_per_tile: Measured on one tile, in this process.
+        seconds_of_trees: Time of the boosted trees for the whole region, from that of the same tile; 0 without trees.
         processes: Number of processes that share the work; None behind a scheduler.
     """
 
@@ -44,12 +45,13 @@ class PredictionEstimate:
     computed_tiles: int
     bytes_per_process: int
     seconds_per_tile: float
+    seconds_of_trees: float
     processes: int | None
 
     @property
     def seconds(self) -> float:
         """Time of the whole prediction in one process with the threads of this one."""
-        return self.computed_tiles * self.seconds_per_tile
+        return self.computed_tiles * self.seconds_per_tile + self.seconds_of_trees
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the estimate as pairs of a name and a readable value."""
@@ -105,7 +107,7 @@ def estimate_prediction(
     sharing = max(1, min(execution.workers, gpus)) if gpus else 1
     largest = grid[0].write
     seen = job.view.seen_box(largest)
-    around = tiles.reads(seen).voxels - seen.voxels
+    around = job.sees(seen).voxels - seen.voxels
     blocks = job.bytes_per_voxel * largest.voxels + 2 * around * job.view.seen.dtype.itemsize
     return PredictionEstimate(
         shape=job.raw.shape,
@@ -116,6 +118,7 @@ def estimate_prediction(
         computed_tiles=_computed(job, grid),
         bytes_per_process=_peak_bytes() + blocks,
         seconds_per_tile=seconds / sharing,
+        seconds_of_trees=_measure_trees(job, middle) * job.view.seen.box.voxels,
         processes=None if execution.scheduler else max(1, execution.workers),
     )
 
@@ -130,6 +133,17 @@ def _measure(job: PredictionJob, tile: Block) -> float:
             pass
         seconds = min(seconds, time.perf_counter() - start)
     return seconds / network.at_once
+
+
+def _measure_trees(job: PredictionJob, tile: Block) -> float:
+    """Return the seconds of the boosted trees for one voxel; 0 without trees."""
+    if job.model.trees is None:
+        return 0.0
+    read = job.sees(tile.read)
+    raw = job.view.seen[read]
+    start = time.perf_counter()
+    job.model.trees.log_odds(raw, read, tile.read)
+    return (time.perf_counter() - start) / tile.read.voxels
 
 
 def _computed(job: PredictionJob, grid: BlockGrid) -> int:

@@ -176,7 +176,7 @@ class PredictionJob:
     def bytes_per_voxel(self) -> int:
         """Memory for each voxel of a block in a process that reads one block, computes another and writes a third."""
         heads, stored = len(self.model.card.spec.heads), np.dtype(self.settings.dtype).itemsize
-        per_seen = 2 * self.view.seen.dtype.itemsize + 4 * heads + 1
+        per_seen = 2 * self.view.seen.dtype.itemsize + 4 * (heads + (self.model.trees is not None)) + 1
         per_raw = 2 * ((self.mask is not None) + heads * stored)
         if not self.view.rescaled:
             return per_raw + per_seen
@@ -204,9 +204,9 @@ class PredictionJob:
 
     def reads(self, write: Box) -> Box:
         """Return the box of raw that a write box depends on."""
-        return self.view.raw_box(self._sees(self.view.seen_box(write)))
+        return self.view.raw_box(self.sees(self.view.seen_box(write)))
 
-    def _sees(self, box: Box) -> Box:
+    def sees(self, box: Box) -> Box:
         """Return what the tiles of a box cover, and as far around it as the trees reach."""
         tiles = self.tiles.reads(box)
         if self.model.trees is None:
@@ -215,13 +215,13 @@ class PredictionJob:
 
     def read(self, block: Block) -> BlockInput:
         """Read what the model sees, and the mask."""
-        seen = self.view.seen[self._sees(self.view.seen_box(block.write))]
+        seen = self.view.seen[self.sees(self.view.seen_box(block.write))]
         return BlockInput(seen, None if self.mask is None else self.mask[block.read])
 
     def compute(self, block: Block, data: BlockInput, tick: Tick) -> Arrays | None:
         """Return the block's arrays by name, or None if none of its tiles is computed: new arrays are zero already."""
         box = self.view.seen_box(block.write)
-        read = self._sees(box)
+        read = self.sees(box)
         wanted: list[Block] = []
         empty: list[Block] = []
         for tile in self.tiles.touching(box):

@@ -23,7 +23,7 @@ from pydantic import JsonValue
 
 from cleftnet.comparison import Cell, CellFolder
 from cleftnet.comparison.cells import SynapseScores, VoxelScores
-from cleftnet.comparison.folds import context
+from cleftnet.comparison.folds import open_whole, raw_around
 from cleftnet.comparison.out_of_fold import FoldLogits, choose_on_folds, score_out_of_fold
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
@@ -37,10 +37,7 @@ from cleftnet.nets.zoo import ZOO
 from cleftnet.prediction import best_device, whole_logits
 from cleftnet.progress import log_to_stderr
 from cleftnet.synapses import TuningSettings
-from cleftnet.training.data import open_region
 from cleftnet.training.recipe import Recipe, dump
-from cleftnet.training.validation import Region
-from cleftnet.volumes import normalized
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +82,7 @@ def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFil
     parts = _load_cell(Path(cell))
     trained = parts.cell
     recipe = _recipe(parts.recipe)
-    region = open_region(recipe.data.train[0])
+    region, _ = open_whole(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         rounded = Path(scratch) / weights.name
         ensemble = Ensemble(parts.networks)
@@ -95,7 +92,7 @@ def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFil
         )
         save_model(rounded, Model(ensemble, card, trees), half=True)
         shipped = load_model(rounded, best_device())
-    folds = predict_folds(shipped, [choice.scored for choice in trained.folds], region, recipe)
+    folds = predict_folds(shipped, [choice.scored for choice in trained.folds], recipe)
     tuning = TuningSettings(**trained.synapse_grid)
     scored, _, _ = score_out_of_fold(folds, region, tuning)
     chosen = choose_on_folds(folds, region, tuning)
@@ -124,26 +121,24 @@ def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFil
     return ReleaseFiles(weights, page, card)
 
 
-def predict_folds(model: Model, scored: Sequence[str], region: Region, recipe: Recipe) -> list[FoldLogits]:
+def predict_folds(model: Model, scored: Sequence[str], recipe: Recipe) -> list[FoldLogits]:
     """Predict every fold with the member of a released ensemble that never saw it, and with the trees that never did.
 
     Args:
         model: An ensemble with one member for each fold, in their order.
         scored: The part of each fold, in voxels of the labels.
-        region: The volume that is cut into folds.
-        recipe: Its recipe.
+        recipe: Its recipe, with the volume that is cut into folds.
     """
     assert isinstance(model.net, Ensemble)
-    origin, folds = Box.parse(recipe.data.train[0].roi or str(region.labels.box)).start, []
+    (region, origin), folds = open_whole(recipe), []
     members = model.net.networks
     trees = [None] * len(members) if model.trees is None else model.trees.split(len(members))
     for number, (net, own_trees, part) in enumerate(zip(members, trees, scored, strict=True)):
         log.info(f"predicting fold {number + 1} by the network that never saw it")
         own = Box.parse(part).relative_to(origin)
-        seen = context(own, region.raw.box, recipe.net.patch)
-        raw = normalized(region.raw.crop(seen), recipe.data.normalize)
+        raw, inside = raw_around(region, own, recipe)
         logits = whole_logits(net, raw, overlap=recipe.training.validation_overlap, trees=own_trees)[0]
-        folds.append(FoldLogits(own, logits[own.relative_to(seen.start).slices]))
+        folds.append(FoldLogits(own, logits[inside]))
     return folds
 
 

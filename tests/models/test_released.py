@@ -105,7 +105,7 @@ def test_the_networks_of_a_released_model_reproduce_the_scores_of_its_card_out_o
     scores, about = model.card.scores, model.card.provenance
     recipe = Recipe(**about["recipe"])
     region = open_region(recipe.data.train[0])
-    folds = predict_folds(model, about["folds"], region, recipe)
+    folds = predict_folds(model, about["folds"], recipe)
     found, _, _ = score_out_of_fold(folds, region, TuningSettings())
     assert found.scores.f1 == pytest.approx(scores["f1"], abs=0.002)
     assert found.scores.auc == pytest.approx(scores["auc"], abs=0.0005)

@@ -16,14 +16,13 @@ from pydantic import JsonValue
 
 from cleftnet.comparison.boosting import train_trees
 from cleftnet.comparison.cells import Cell, CellFolder, Effort, FoldChoice, FoldRecord
-from cleftnet.comparison.folds import context
+from cleftnet.comparison.folds import open_whole, raw_around
 from cleftnet.comparison.forest import ForestSettings, train_forest
 from cleftnet.comparison.out_of_fold import FoldLogits, score_out_of_fold
 from cleftnet.comparison.recipe import Comparison
 from cleftnet.comparison.region_scores import score_regions
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
-from cleftnet.geometry import Box
 from cleftnet.models.checkpoint import Model, load_model, save_trees
 from cleftnet.prediction import PredictionSettings, best_device, predict, whole_logits
 from cleftnet.training.data import as_seen, open_region
@@ -32,7 +31,7 @@ from cleftnet.training.provenance import fingerprint, provenance
 from cleftnet.training.recipe import Recipe, dump
 from cleftnet.training.runs import RUN, train
 from cleftnet.training.validation import Region
-from cleftnet.volumes import PROBABILITY_NAME, Array, Volume, normalized, write_volume
+from cleftnet.volumes import PROBABILITY_NAME, Array, Volume, write_volume
 
 log = logging.getLogger(__name__)
 
@@ -124,20 +123,18 @@ def _predict_folds(
 ) -> tuple[Region, list[_PredictedFold]]:
     """Train a row once for every fold and predict it; folds that an earlier process finished are read from the folder."""
     recipe = comparison.recipe(row, seed)
-    (volume,) = recipe.data.train
-    region, origin = open_region(volume), Box.parse(volume.roi or "").start
+    region, origin = open_whole(recipe)
     folds = []
     for number, fold in enumerate(comparison.cut(row)):
         own, scored = folder.fold(number), fold.scored.relative_to(origin)
         if not own.logits.exists():
             log.info(f"fold {number + 1}: predicting {fold.scored} by a model that learns from the other folds")
-            seen = context(scored, region.raw.box, recipe.net.patch)
-            raw = normalized(region.raw.crop(seen), recipe.data.normalize)
+            raw, inside = raw_around(region, scored, recipe)
             logits, record = _predict_fold(comparison, row, comparison.fold_recipe(row, seed, fold), raw, own)
             with replacing(own.record, overwrite=True) as temporary:
                 temporary.write_text(record.model_dump_json(indent=1) + "\n")
             with replacing(own.logits, overwrite=True) as temporary, temporary.open("wb") as file:
-                np.save(file, logits[scored.relative_to(seen.start).slices], allow_pickle=False)
+                np.save(file, logits[inside], allow_pickle=False)
         prediction = FoldLogits(scored, np.load(own.logits, allow_pickle=False))
         folds.append(_PredictedFold(prediction, FoldRecord.model_validate_json(own.record.read_bytes())))
     return region, folds
@@ -151,8 +148,7 @@ def _average_folds(
     Raises:
         InputError: when one of these rows is not finished.
     """
-    (volume,) = comparison.recipe(row, seed).data.train
-    region, origin = open_region(volume), Box.parse(volume.roi or "").start
+    region, origin = open_whole(comparison.recipe(row, seed))
     members = {name: folder.of_row(name) for name in comparison.rows[row].mean_of}
     for name, member in members.items():
         if not member.file.exists():

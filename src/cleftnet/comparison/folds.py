@@ -17,7 +17,10 @@ from pydantic import Field, model_validator
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.settings import Settings
-from cleftnet.volumes import Array, is_cleft
+from cleftnet.training.data import open_region
+from cleftnet.training.recipe import Recipe
+from cleftnet.training.validation import Region
+from cleftnet.volumes import Array, Volume, is_cleft, normalized
 
 AXES = ("z", "y", "x")
 
@@ -105,6 +108,19 @@ def context(scored: Box, volume: Box, patch: IntZYX) -> Box:
         '0:8,84:316,0:64'
     """
     return scored.grow([side // 2 for side in patch]).intersect(volume)
+
+
+def open_whole(recipe: Recipe) -> tuple[Region, IntZYX]:
+    """Open the volume that a recipe cuts into folds, and return it with the voxel at which its region of interest begins."""
+    (volume,) = recipe.data.train
+    region = open_region(volume)
+    return region, Box.parse(volume.roi or str(region.labels.box)).start
+
+
+def raw_around(region: Region, scored: Box, recipe: Recipe) -> tuple[Volume, tuple[slice, slice, slice]]:
+    """Return raw as a network sees it around the scored part of a fold, and where in it that part lies."""
+    seen = context(scored, region.raw.box, recipe.net.patch)
+    return normalized(region.raw.crop(seen), recipe.data.normalize), scored.relative_to(seen.start).slices
 
 
 def fold_of_each(labels: Array, scored: Sequence[Box]) -> dict[int, int]:

@@ -20,6 +20,7 @@ DATA = [  # what the package holds beside Python; a new kind of file is added he
     "reporting/page.css",
     "reporting/page.html",
     "reporting/page.js",
+    "viewing/panel.html",
 ]
 INFO = [
     "METADATA",

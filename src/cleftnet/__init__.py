@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from cleftnet.training.recipe import Recipe as Recipe
     from cleftnet.training.recipe import load_recipe as load_recipe
     from cleftnet.training.runs import train as train
+    from cleftnet.viewing import view as view
     from cleftnet.volumes import Volume as Volume
     from cleftnet.volumes import as_volume as as_volume
     from cleftnet.volumes import open_volume as open_volume
@@ -98,6 +99,7 @@ _MODULES = {
     "synthetic_volume": "synthetic",
     "train": "training.runs",
     "tune": "synapses",
+    "view": "viewing",
 }
 
 __all__ = sorted(_MODULES)

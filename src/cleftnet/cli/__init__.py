@@ -24,7 +24,7 @@ GROUPS = {
     "Data": (data.info, data.check, data.convert, data.download),
     "Learn": (learn.train, learn.models, learn.compare),
     "Predict": (predict.predict, predict.synapses),
-    "Judge": (judge.evaluate, review.review, judge.submit, judge.report),
+    "Judge": (judge.evaluate, review.review, judge.submit, judge.report, judge.view),
 }
 
 

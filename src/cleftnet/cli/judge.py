@@ -1,7 +1,8 @@
-"""Verbs for results: score predictions, write a challenge file, write a report."""
+"""Verbs for results: score predictions, write a challenge file, write a report, look at layers."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,3 +124,70 @@ def report(
     from cleftnet.reporting import report as write_report
 
     print(write_report(source, out, overwrite=overwrite))
+
+
+def view(
+    volume: Annotated[str, typer.Argument(metavar="VOLUME", help="Raw volume, as for predict.")],
+    layers: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[LAYER...]",
+            help="Addresses, or NAME=ADDRESS: a prediction, labels, the output folder of synapses, truth=LABELS.",
+        ),
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind",
+            metavar="NAME=KIND",
+            help="What a layer holds: raw, probability, distance, labels or truth; repeatable.",
+        ),
+    ] = None,
+    voxel_size: VoxelSize = None,
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 0,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="Open no browser, as on a server; the address is printed.")
+    ] = False,
+) -> None:
+    """Show volumes, predictions, labels and synapses in a browser.
+
+    Voxels are read when they come into sight. With labels and truth=LABELS, right, false and missed clefts are shown in
+    colors of their own. The page is served on this machine only, to those who have its address, until Ctrl-C. Needs the
+    extra `view`.
+    """
+    import contextlib
+
+    from cleftnet.viewing import view as show
+
+    viewer = show(
+        volume,
+        layers or [],
+        voxel_size_nm=voxel_size_nm(voxel_size),
+        kinds=dict(_name_and_kind(text) for text in kinds or []),
+        port=port,
+        open_browser=not no_open,
+    )
+    with viewer, contextlib.suppress(KeyboardInterrupt):
+        print(viewer.url, flush=True)
+        if no_open:
+            print(
+                f"from another computer, type there: ssh -L {viewer.port}:127.0.0.1:{viewer.port} {_this_machine()}\n"
+                "and open the address above in its browser; Ctrl-C here stops the viewer",
+                file=sys.stderr,
+            )
+        viewer.wait()
+
+
+def _name_and_kind(text: str) -> tuple[str, str]:
+    name, sign, kind = text.partition("=")
+    if not (name and sign and kind):
+        raise InputError(f"--kind '{text}' is not NAME=KIND; try --kind mine=labels")
+    return name, kind
+
+
+def _this_machine() -> str:
+    """Return user and name of this machine, as ssh takes them."""
+    import getpass
+    import socket
+
+    return f"{getpass.getuser()}@{socket.gethostname()}"

@@ -15,6 +15,7 @@ DATA = [  # what the package holds beside Python; a new kind of file is added he
     "datasets/*.sha256",
     "models/weights/*.md",
     "models/weights/*.safetensors",
+    "napari/napari.yaml",
     "py.typed",
     "recipes/*.yaml",
     "reporting/page.css",

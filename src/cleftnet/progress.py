@@ -14,7 +14,8 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -34,6 +35,7 @@ T = TypeVar("T")
 
 SWITCH = "CLEFTNET_PROGRESS"  # an environment variable
 _wanted = True
+_report: ContextVar[Callable[[str, float], None] | None] = ContextVar("report", default=None)
 
 
 def show_bars(shown: bool) -> None:
@@ -100,6 +102,45 @@ def _console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+@contextmanager
+def reporting_to(report: Callable[[str, float], None]) -> Iterator[None]:
+    """Also report the bars of this thread to a function while the body runs, shown or not: for windows of other programs.
+
+    Args:
+        report: Called with the label of a bar and the share that is done, 0 to 1. What it raises ends the work;
+            KeyboardInterrupt ends it as Ctrl-C does.
+
+    Example:
+        >>> seen = []
+        >>> with reporting_to(lambda what, share: seen.append((what, share))):
+        ...     _ = list(track([1, 2], "counting", 2))
+        >>> seen
+        [('counting', 0.0), ('counting', 0.5), ('counting', 1.0)]
+    """
+    before = _report.set(report)
+    try:
+        yield
+    finally:
+        _report.reset(before)
+
+
+class _ReportedProgress(Progress):
+    """Progress that is reported to a function as well."""
+
+    def update(self, task_id: TaskID, **fields: Any) -> None:
+        super().update(task_id, **fields)
+        self._tell(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._tell(task_id)
+
+    def _tell(self, task_id: TaskID) -> None:
+        if (report := _report.get()) is not None:
+            task = self._tasks[task_id]
+            report(task.description, task.completed / task.total if task.total else 0.0)
+
+
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     """Yield the items while a bar shows how many of `total` are done, and the time left.
 
@@ -108,7 +149,9 @@ def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
         [1, 2]
     """
     with _bar(what, MofNCompleteColumn(), total=total) as (progress, task):
-        yield from progress.track(items, task_id=task, total=total)
+        for item in items:
+            yield item
+            progress.advance(task)
 
 
 @contextmanager
@@ -200,7 +243,9 @@ def _bar(
         TimeRemainingColumn(),
     )
     hidden = not bars_are_shown()
-    with Progress(
+    with _ReportedProgress(
         *columns, console=_console(), transient=True, disable=hidden, speed_estimate_period=speed_estimate_period
     ) as progress:
-        yield progress, progress.add_task(what, total=total, completed=int(done), rate="")
+        task = progress.add_task(what, total=total, completed=int(done), rate="")
+        progress.update(task)  # also reports it
+        yield progress, task

@@ -127,7 +127,10 @@ def report(
 
 
 def view(
-    volume: Annotated[str, typer.Argument(metavar="VOLUME", help="Raw volume, as for predict.")],
+    volume: Annotated[
+        str | None,
+        typer.Argument(metavar="VOLUME", help="Raw volume, as for predict; with --review that of the review."),
+    ] = None,
     layers: Annotated[
         list[str] | None,
         typer.Argument(
@@ -142,6 +145,9 @@ def view(
             metavar="NAME=KIND",
             help="What a layer holds: raw, probability, distance, labels or truth; repeatable.",
         ),
+    ] = None,
+    review: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Decide about the candidates of this review by keys.")
     ] = None,
     voxel_size: VoxelSize = None,
     port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 0,
@@ -164,6 +170,7 @@ def view(
         layers or [],
         voxel_size_nm=voxel_size_nm(voxel_size),
         kinds=dict(_name_and_kind(text) for text in kinds or []),
+        review=review,
         port=port,
         open_browser=not no_open,
     )

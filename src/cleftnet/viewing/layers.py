@@ -164,7 +164,7 @@ def _opened(
     """Yield the layer of a source; for a prediction file also its distance."""
     wanted = given.get(name or "") or (LayerKind(name) if name in list(LayerKind) else None)
     volume = as_volume(source, default=PREDICTION if wanted is None else _DEFAULTS[wanted])
-    kind = wanted or _kind_of_data(volume)
+    kind = wanted or kind_of_data(volume)
     yield ShownLayer(name or kind.value, kind, _with_size(volume, size))
     alone = isinstance(source, str | os.PathLike) and not str(source).rstrip("/").endswith(PROBABILITY_NAME)
     if name is None and alone and volume.address.endswith(f"/{PROBABILITY_NAME}"):
@@ -174,7 +174,7 @@ def _opened(
             yield ShownLayer(LayerKind.DISTANCE.value, LayerKind.DISTANCE, _with_size(distance, size))
 
 
-def _kind_of_data(volume: Volume) -> LayerKind:
+def kind_of_data(volume: Volume) -> LayerKind:
     """Return what a volume holds, by the name of its array, its type, and what a prediction stores with itself."""
     if volume.address.endswith(DISTANCE_NAME):
         return LayerKind.DISTANCE

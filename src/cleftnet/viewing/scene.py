@@ -37,7 +37,8 @@ class ListedCleft:
         center_nm: Its centroid, z y x.
         volume_nm3: Its volume.
         score: Confidence that it is a synapse, 0 to 1; None where no table gives one.
-        verdict: `right`, `false` or `missed` where there is a truth, else an empty text.
+        verdict: `right`, `false` or `missed` where there is a truth, the verdict of a person in a review, else an empty text.
+        kind: Why it is in a review; an empty text elsewhere.
     """
 
     cleft_id: int
@@ -45,6 +46,7 @@ class ListedCleft:
     volume_nm3: float
     score: float | None = None
     verdict: str = ""
+    kind: str = ""
 
     def to_json(self, voxel_size_nm: FloatZYX) -> dict[str, Any]:
         """Return what the page needs; positions x y z in voxels of this size, counted as neuroglancer does."""
@@ -54,6 +56,7 @@ class ListedCleft:
             "volume_nm3": self.volume_nm3,
             "score": self.score,
             "verdict": self.verdict,
+            "kind": self.kind,
         }
 
 

@@ -21,6 +21,7 @@ from cleftnet.errors import InputError
 from cleftnet.viewing import neuroglancer_layers as drawing
 from cleftnet.viewing.cleft_errors import CleftErrors
 from cleftnet.viewing.layers import LayerKind, ShownLayer, ShownLayers
+from cleftnet.viewing.reviewing import CANDIDATES, ReviewPanel
 from cleftnet.viewing.scene import COLORS, FALSE, LISTED, MISSED, RIGHT, list_clefts, middle_nm, viewer_position
 
 HOST = "127.0.0.1"
@@ -57,12 +58,16 @@ class ViewerServer:
         stopped: Set when the server has stopped.
     """
 
-    def __init__(self, shown: ShownLayers, errors: CleftErrors | None, port: int = 0) -> None:
+    def __init__(
+        self, shown: ShownLayers, errors: CleftErrors | None, port: int = 0, review: ReviewPanel | None = None
+    ) -> None:
         self._server = _started(port)
         self._server.executor = concurrent.futures.ThreadPoolExecutor(_READERS)
         self._viewer = _LocalViewer(self._server)
         self._reference_nm = shown.raw.volume.voxel_size_nm
-        self._rows = list_clefts(shown.table, errors)
+        self._review = review
+        self._rows = list_clefts(shown.table, errors) if review is None else review.rows()
+        self._deciding = threading.Lock()
         self._title = shown.raw.volume.address
         self._add_layers(shown, errors)
         self.stopped = threading.Event()
@@ -94,7 +99,8 @@ class ViewerServer:
         with self._viewer.txn() as state:
             state.dimensions = drawing.coordinate_space(size)
             for layer in shown.layers:
-                hidden = layer.kind is LayerKind.DISTANCE or (errors is not None and layer.kind in _COMPARED)
+                replaced = layer.kind in _COMPARED and (errors is not None or self._review is not None)
+                hidden = layer.kind is LayerKind.DISTANCE or (replaced and layer.name != CANDIDATES)
                 self._add(state, layer.name, drawing.drawn(layer, size), _color(layer), not hidden)
             for verdict, clefts in _judged(errors):
                 ids = drawing.ids_of(clefts.ids)
@@ -121,6 +127,7 @@ class ViewerServer:
             "layers": [{**entry, "visible": visible.get(entry["name"], False)} for entry in self._legend],
             "total": len(self._rows),
             "rows": [row.to_json(self._reference_nm) for row in self._rows[:LISTED]],
+            "review": None if self._review is None else self._review.state(),
         }
 
     def visible(self) -> dict[str, bool]:
@@ -131,6 +138,17 @@ class ViewerServer:
         """Put the cross hairs at a position, x y z in voxels."""
         with self._viewer.txn() as state:
             state.position = [float(value) for value in position]
+
+    def decide(self, candidate: int, verdict: str, by: str) -> dict[str, Any]:
+        """Write down a decision of a review, and return how far it is.
+
+        Raises:
+            InputError: when the decision is refused, or there is no review.
+        """
+        if self._review is None:
+            raise InputError("this viewer shows no review; open one with review=FOLDER")
+        with self._deciding:
+            return self._review.decide(candidate, verdict, by)
 
     def show(self, name: str, visible: bool) -> None:
         """Show or hide a layer."""
@@ -190,14 +208,19 @@ class _PanelHandler(tornado.web.RequestHandler):
             raise tornado.web.HTTPError(404)
 
     def post(self, token: str, what: str) -> None:
+        answer: dict[str, Any] = {}
         try:
             asked = json.loads(self.request.body)
             if what == "go":
                 self.viewer.go(asked["position"])
             elif what == "show":
                 self.viewer.show(asked["name"], bool(asked["visible"]))
+            elif what == "decide":
+                answer = self.viewer.decide(int(asked["id"]), str(asked["verdict"]), str(asked["by"]))
             else:
                 raise tornado.web.HTTPError(404)
+        except InputError as error:  # the page shows what was refused, and why
+            answer = {"refused": str(error)}
         except (KeyError, TypeError, ValueError):
             raise tornado.web.HTTPError(400) from None
-        self.finish("{}")
+        self.finish(answer)

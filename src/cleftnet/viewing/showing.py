@@ -7,13 +7,16 @@ import logging
 import threading
 import webbrowser
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
+from cleftnet.review import open_review
 from cleftnet.viewing.cleft_errors import CleftErrors, find_cleft_errors
 from cleftnet.viewing.layers import LayerKind, ShownLayers, open_layers
+from cleftnet.viewing.reviewing import ReviewPanel
 from cleftnet.volumes import Address, Array, Volume
 
 if TYPE_CHECKING:
@@ -55,11 +58,12 @@ class LayerViewer:
 
 
 def view(
-    volume: Volume | Address | Array,
+    volume: Volume | Address | Array | None = None,
     layers: Sequence[Volume | Address | Array] | Mapping[str, Volume | Address | Array] | Volume | Address | Array = (),
     *,
     voxel_size_nm: FloatZYX | None = None,
     kinds: Mapping[str, str] | None = None,
+    review: str | Path | None = None,
     port: int = 0,
     open_browser: bool = True,
 ) -> LayerViewer:
@@ -67,15 +71,17 @@ def view(
 
     Voxels are read when they come into sight, so that volumes of any size can be shown. Where there are labels and a layer
     `truth`, clefts are matched one to one, and true positives, false positives and false negatives get layers of their own. A
-    list of synapses, by score, leads to each. Needs the extra `view` (Python neuroglancer with its web client).
+    list of synapses, by score, leads to each. In a review, the list holds its candidates, and keys decide about them. Needs
+    the extra `view` (Python neuroglancer with its web client).
 
     Args:
-        volume: The raw volume, its address, or a NumPy array z y x.
+        volume: The raw volume, its address, or a NumPy array z y x; None takes that of the review.
         layers: What to lay over it, by name or in a sequence, where an address may be written `NAME=ADDRESS`. A prediction file
             gives its probability and, where it has one, its distance; an output folder of `find_synapses` gives labels and the
             list. The names `raw`, `probability`, `distance`, `labels` and `truth` say what a layer holds.
         voxel_size_nm: Voxel size, z y x, of sources that carry none, such as arrays.
         kinds: What layers of other names hold, one of the five names above for each, where the data does not show it.
+        review: The folder of a review (`make_review`), whose candidates are shown and decided.
         port: The port to listen at, on 127.0.0.1 only; 0 takes a free one.
         open_browser: Whether the page is opened in the browser of this machine.
 
@@ -92,14 +98,37 @@ def view(
         >>> viewer.stop()
     """
     check_neuroglancer()
-    shown = open_layers(volume, layers, voxel_size_nm=voxel_size_nm, kinds=kinds)
     from cleftnet.viewing.serving import ViewerServer
 
-    server = ViewerServer(shown, compare_layers(shown), port)
+    panel = None if review is None else ReviewPanel(open_review(review))
+    if volume is None:
+        volume = _raw_of(panel)
+    shown = open_layers(volume, layers, voxel_size_nm=voxel_size_nm, kinds=kinds)
+    if panel is None:
+        server = ViewerServer(shown, compare_layers(shown), port)
+    else:
+        shown = replace(shown, layers=(shown.raw, *panel.layers(), *shown.layers[1:]))
+        server = ViewerServer(shown, None, port, panel)
     viewer = LayerViewer(server.url, server.port, server)
     if open_browser:
         threading.Thread(target=webbrowser.open, args=(viewer.url,), daemon=True).start()  # may wait for the browser
     return viewer
+
+
+def _raw_of(panel: ReviewPanel | None) -> Volume:
+    """Return the raw volume of a review.
+
+    Raises:
+        InputError: when there is no review, or it does not know its raw volume.
+    """
+    if panel is None:
+        raise InputError("there is nothing to show; give a raw volume, such as A.hdf, or review=FOLDER")
+    raw = panel.review.raw
+    if raw is None:
+        raise InputError(
+            f"the review {panel.review.folder} does not say where its raw volume is; give it as the volume"
+        )
+    return raw
 
 
 def check_neuroglancer() -> None:

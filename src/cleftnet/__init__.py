@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from cleftnet.synapses import tune as tune
     from cleftnet.synthetic import SyntheticSettings as SyntheticSettings
     from cleftnet.synthetic import synthetic_volume as synthetic_volume
+    from cleftnet.training.adapting import FineTuneSettings as FineTuneSettings
+    from cleftnet.training.adapting import finetune as finetune
     from cleftnet.training.loop import TrainingRun as TrainingRun
     from cleftnet.training.recipe import Recipe as Recipe
     from cleftnet.training.recipe import load_recipe as load_recipe
@@ -60,6 +62,7 @@ _MODULES = {
     "Box": "geometry",
     "Comparison": "comparison",
     "ExecutionSettings": "blockwise",
+    "FineTuneSettings": "training.adapting",
     "HaloSettings": "metrics.halo",
     "InputError": "errors",
     "Model": "models.checkpoint",
@@ -83,6 +86,7 @@ _MODULES = {
     "compare": "comparison",
     "distance_map": "patches.targets",
     "evaluate": "metrics.evaluation",
+    "finetune": "training.adapting",
     "find_synapses": "synapses",
     "list_models": "models.released",
     "list_networks": "nets.zoo",

@@ -22,7 +22,7 @@ from cleftnet.errors import InputError, TrainingInterrupted
 GROUPS = {
     "Start": (start.demo, start.doctor),
     "Data": (data.info, data.check, data.convert, data.download),
-    "Learn": (learn.train, learn.models, learn.compare),
+    "Learn": (learn.train, learn.finetune, learn.models, learn.compare),
     "Predict": (predict.predict, predict.synapses),
     "Judge": (judge.evaluate, review.review, judge.submit, judge.report, judge.view),
 }

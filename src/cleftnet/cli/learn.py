@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from cleftnet.cli.options import Json, Overwrite, patch_size, whole_numbers
+from cleftnet.cli.options import Json, Overwrite, VoxelSize, patch_size, voxel_size_nm, whole_numbers
 from cleftnet.cli.printing import print_json, print_table, text
 
 
@@ -46,6 +46,48 @@ def train(
         return
     run = train_network(recipe, out, changes=changes or (), overwrite=overwrite, resume=resume)
     print(f"best checkpoint: {run.best}")
+    print_table([(name, text(value)) for name, value in vars(run.scores).items()])
+
+
+def finetune(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run directory, a checkpoint file or the name of a released model.")
+    ],
+    volume: Annotated[str, typer.Argument(metavar="VOLUME", help="Raw volume.")],
+    labels: Annotated[
+        str, typer.Argument(metavar="LABELS", help="Cleft labels, or the folder that review --apply wrote.")
+    ],
+    out: Annotated[Path, typer.Option(help="Run directory, usable as MODEL.")],
+    steps: Annotated[int | None, typer.Option(help="Most steps of each network; default 200.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate; default 0.0005.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Folds of the labels; default: the networks of the model, 3 for a single one.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the patches; default 0.")] = None,
+    voxel_size: VoxelSize = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Open the data, run one step, print memory and time; write nothing.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted fine-tuning exactly.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fine-tune a model on a few labels of your tissue.
+
+    No recipe is needed. 5 to 50 labeled synapses are enough; unlabeled voxels must be invalid, as review makes them.
+    The run directory is a MODEL with an operating point, which predict and synapses use.
+    """
+    from cleftnet.training.adapting import FineTuneSettings, estimate_finetuning
+    from cleftnet.training.adapting import finetune as finetune_model
+
+    size = voxel_size_nm(voxel_size)
+    options = {"steps": steps, "learning_rate": learning_rate, "folds": folds, "seed": seed, "voxel_size_nm": size}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    settings = FineTuneSettings(**given)
+    if dry_run:
+        print_table(estimate_finetuning(model, volume, labels, settings=settings))
+        return
+    run = finetune_model(model, volume, labels, out, settings=settings, resume=resume, overwrite=overwrite)
+    print(f"model: {run.directory}")
     print_table([(name, text(value)) for name, value in vars(run.scores).items()])
 
 

@@ -1,0 +1,338 @@
+"""Fine-tunes a model on a few labels, without a recipe: members by folds of the labels, joined to one model.
+
+Every network of the base learns from all folds of the labels but one, and is validated on that one. Out-of-fold predictions
+choose calibration, threshold and operating point of the ensemble, so that no label is both learned from and judged by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, JsonValue
+
+from cleftnet.errors import InputError
+from cleftnet.files import holding, refuse_existing, replacing
+from cleftnet.geometry import FloatZYX
+from cleftnet.models.checkpoint import BEST, Model, ModelCard, find_model, load_card, load_model, save_model
+from cleftnet.nets.ensemble import Ensemble
+from cleftnet.patches.augment import AugmentSettings
+from cleftnet.patches.sampling import SamplingSettings
+from cleftnet.review import CORRECTED
+from cleftnet.settings import Settings
+from cleftnet.training.base_model import compare_sizes, settings_of, terms_of, without_tissue
+from cleftnet.training.dry_run import TrainingEstimate, estimate_training
+from cleftnet.training.label_folds import FoldFiles, LabelFolds
+from cleftnet.training.loop import TrainingRun
+from cleftnet.training.losses import LossSettings
+from cleftnet.training.members import load_network, predict_out_of_fold
+from cleftnet.training.provenance import checksum, provenance
+from cleftnet.training.recipe import DataSettings, Recipe, VolumeSettings
+from cleftnet.training.runs import LOCK, RECIPE, train
+from cleftnet.training.schedule import TrainingSettings
+from cleftnet.volumes import LABELS, Address, Volume, as_volume
+
+log = logging.getLogger(__name__)
+
+ABOUT, FOLDS, MEMBERS = "finetune.json", "labels", "members"  # in the run directory
+SINGLE_FOLDS = 3  # of a base that is a single network
+FEW_CLEFTS = 5  # below which the operating point of the base stays
+
+
+class FineTuneSettings(Settings):
+    """How a model learns from a few labels; the defaults are for 5 to 50 labeled synapses and two cores.
+
+    No layer is frozen: the networks are small, and a low rate with early stopping keeps what they know. Weights are averaged
+    over the steps, and the averages get batch-norm statistics that are measured on the new tissue.
+
+    Attributes:
+        steps: Most optimizer steps of each network.
+        learning_rate: Highest learning rate.
+        batch: Patches of a step.
+        folds: Number of folds of the labels, and of networks in the result; None takes as many as the base has networks, or 3
+            for a single one. There are never more folds than synapses.
+        validate_every: Steps between validations.
+        patience: Validations without improvement after which a network stops.
+        seed: Seed of the patches.
+        voxel_size_nm: Voxel size z y x, for a volume that carries none.
+    """
+
+    steps: int = Field(200, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    batch: int = Field(4, ge=1)
+    folds: int | None = Field(None, ge=2)
+    validate_every: int = Field(25, ge=1)
+    patience: int = Field(4, ge=1)
+    seed: int = Field(0, ge=0)
+    voxel_size_nm: FloatZYX | None = None
+
+
+def finetune(
+    model: str | Path,
+    volume: Volume | Address,
+    labels: Volume | Address,
+    out: str | Path,
+    *,
+    settings: FineTuneSettings = FineTuneSettings(),  # noqa: B008 - it is frozen
+    resume: bool = False,
+    overwrite: bool = False,
+) -> TrainingRun:
+    """Fine-tune a model on a few labels of other tissue; the result is a MODEL with an operating point for synapses.
+
+    Of an ensemble every network is fine-tuned, each without one fold of the labels: its mean stays better than one network,
+    and networks of this size take minutes. The expected time is logged before the first step.
+
+    Args:
+        model: A run directory, a checkpoint file or the name of a released model.
+        volume: Gray values: a file, or a volume that was opened from one.
+        labels: Cleft ids, unlabeled voxels invalid, placed in the volume by their offset; or the folder that `apply_review`
+            wrote. What is labeled background must be free of synapses.
+        out: Run directory.
+        settings: Length, learning rate, folds.
+        resume: Continue an interrupted fine-tuning in `out` exactly; start where there is none.
+        overwrite: Replace what is in `out`.
+
+    Returns:
+        The run; `run.scores` are voxel scores out of fold.
+
+    Raises:
+        InputError: when there is no such model, the labels hold fewer than two synapses or do not fit the volume, or `out` is
+            in use or belongs to another fine-tuning.
+        TrainingInterrupted: when SIGTERM ended the training; its state is saved.
+    """
+    directory = Path(out)
+    if resume and overwrite:
+        raise InputError("resume=True continues a fine-tuning and overwrite=True replaces it; choose one")
+    if resume and (directory / RECIPE).exists():
+        raise InputError(f"{directory} is the run directory of a training from a recipe; choose another directory")
+    if not resume:
+        refuse_existing(directory, overwrite)
+    job = _FineTuning.of(model, volume, labels, settings)
+    with ExitStack() as stack:
+        if not stack.enter_context(holding(directory / LOCK)):
+            raise InputError(f"another process is training in {directory}; wait for it, or choose another directory")
+        recipes = job.prepare(directory, resume)
+        done = [_finished(directory, number) for number in range(len(recipes))]
+        if not all(done):
+            _announce(job.estimate(recipes), done.count(False))
+        for number, recipe in enumerate(recipes):
+            if not done[number]:
+                log.info(f"network {number + 1} of {len(recipes)}")
+                train(recipe, directory / MEMBERS / str(number), resume=resume, overwrite=not resume)
+                (directory / MEMBERS / str(number) / _DONE).touch()
+        return job.join(directory, recipes)
+
+
+def estimate_finetuning(
+    model: str | Path,
+    volume: Volume | Address,
+    labels: Volume | Address,
+    *,
+    settings: FineTuneSettings = FineTuneSettings(),  # noqa: B008 - it is frozen
+) -> list[tuple[str, str]]:
+    """Run one step of a fine-tuning, and return memory and time as names and values; nothing is kept.
+
+    Args:
+        model: As for `finetune`.
+        volume: As for `finetune`.
+        labels: As for `finetune`.
+        settings: As for `finetune`.
+
+    Raises:
+        InputError: as `finetune`.
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        job = _FineTuning.of(model, volume, labels, settings)
+        recipes = job.prepare(Path(scratch), resume=False)
+        estimate = job.estimate(recipes)
+        rows = [row for row in estimate.rows() if row[0] != "total"]
+        minutes = estimate.seconds * len(recipes) / 60
+        return [
+            ("networks", str(len(recipes))),
+            ("synapses", str(job.folds.clefts)),
+            *rows,
+            ("total", f"at most {settings.steps:,} steps of each network, about {minutes:.0f} minutes"),
+        ]
+
+
+_DONE = "finished"
+
+
+def _finished(directory: Path, number: int) -> bool:
+    return (directory / MEMBERS / str(number) / _DONE).exists()
+
+
+def _announce(estimate: TrainingEstimate, networks: int) -> None:
+    minutes = estimate.seconds * networks / 60
+    log.info(f"fine-tuning {networks} networks takes about {minutes:.0f} minutes at most, less with an early stop")
+
+
+@dataclass(frozen=True)
+class _FineTuning:
+    """A base model and labels, ready to be learned from.
+
+    Attributes:
+        address: Address of the base.
+        base: The base.
+        raw: The volume.
+        labels: The labels.
+        folds: Their folds.
+        settings: The settings.
+    """
+
+    address: str
+    base: Model
+    raw: Volume
+    labels: Volume
+    folds: LabelFolds
+    settings: FineTuneSettings
+
+    @classmethod
+    def of(
+        cls, model: str | Path, volume: Volume | Address, labels: Volume | Address, settings: FineTuneSettings
+    ) -> _FineTuning:
+        base = load_model(model)
+        raw = as_volume(volume, voxel_size_nm=settings.voxel_size_nm)
+        if not isinstance(labels, Volume) and Path(labels, CORRECTED).is_file():
+            labels = Path(labels, CORRECTED)
+        truth = as_volume(labels, voxel_size_nm=None if raw.voxel_size is None else raw.voxel_size, default=LABELS)
+        if raw.source is None:
+            raise InputError("the volume lies in memory, and a training reads it again; write it to a file first")
+        compare_sizes(base.card, raw)
+        if base.trees is not None:
+            log.info("the boosted trees of the model are left out: they belong to the tissue that they learned from")
+        networks = len(base.net.networks) if isinstance(base.net, Ensemble) else 1
+        folds = settings.folds or (networks if networks > 1 else SINGLE_FOLDS)
+        return cls(str(model), base, raw, truth, LabelFolds.of(raw, truth, base.card.spec.patch, folds), settings)
+
+    def identity(self) -> dict[str, JsonValue]:
+        """Return what a resumed fine-tuning must have in common with this one."""
+        return {
+            "base": hashlib.sha256(find_model(self.address).read_bytes()).hexdigest(),
+            "volume": self.raw.source,
+            "labels": checksum(self.labels),
+            "settings": self.settings.model_dump(mode="json"),
+        }
+
+    def prepare(self, directory: Path, resume: bool) -> list[Recipe]:
+        """Write the labels of the folds and the networks to start from; return the recipe of each network.
+
+        Raises:
+            InputError: when the directory belongs to another fine-tuning that is to be resumed.
+        """
+        about, mine = directory / ABOUT, self.identity()
+        if resume and about.exists():
+            theirs = json.loads(about.read_text())
+            if changed := [name for name in mine if theirs.get(name) != mine[name]]:
+                raise InputError(
+                    f"{directory} was begun with other {changed[0]}; resume with the same model, volume, labels and "
+                    f"settings, or choose another directory"
+                )
+        else:
+            for old in directory.glob(f"{MEMBERS}/*/{_DONE}"):
+                old.unlink()
+            with replacing(about, overwrite=True) as temporary:
+                temporary.write_text(json.dumps(mine, indent=1) + "\n")
+        files = self.folds.write(directory / FOLDS)
+        bases = self.base.net.networks if isinstance(self.base.net, Ensemble) else [self.base.net]
+        recipes = []
+        for number, fold in enumerate(files):
+            start = directory / MEMBERS / f"base-{number}.safetensors"
+            save_model(start, without_tissue(bases[number % len(bases)], self.base.card))
+            recipes.append(self._recipe(fold, start, number))
+        return recipes
+
+    def _recipe(self, fold: FoldFiles, start: Path, number: int) -> Recipe:
+        mine, theirs = self.settings, self.base.card.provenance.get("recipe")
+        before: dict[str, Any] = dict(theirs) if isinstance(theirs, dict) else {}
+        scale = before.get("data", {}).get("distance_scale_nm")
+        loss = settings_of(LossSettings, before.get("loss"))
+        return Recipe(
+            seed=mine.seed * 1000 + number,
+            net=self.base.card.spec.changed(tissue_classes=0),
+            init=str(start.absolute()),
+            data=DataSettings(
+                train=tuple(self._volume(path) for path in fold.train),
+                validate=tuple(self._volume(path) for path in fold.validate_on),
+                distance_scale_nm=scale,
+                normalize=self.base.card.normalize,
+            ),
+            sampling=SamplingSettings(min_cleft_voxels=50),
+            augment=settings_of(AugmentSettings, before.get("augment")),
+            loss=loss,
+            training=TrainingSettings(
+                steps=mine.steps,
+                batch=mine.batch,
+                learning_rate=mine.learning_rate,
+                warmup_steps=min(20, mine.steps // 5),
+                schedule="cosine",
+                ema=0.95,
+                validate_every=min(mine.validate_every, mine.steps),
+                patience=mine.patience,
+                save_every=min(mine.validate_every, mine.steps),
+                keep_states=2,
+            ),
+        )
+
+    def _volume(self, labels: Path) -> VolumeSettings:
+        whole = as_volume(labels, default=LABELS).box
+        return VolumeSettings(
+            raw=str(self.raw.source), labels=str(labels.absolute()), roi=str(whole), voxel_size_nm=self.raw.voxel_size
+        )
+
+    def estimate(self, recipes: list[Recipe]) -> TrainingEstimate:
+        """Return memory and time of the first network's training."""
+        return estimate_training(recipes[0])
+
+    def join(self, directory: Path, recipes: list[Recipe]) -> TrainingRun:
+        """Join the networks to one model, chosen and scored out of fold, and write it."""
+        paths = [directory / MEMBERS / str(number) / BEST for number in range(len(recipes))]
+        networks = [load_network(path) for path in paths]
+        starts = [load_network(Path(str(recipe.init))) for recipe in recipes]
+        before = predict_out_of_fold(starts, recipes).chosen.scores
+        found = predict_out_of_fold(networks, recipes)
+        chosen, point = found.chosen, self.base.card.synapses
+        if point is None or self.folds.clefts >= FEW_CLEFTS:
+            point = found.operating_point()
+        else:
+            log.info(f"the operating point of the base stays: {self.folds.clefts} synapses are too few to choose one")
+        log.info(f"voxel F1 out of fold: {_text(before.f1)} before, {_text(chosen.scores.f1)} after fine-tuning")
+        if (chosen.scores.f1 or 0.0) < (before.f1 or 0.0):
+            log.warning("the labels made the model no better; check them, or give more of them")
+        card = ModelCard(
+            spec=networks[0].spec,
+            members=len(networks),
+            calibration=chosen.calibration,
+            threshold=chosen.scores.threshold,
+            synapses=point,
+            voxel_size_nm=self.raw.voxel_size_nm,
+            normalize=self.base.card.normalize,
+            step=max(load_card(path).step for path in paths),
+            scores={**chosen.scores.model_dump(), "base_f1": before.f1},
+            provenance=self._provenance(),
+        )
+        save_model(directory / BEST, Model(Ensemble(networks), card))
+        if terms := card.provenance.get("terms"):
+            log.info(f"terms of use, from the base model: {' '.join(str(terms).split())}")
+        return TrainingRun(directory, directory / BEST, chosen.scores)
+
+    def _provenance(self) -> dict[str, JsonValue]:
+        """Return the origin of the weights: this fine-tuning, and the base with its terms of use."""
+        origin: dict[str, JsonValue] = {"model": self.address, "sha256": self.identity()["base"]}
+        found = provenance({"finetune": self.settings.model_dump(mode="json")})
+        found |= {"base": origin | {"provenance": dict(self.base.card.provenance)}}
+        found |= {"data": {"volume": self.raw.source, "labels_sha256": checksum(self.labels)}}
+        if (terms := terms_of(self.address, self.base.card)) is not None:
+            found["terms"] = terms
+        return found
+
+
+def _text(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

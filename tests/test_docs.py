@@ -44,6 +44,7 @@ VOXEL_SIZE_NM = (50, 4.6, 4.6)  # that of the released model
 NEEDED = {
     "docs/cluster.md": ["A.zarr"],
     "docs/evaluation.md": ["out.hdf"],
+    "docs/export.md": ["runs/quick"],
     "docs/look.md": ["out.hdf"],
     "docs/prediction.md": ["runs/quick"],
     "docs/report.md": ["runs/quick"],

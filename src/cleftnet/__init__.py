@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cleftnet.comparison import compare as compare
     from cleftnet.errors import InputError as InputError
     from cleftnet.errors import TrainingInterrupted as TrainingInterrupted
+    from cleftnet.exporting import export as export
     from cleftnet.geometry import Box as Box
     from cleftnet.metrics.evaluation import ScoringSettings as ScoringSettings
     from cleftnet.metrics.evaluation import evaluate as evaluate
@@ -86,6 +87,7 @@ _MODULES = {
     "compare": "comparison",
     "distance_map": "patches.targets",
     "evaluate": "metrics.evaluation",
+    "export": "exporting",
     "finetune": "training.adapting",
     "find_synapses": "synapses",
     "list_models": "models.released",

@@ -23,7 +23,7 @@ GROUPS = {
     "Start": (start.demo, start.doctor),
     "Data": (data.info, data.check, data.convert, data.download),
     "Learn": (learn.train, learn.finetune, learn.models, learn.compare),
-    "Predict": (predict.predict, predict.synapses),
+    "Predict": (predict.predict, predict.synapses, predict.export),
     "Judge": (judge.evaluate, review.review, judge.submit, judge.report, judge.view),
 }
 

@@ -1,4 +1,4 @@
-"""Verbs that use a network: predict a volume, and find the synapses of a prediction."""
+"""Verbs that use a network: predict a volume, find the synapses of a prediction, and export a model."""
 
 from __future__ import annotations
 
@@ -233,3 +233,29 @@ def synapses(
     else:
         rows = {**found.summary(), **(chosen or {})}
         print_table([(name, text(value)) for name, value in rows.items()])
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run directory, a checkpoint file or the name of a released model.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File to write: .pt2 (torch.export), .onnx or .zip (bioimage.io).")
+    ],
+    patch: Annotated[
+        str | None, typer.Option(metavar="Z,Y,X", help="Patch size, if not the model's; its queries are interpolated.")
+    ] = None,
+    license: Annotated[
+        str | None,
+        typer.Option(metavar="SPDX", help="License of the weights, such as CC-BY-4.0; default: as released, if known."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model as a file that other programs run.
+
+    The graph takes gray values in 0-1 and returns the calibrated probability, and the distance if the model has it. The
+    file appears once it has been read back and has reproduced the model on one patch.
+    """
+    from cleftnet.exporting import export as export_model
+
+    print(export_model(model, out, patch=patch_size(patch), license=license, overwrite=overwrite))

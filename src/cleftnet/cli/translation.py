@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _SAME_NAMES = (
-    "accept_changed_input block chunk dest dtype gap gray_range kind labels mask match_nm max_keys min_score "
+    "accept_changed_input block chunk dest dtype gap gray_range kind labels license mask match_nm max_keys min_score "
     "by one_id out overlap overwrite patch port precision prediction pyramid raw resume review roi rows scheduler "
     "seed seed_threshold "
     "seeds segmentation skip_empty submission sweep threshold tta workers zarr"

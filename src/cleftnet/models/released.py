@@ -11,6 +11,8 @@ from cleftnet.errors import InputError, nearest
 
 FOLDER = Path(__file__).parent / "weights"
 WEIGHTS, PAGE = ".safetensors", ".md"
+LICENSE = "CC-BY-NC-SA-3.0"  # of the weights of every released model (LICENSE-WEIGHTS), an SPDX identifier
+LICENSE_NAME = "CC BY-NC-SA 3.0"  # as the pages of the models and the terms of what was fine-tuned from them call it
 
 
 def list_models() -> list[str]:

@@ -85,7 +85,7 @@ def attend(
     channels = value.shape[-1]
     if bias is not None:  # as one more channel, since kernels that form no map take no bias
         query, scale = F.pad(query * scale, (0, 1), value=1.0), 1.0
-        key = torch.cat([key, bias.to(key.dtype).view(1, -1, 1).expand(len(key), -1, 1)], -1)
+        key = torch.cat([key, bias.to(key.dtype).view(1, -1, 1).expand(key.shape[0], -1, 1)], -1)
     # Under autocast the convolutions return the lower precision, but the query parameter keeps its own. torch.export
     # cannot derive a dynamic batch size from an expanded tensor, hence the copy.
     query = query.to(key.dtype).expand(key.shape[0], -1, -1).contiguous()

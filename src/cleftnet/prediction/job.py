@@ -119,9 +119,11 @@ class PredictionJob:
                 mask = mask.crop(roi)
         wanted = None if mask is None else PredictionMask(mask, raw)
         view = NetworkView.of(raw, loaded.card, settings)
-        net = fold(_at_patch(loaded.net, settings.patch)).channels_last()
+        net = fold(at_patch(loaded.net, settings.patch)).channels_last()
         tiles = TileGrid(view.seen.box, net.spec.patch, overlap_in_voxels(net.spec.patch, settings.overlap))
-        return cls(replace(loaded, net=net), _digest(loaded), whole, roi or whole.box, view, tiles, settings, wanted)
+        return cls(
+            replace(loaded, net=net), model_digest(loaded), whole, roi or whole.box, view, tiles, settings, wanted
+        )
 
     @property
     def raw(self) -> Volume:
@@ -304,8 +306,8 @@ def to_uint8(unit: Float32) -> npt.NDArray[np.uint8]:
     return np.maximum(levels, unit >= LEAST)
 
 
-def _digest(model: Model) -> str:
-    """Return the SHA-256 of a model's card and weights."""
+def model_digest(model: Model) -> str:
+    """Return the SHA-256 of a model's card and weights, hexadecimal."""
     digest = hashlib.sha256(model.card.model_dump_json().encode())
     trees = {} if model.trees is None else model.trees.tensors()
     for name, tensor in sorted((model.net.state_dict() | trees).items()):
@@ -314,8 +316,18 @@ def _digest(model: Model) -> str:
     return digest.hexdigest()
 
 
-def _at_patch(net: Network | Ensemble, patch: IntZYX | None) -> Network | Ensemble:
-    """Return the network resized to another patch, with a warning; the network itself where the patch stays the same."""
+def at_patch(net: Network | Ensemble, patch: IntZYX | None) -> Network | Ensemble:
+    """Return the network resized to another patch, with a warning; the network itself where the patch stays the same.
+
+    The warning names the line that called the caller's caller: a public function calls this through one other.
+
+    Args:
+        net: The network; it is not changed.
+        patch: The patch size z y x in voxels; None keeps that of the network.
+
+    Raises:
+        InputError: when the network cannot take the patch.
+    """
     if patch is None or patch == net.spec.patch:
         return net
     resized = resize_network(net, patch)

@@ -100,12 +100,14 @@ def figure(raw: Picture, truth: Mask, predicted: Mask) -> Image.Image:
 
 
 def without_fold(name: str, fold: Box) -> Model:
-    """Return the network of a released ensemble that never saw a fold."""
+    """Return the member of a released model, its network and trees, that never saw a fold."""
     model = load_model(name)
     assert isinstance(model.net, Ensemble)
     folds = model.card.provenance["folds"]
     assert isinstance(folds, list)
-    return Model(model.net.networks[folds.index(str(fold))], model.card.model_copy(update={"members": 1}))
+    member = folds.index(str(fold))
+    trees = None if model.trees is None else model.trees.split(len(folds))[member]
+    return Model(model.net.networks[member], model.card.model_copy(update={"members": 1}), trees)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ PAGES = {  # file of the repository: page of the site
     "SECURITY.md": "security.md",
     "CODE_OF_CONDUCT.md": "conduct.md",
     "src/cleftnet/models/weights/vnc-l3.md": "model-vnc-l3.md",
+    "src/cleftnet/models/weights/vnc-l3-cleftnet.md": "model-vnc-l3-cleftnet.md",
 }
 
 

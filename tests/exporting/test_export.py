@@ -243,11 +243,11 @@ def test_every_network_is_translated_to_onnx(name, change, tmp_path):
 @pytest.mark.timeout(1200)
 def test_the_released_model_exported_predicts_real_tissue_as_predict_does(real_data, tmp_path):
     raw = open_volume(real_data / "vnc-l3/vnc-l3.hdf").crop(Box((0, 384, 256), (12, 384 + 192, 256 + 192)))
-    patch = load_card("vnc-l3").spec.patch
-    expected = predict("vnc-l3", raw, settings=EXACT).read()
+    patch = load_card("vnc-l3-cleftnet").spec.patch
+    expected = predict("vnc-l3-cleftnet", raw, settings=EXACT).read()
     assert expected.max() > 0.9
     for ending in (".onnx", ".pt2"):
-        run = runner(export("vnc-l3", tmp_path / f"net{ending}"), patch)
+        run = runner(export("vnc-l3-cleftnet", tmp_path / f"net{ending}"), patch)
         found = blended_from_tiles(run, raw, overlap_in_voxels(patch, EXACT.overlap))
         print(f"{ending}: largest difference {np.abs(found - expected).max():.1e}")
         np.testing.assert_allclose(found, expected, atol=TOLERANCE)
@@ -280,7 +280,7 @@ def test_a_checkpoint_is_no_released_model(tmp_path, model):
 @pytest.mark.parametrize("name", ["net.pth", "net", "net.onnx.gz"])
 def test_an_unknown_ending_is_one_line_and_exit_code_2(name, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["export", "vnc-l3", str(tmp_path / name)])
+        main(["export", "vnc-l3-cleftnet", str(tmp_path / name)])
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "expected a name ending in .pt2, .onnx, .zip" in line
@@ -296,7 +296,7 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install(ending, model, tm
 def test_a_file_that_exists_is_not_replaced_and_the_command_line_names_its_option(tmp_path, capsys):
     (tmp_path / "net.pt2").write_text("mine")
     with pytest.raises(SystemExit) as ended:
-        main(["export", "vnc-l3", str(tmp_path / "net.pt2")])
+        main(["export", "vnc-l3-cleftnet", str(tmp_path / "net.pt2")])
     assert ended.value.code == 2
     assert "--overwrite" in capsys.readouterr().err
     assert (tmp_path / "net.pt2").read_text() == "mine"

@@ -105,7 +105,7 @@ def export_source(model: str | Path | Model, patch: IntZYX | None = None, licens
     if loaded.trees is not None:
         raise InputError(
             "this model averages boosted trees with its networks, and a graph holds networks only; export a model without "
-            "trees, such as a checkpoint of its training"
+            "trees, such as vnc-l3-cleftnet or a checkpoint of its training"
         )
     network = calibrated_network(loaded, at_patch(loaded.net, patch))
     description = describe(loaded, network, license or known_license(released, loaded.card))

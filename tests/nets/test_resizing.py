@@ -28,7 +28,7 @@ def test_every_network_takes_another_patch(name, patch):
     assert resize_network(seeded(name), patch)(torch.rand(1, 1, *patch)).shape[-3:] == patch
 
 
-@pytest.mark.parametrize("name", set(ZOO) - {"cleftnet", "cleftnet-no-la"})
+@pytest.mark.parametrize("name", sorted(set(ZOO) - {"cleftnet", "cleftnet-no-la"}))
 def test_only_queries_change(name):
     net = seeded(name)
     before, after = net.state_dict(), resize_network(net, (6, 24, 20)).state_dict()

@@ -15,8 +15,8 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: $(VENV)/ready  ## train and test a small network on a synthetic volume, in ./demo
 	$(BIN)/cleftnet demo demo --overwrite
 
-test: $(VENV)/ready  ## all tests but the slow ones and those that need a GPU
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+test: $(VENV)/ready  ## all tests but the slow ones and those that need a GPU, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 test-avx2: $(VENV)/ready  ## numerical tests on the kernels of a processor without AVX-512
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -q -m "not slow and not gpu" \

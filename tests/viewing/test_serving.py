@@ -154,6 +154,9 @@ def test_the_program_prints_the_address_and_how_to_reach_it_and_ends_quietly_on_
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # a job in the background ignores it
     )
     try:
         url = program.stdout.readline().strip()

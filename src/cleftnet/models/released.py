@@ -23,7 +23,7 @@ def list_models() -> list[str]:
 
     Example:
         >>> list_models()
-        ['vnc-l3']
+        ['vnc-l3', 'vnc-l3-cleftnet']
     """
     return sorted(path.stem for path in FOLDER.glob(f"*{WEIGHTS}"))
 

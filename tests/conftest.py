@@ -14,6 +14,7 @@ from cleftnet.volumes import data_folder, write_cremi
 
 torch.set_num_threads(2)
 SHAPE = (16, 96, 96)
+HANDLERS = tuple(logging.getLogger("cleftnet").handlers)  # those of the package itself
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +32,17 @@ def cremi_file(synthetic: Synthetic, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    """Take away what a test of the command line leaves in the process: log messages on standard error."""
-    logger = logging.getLogger("cleftnet")
-    handlers, level = logger.handlers[:], logger.level
+def _no_log_messages_of_another_test() -> Iterator[None]:
+    """Take away what the command line leaves in the process, also in a fixture of a module: messages on standard error."""
+    _reset_logging()
     yield
-    logger.handlers[:] = handlers
-    logger.setLevel(level)
+    _reset_logging()
+
+
+def _reset_logging() -> None:
+    logger = logging.getLogger("cleftnet")
+    logger.handlers[:] = HANDLERS
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_voxels_of_another_size_are_refused(forest, synthetic):
 def test_regions_of_different_voxel_sizes_are_refused(synthetic):
     here = region(synthetic, LEARNED)
     there = Region(replace(here.raw, voxel_size=(50.0, 4.6, 4.6)), here.labels)
-    with pytest.raises(InputError, match="a forest learns from one size"):
+    with pytest.raises(InputError, match="trees learn from one size"):
         train_forest(SMALL, [here, there])
 
 

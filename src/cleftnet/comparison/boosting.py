@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from cleftnet.comparison.voxel_drawing import draw_voxels
-from cleftnet.models.filters import features, halo
+from cleftnet.comparison.voxel_drawing import common_voxel_size, draw_features
 from cleftnet.models.trees import BoostedTrees, TreeSettings
 from cleftnet.settings import Settings
 from cleftnet.training.validation import Region
@@ -51,7 +49,7 @@ def train_trees(settings: BoostingSettings, regions: Sequence[Region], seed: int
         The trees; their log-odds are those of the drawn voxels, of which more are clefts than in the tissue.
 
     Raises:
-        InputError: when cleft or background is missing.
+        InputError: when voxel sizes differ, or when cleft or background is missing.
 
     Example:
         >>> from cleftnet.geometry import Box
@@ -63,10 +61,8 @@ def train_trees(settings: BoostingSettings, regions: Sequence[Region], seed: int
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    size = regions[0].raw.voxel_size_nm
-    see = functools.partial(features, voxel_size_nm=size, sigmas_nm=settings.sigmas_nm)
-    reach = halo(size, settings.sigmas_nm)
-    rows, cleft = draw_voxels(regions, see, reach, settings.voxels, np.random.default_rng(seed))
+    size = common_voxel_size(regions)
+    rows, cleft = draw_features(regions, settings.sigmas_nm, settings.voxels, seed)
     log.info(f"boosting {settings.trees} trees on {len(rows):,} voxels, {int(cleft.sum()):,} of them in clefts")
     grown = HistGradientBoostingClassifier(
         max_iter=settings.trees,

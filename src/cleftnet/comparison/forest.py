@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from cleftnet.blockwise import BlockGrid, ExecutionSettings, Task, Tick, map_blocks, unfinished
-from cleftnet.comparison.voxel_drawing import draw_voxels
+from cleftnet.comparison.voxel_drawing import common_voxel_size, draw_features
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX
 from cleftnet.metrics.calibration import Calibration
@@ -222,16 +222,8 @@ def train_forest(settings: ForestSettings, regions: Sequence[Region], seed: int 
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    size = regions[0].raw.voxel_size_nm
-    for region in regions:
-        if region.raw.voxel_size_nm != size:
-            raise InputError(
-                f"{region.raw.address} has voxels of {region.raw.voxel_size_nm} nm and {regions[0].raw.address} of {size} nm "
-                f"(z y x); a forest learns from one size"
-            )
-    see = functools.partial(features, voxel_size_nm=size, sigmas_nm=settings.sigmas_nm)
-    reach = halo(size, settings.sigmas_nm)
-    rows, cleft = draw_voxels(regions, see, reach, settings.voxels, np.random.default_rng(seed))
+    size = common_voxel_size(regions)
+    rows, cleft = draw_features(regions, settings.sigmas_nm, settings.voxels, seed)
     log.info(f"growing {settings.trees} trees on {len(rows):,} voxels, {int(cleft.sum()):,} of them in clefts")
     trees = RandomForestClassifier(
         settings.trees,

@@ -10,13 +10,48 @@ import numpy.typing as npt
 
 from cleftnet.blockwise import BlockGrid
 from cleftnet.errors import InputError
-from cleftnet.geometry import Box, IntZYX
-from cleftnet.models.filters import Float32
+from cleftnet.geometry import Box, FloatZYX, IntZYX
+from cleftnet.models.filters import Float32, features, halo
 from cleftnet.progress import track
 from cleftnet.training.validation import Region
 from cleftnet.volumes import CLEFT, NOT_CLEFT, classes, intensity
 
 BLOCK_VOX: IntZYX = (16, 512, 512)
+
+
+def common_voxel_size(regions: Sequence[Region]) -> FloatZYX:
+    """Return the voxel size z y x in nm that all regions have.
+
+    Raises:
+        InputError: when they have different ones.
+    """
+    size = regions[0].raw.voxel_size_nm
+    for region in regions:
+        if region.raw.voxel_size_nm != size:
+            raise InputError(
+                f"{region.raw.address} has voxels of {region.raw.voxel_size_nm} nm and {regions[0].raw.address} of {size} nm "
+                f"(z y x); trees learn from one size"
+            )
+    return size
+
+
+def draw_features(
+    regions: Sequence[Region], sigmas_nm: Sequence[float], number: int, seed: int
+) -> tuple[Float32, npt.NDArray[np.bool_]]:
+    """Draw voxels as `draw_voxels` does, with the features of `cleftnet.models.filters`.
+
+    Args:
+        regions: Raw and labels, of one voxel size.
+        sigmas_nm: Scales of the filters.
+        number: How many voxels to draw.
+        seed: Seed of the drawn voxels.
+
+    Raises:
+        InputError: when voxel sizes differ, or when cleft or background is missing.
+    """
+    size = common_voxel_size(regions)
+    see = functools.partial(features, voxel_size_nm=size, sigmas_nm=sigmas_nm)
+    return draw_voxels(regions, see, halo(size, sigmas_nm), number, np.random.default_rng(seed))
 
 
 def draw_voxels(

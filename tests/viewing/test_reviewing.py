@@ -9,27 +9,18 @@ import pytest
 import cleftnet
 from cleftnet.errors import InputError
 from cleftnet.viewing.reviewing import candidate_labels
-from cleftnet.volumes import PROBABILITY_NAME, Volume, write_volume
+from tests.small_review import OFFSET_NM, SHAPE, SIZE_NM, small_review
 
 pytest.importorskip("neuroglancer", reason="neuroglancer is not installed: pip install 'cleftnet[view]'")
 
-SIZE_NM, OFFSET_NM = (40.0, 4.0, 4.0), (80.0, 0.0, 40.0)
-SHAPE = (6, 60, 80)
 VIEWER = "document.getElementById('viewer').contentWindow.viewer"
 
 
 @pytest.fixture
 def review(tmp_path):
     """A review of two synapses and a component that the size filter left out."""
-    probability = np.full(SHAPE, 10, np.uint8)
-    probability[1:3, 5:25, 5:45], probability[3:5, 40:55, 10:50], probability[2, 30:36, 60:70] = 230, 180, 200
     raw = np.random.default_rng(0).integers(80, 180, SHAPE).astype(np.uint8)
-    write_volume(Volume(raw, SIZE_NM, OFFSET_NM), tmp_path / "raw.hdf")
-    write_volume(Volume(probability, SIZE_NM, OFFSET_NM), tmp_path / "out.hdf", default=PROBABILITY_NAME)
-    settings = cleftnet.SynapseSettings(threshold=0.5, min_size_nm3=1e5)
-    cleftnet.find_synapses(tmp_path / "out.hdf", tmp_path / "synapses", settings=settings)
-    fewer = cleftnet.ReviewSettings(uncertain=1, random=1, missed=1, smallest_nm3=1e3)
-    return cleftnet.make_review(tmp_path / "synapses", tmp_path / "looks", raw=tmp_path / "raw.hdf", settings=fewer)
+    return small_review(tmp_path, raw)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from benchmarks.gpu.table import comparison_on, first_pass
 from cleftnet.models.checkpoint import load_model, save_model
 from cleftnet.training.runs import train
 
-REST_S = 45.0  # for the validation and the file, after the training
-LEAST_MINUTES = 1.0
+REST_S = 25.0  # for the validation and the file, after the training
+LEAST_MINUTES = 0.75
 
 
 def run(session: Session) -> None:

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.gpu.session import ResultFile, Session
 
 TESTS = Path(__file__).parents[2] / "tests" / "gpu"
-SHARE = 0.3  # of the time that is left
+SHARE = 0.2  # of the time that is left
 
 
 def run(session: Session) -> None:

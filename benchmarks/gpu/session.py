@@ -8,14 +8,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 
 from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.geometry import IntZYX
+from cleftnet.training import loop
+from cleftnet.training.loop import learn
 from cleftnet.training.provenance import provenance
 
 MODEL_BYTES = 16 * 2**20  # largest file of a candidate model
@@ -30,10 +34,9 @@ class Sizes(NamedTuple):
     batch: int = 16
     steps: int = 5  # of a measurement, after two that choose kernels
     volume: IntZYX = (64, 2048, 2048)
-    training_minutes: float = 0.35
 
 
-TINY = Sizes((4, 16, 16), (2, 4), 16, 2, 1, (8, 32, 48), 0.002)
+TINY = Sizes((4, 16, 16), (2, 4), 16, 2, 1, (8, 32, 48))
 
 
 class ResultFile:
@@ -66,6 +69,7 @@ class Session:
         work: Folder for trainings and volumes, which a later run does not need.
         ends: When the time is over, on the clock of `time.monotonic`.
         tiny: Whether this is a rehearsal.
+        row_minutes: Training time of a row of the table.
         about: Card, driver, versions, commit and time, stored with every result.
         files: The result files by part.
         baseline: Measurements of this process that others are compared with.
@@ -76,13 +80,16 @@ class Session:
     work: Path
     ends: float
     tiny: bool
+    row_minutes: float
     about: dict[str, Any]
     files: dict[str, ResultFile] = field(default_factory=dict)
     baseline: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
     @classmethod
-    def begin(cls, out: Path, work: Path, minutes: float, tiny: bool, commit: str | None) -> Session:
+    def begin(
+        cls, out: Path, work: Path, minutes: float, tiny: bool, commit: str | None, row_minutes: float = 1.0
+    ) -> Session:
         """Open the folder of the results.
 
         Raises:
@@ -94,7 +101,7 @@ class Session:
         work.mkdir(parents=True, exist_ok=True)
         about = {key: value for key, value in provenance(None).items() if key != "recipe"}
         about |= {"git": commit or about["git"], "minutes": minutes, "tiny": tiny, **_card()}
-        session = cls(out, work, time.monotonic() + 60 * minutes, tiny, about)
+        session = cls(out, work, time.monotonic() + 60 * minutes, tiny, row_minutes, about)
         for file in session.out.glob("*.json"):
             for name, result in session.file(file.stem).results.items():
                 if result["run"]["tiny"] != tiny:
@@ -152,8 +159,19 @@ def _nvidia_smi(query: str) -> list[str]:
 
 @contextmanager
 def gpu_busy(into: dict[str, Any]) -> Iterator[None]:
-    """Store the mean share of time that the GPU was busy while the body ran, by nvidia-smi; None where it has none."""
-    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=250"]
+    """Store the mean share of time that the GPU was busy, by nvidia-smi; None where it has none.
+
+    It is measured between the first and the last training step of the body, or all the time where there is none.
+    """
+    query = "--query-gpu=timestamp,utilization.gpu"
+    command = ["nvidia-smi", query, "--format=csv,noheader,nounits", "--loop-ms=200"]
+    steps: list[datetime] = []
+
+    def noted(*arguments: Any) -> Any:
+        found = learn(*arguments)
+        steps.append(datetime.now())
+        return found
+
     try:
         sampling = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     except OSError:
@@ -161,8 +179,18 @@ def gpu_busy(into: dict[str, Any]) -> Iterator[None]:
         yield
         return
     try:
-        yield
+        with mock.patch.object(loop, "learn", noted):
+            yield
     finally:
         sampling.terminate()
-        shares = [int(line) for line in sampling.communicate()[0].split() if line.isdigit()]
+        shares = [
+            int(share)
+            for moment, _, share in (line.partition(",") for line in sampling.communicate()[0].splitlines())
+            if share.strip().isdigit() and (not steps or steps[0] < _time(moment) < steps[-1])
+        ]
         into["gpu_busy"] = round(sum(shares) / len(shares) / 100, 3) if shares else None
+
+
+def _time(moment: str) -> datetime:
+    """Return a time as nvidia-smi writes it."""
+    return datetime.strptime(moment.strip(), "%Y/%m/%d %H:%M:%S.%f")

@@ -1,11 +1,9 @@
-"""Part 2: training steps, augmentors, data loading and prediction at the paper's size, each against its goal's rival."""
+"""Part 2: training steps, prediction and augmentors at the paper's size, each against its goal's rival."""
 
 from __future__ import annotations
 
-import csv
 import gc
 import importlib.util
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,27 +14,20 @@ from unittest import mock
 
 import torch
 
-from benchmarks.gpu.session import Session, gpu_busy
-from benchmarks.gpu.table import comparison_on
+from benchmarks.gpu.session import Session
+from benchmarks.gpu.steps import timed, training_step
 from benchmarks.prediction import make_volume, monais
+from cleftnet.errors import InputError
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.models.checkpoint import Model, ModelCard, save_model
 from cleftnet.nets.attention import FeatureAugmentor
-from cleftnet.nets.kernels import fast_kernels
 from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.nets.zoo import ZOO, spec
 from cleftnet.prediction import PredictionSettings, predict
 from cleftnet.prediction.job import PredictionJob
-from cleftnet.training.distributed import HardwareSettings, make_fabric
-from cleftnet.training.log import METRICS
-from cleftnet.training.loop import learn
-from cleftnet.training.losses import LossSettings
-from cleftnet.training.runs import train
-from cleftnet.training.schedule import TrainingSettings, initial_state
 from cleftnet.volumes import open_volume
 
 SHARE = 0.4  # of the time that is left
-GIB = 2**30
 FORMS: dict[str, dict[str, Any]] = {  # of the feature augmentor, beside fewer keys
     "cleftnet, one query": {"max_keys": None, "query_grid": (1, 1, 1)},
     "cleftnet, 4×4 queries": {"max_keys": None, "query_grid": (1, 4, 4)},
@@ -53,12 +44,10 @@ def run(session: Session) -> None:
         if time.monotonic() > ends:
             print(f"  no time is left for {name} and what follows it")
             return
-        values: dict[str, Any] = {}
-        with gpu_busy(values):
-            try:
-                values |= measure(session)
-            except torch.OutOfMemoryError as error:
-                values["error"] = str(error).splitlines()[0]
+        try:
+            values = measure(session)
+        except (RuntimeError, ValueError, InputError) as error:  # RuntimeError: out of memory, too
+            values = {"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
         session.add("speed", name, values)
         gc.collect()
         if session.device.type == "cuda":
@@ -67,37 +56,22 @@ def run(session: Session) -> None:
 
 def measurements(session: Session) -> dict[str, Measure]:
     """Return all measurements by name."""
-    networks = {name: {} for name in sorted(ZOO, key=lambda name: not name.startswith(("resunet", "cleftnet")))}
-    steps = {name: partial(_step_against_resunet, name=name) for name in ("resunet", *FORMS, *networks)}
-    exact = {"cleftnet, all keys and queries, one patch": partial(_step_against_resunet, name="cleftnet", batch=1)}
+    first = ("resunet", "cleftnet", "cleftnet, one query")
+    others = (name for name in (*ZOO, *FORMS) if name not in first)
+    steps = {f"step, {name}": partial(_step_against_resunet, name=name) for name in (*first, *others)}
+    early = len(first)
     queries: dict[str, dict[str, Any]] = {"all": {}, "fewer keys": {"max_keys": session.sizes.max_keys}}
     queries["4×4 queries"] = {"query_grid": (1, 4, 4)}
     return {
-        "training with data": _training,
-        **{f"step, {name}": measure for name, measure in steps.items()},
+        **dict(list(steps.items())[:early]),
         "prediction, overlap 0": partial(_prediction, overlap=0.0),
         "prediction, overlap 0.5": partial(_prediction, overlap=0.5),
         "MONAI, overlap 0.5": partial(_monai, overlap=0.5),
+        **dict(list(steps.items())[early:]),
+        "step, cleftnet, all keys and queries, one patch": partial(_step_against_resunet, name="cleftnet", batch=1),
         "prediction, overlap 0, float32": partial(_prediction, overlap=0.0, precision="float32"),
         **{f"augmentor, {name}": partial(_augmentor, changes=changes) for name, changes in queries.items()},
-        **{f"step, {name}": measure for name, measure in exact.items()},
     }
-
-
-def _timed(session: Session, do: Callable[[], object]) -> dict[str, Any]:
-    """Return the median seconds of a function after two calls, and the largest memory of the GPU during them."""
-    cuda, seconds = session.device.type == "cuda", []
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-    with fast_kernels(session.device):
-        for _ in range(2 + session.sizes.steps):
-            start = time.perf_counter()
-            do()
-            if cuda:
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
-    peak = round(torch.cuda.max_memory_allocated() / GIB, 2) if cuda else None
-    return {"seconds": statistics.median(seconds[2:]), "first_seconds": seconds[0], "peak_gib": peak}
 
 
 # -- training --
@@ -125,30 +99,8 @@ def _resunet(session: Session) -> dict[str, Any]:
 
 
 def _step(session: Session, net: NetSpec, batch: int | None = None) -> dict[str, Any]:
-    """Time the step of a training: forward, loss, backward, optimizer."""
-    device, size = session.device, batch or session.sizes.batch
-    settings = TrainingSettings(steps=1, batch=size, precision="bf16-mixed" if device.type == "cuda" else 32)
-    fabric = make_fabric(HardwareSettings(accelerator=device.type), settings.precision)
-    torch.manual_seed(0)
-    state = initial_state(Network(net).channels_last().to(device).train(), settings)
-    model, optimizer = fabric.setup(state.net, state.optimizer)
-    raw = torch.rand(size, 1, *net.patch, device=device)
-    classes = (torch.rand(size, *net.patch, device=device) < 0.01).to(torch.uint8)
-    parts = [(raw, classes, classes * 0.76, torch.full_like(classes, 255))]  # the last: no other tissue is known
-    found = _timed(session, lambda: learn(fabric, model, optimizer, parts, LossSettings(), None))
-    return {"batch": size, "precision": str(settings.precision), **found}
-
-
-def _training(session: Session) -> dict[str, Any]:
-    """Train ResUnet on patches from loader processes; the share of time that it waits for them."""
-    comparison, row = comparison_on(session, fold=4), "resunet"
-    recipe = comparison.recipe(row, 0)
-    training = recipe.training.model_copy(update={"minutes": session.sizes.training_minutes})
-    run = train(recipe.model_copy(update={"training": training}), session.work / "training", overwrite=True)
-    with (run.directory / METRICS).open(newline="") as file:
-        last = list(csv.DictReader(file))[-1]
-    numbers = {key: float(last[key]) for key in ("step", "patches_per_second", "data_wait")}
-    return numbers | {"loaders": training.loaders, "note": "gpu_busy has start and validation in it"}
+    size = batch or session.sizes.batch
+    return {"batch": size} | timed(session, training_step(session, net, size))
 
 
 def _augmentor(session: Session, changes: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +110,7 @@ def _augmentor(session: Session, changes: dict[str, Any]) -> dict[str, Any]:
     below = (patch[0] // 2, patch[1] // 2, patch[2] // 2)
     fa = FeatureAugmentor(channels, patch, below, **changes).to(session.device).to(dtype)
     x = torch.randn(1, channels, *patch, device=session.device, dtype=dtype, requires_grad=True)
-    return _timed(session, lambda: fa(x).sum().backward())  # type: ignore[no-any-return]  # untyped in torch
+    return timed(session, lambda: fa(x).sum().backward())  # type: ignore[no-any-return]  # untyped in torch
 
 
 # -- prediction --

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,6 @@ def translate(program: ExportedProgram, outputs: Sequence[str]) -> Any:
             output_names=outputs,
             external_data=False,
             verbose=False,
-            custom_translation_table=_translations(),
         )
     assert found is not None, "an export by dynamo returns a program"
     graph = found.model_proto
@@ -94,18 +93,6 @@ def _check_map(source: ExportSource) -> None:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _translations() -> dict[Callable[..., Any], Any]:
-    """Return operators that torch does not translate by itself."""
-    from onnxscript import opset18
-
-    def adaptive_average(x: Any, shape: Sequence[int]) -> Any:
-        """Translate an adaptive average over cells of one size; reduced keys have no others."""
-        kernel = [int(side) // int(cells) for side, cells in zip(list(x.shape)[-3:], shape, strict=True)]
-        return opset18.AveragePool(x, kernel_shape=kernel, strides=kernel)
-
-    return {torch.ops.aten._adaptive_avg_pool3d.default: adaptive_average}
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
 from torch import Tensor, nn
 
 from cleftnet.geometry import IntZYX
+from cleftnet.nets.axes import interpolate
 from cleftnet.nets.keys import cell_bias, reduce_keys, reduced_shape
 
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
@@ -120,11 +121,6 @@ def resize(x: Float[Tensor, "b c z y x"], shape: IntZYX) -> Float[Tensor, "b c r
         except ValueError:
             x = F.adaptive_max_pool3d(x, pooled)
     return interpolate(x, shape) if pooled != tuple(shape) else x
-
-
-def interpolate(x: Float[Tensor, "b c z y x"], shape: IntZYX) -> Float[Tensor, "b c rz ry rx"]:
-    """Interpolate features trilinearly between voxel centers; beyond the outermost centers the value stays constant."""
-    return F.interpolate(x, size=shape, mode="trilinear", align_corners=False)
 
 
 def add_residual(

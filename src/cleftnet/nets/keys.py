@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
 from torch import Tensor
 
 from cleftnet.geometry import IntZYX
+from cleftnet.nets.axes import mean_over_cells
 
 if TYPE_CHECKING:  # shapes are checked in tests only (tests/test_tensor_shapes.py); nothing at run time needs jaxtyping
     from jaxtyping import Float
@@ -46,13 +46,7 @@ def reduce_keys(x: Float[Tensor, "b c z y x"], shape: IntZYX) -> Float[Tensor, "
     Returns:
         Features `b c *shape`.
     """
-    sides = tuple(x.shape[-3:])
-    if sides == shape:
-        return x
-    if not any(side % cells for side, cells in zip(sides, shape, strict=True)):
-        return F.adaptive_avg_pool3d(x, shape)
-    kernel = [-(-side // cells) for side, cells in zip(sides, shape, strict=True)]
-    return F.avg_pool3d(x, kernel, ceil_mode=True, count_include_pad=False)
+    return mean_over_cells(x, shape)
 
 
 def cell_bias(x: Tensor, shape: IntZYX) -> Tensor | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import IntZYX
-from cleftnet.nets.attention import interpolate
+from cleftnet.nets.axes import interpolate
 from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.skeleton import NetSpec, Network
 

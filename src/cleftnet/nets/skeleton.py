@@ -188,6 +188,8 @@ class Network(nn.Module):
         if factor > 1:
             x = F.pixel_unshuffle(x.transpose(1, 2), factor).transpose(1, 2)
             x = x.contiguous(memory_format=torch.channels_last_3d)
+        else:
+            x = x.reshape(*x.shape[:1], *x.shape[2:], 1).movedim(-1, 1)  # else the first block has channels first
         kept, memories = [], []
         for block, down in zip(self.encoder, self.downs, strict=True):
             x = block(x)

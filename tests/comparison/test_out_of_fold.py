@@ -65,6 +65,16 @@ def test_a_fold_whose_logits_are_shifted_pays_for_it():
     assert found.territories[0][3].false_negatives == 0
 
 
+def test_ranks_belong_to_the_cleft_whose_voxels_have_them():
+    """Background has a logit of about -4; the first cleft has the same, the others 4."""
+    logits = perfect(labels())
+    logits[labels() == 1] -= 8
+    found, *_ = score_out_of_fold(folds(logits), region(labels()), TUNING)
+    first, *others = (cleft.rank_sum for cleft in found.territories[0])
+    assert first < 0.7 * 72
+    assert others == pytest.approx([72] * 3, abs=0.5)
+
+
 def test_small_synapses_are_left_out_by_the_size_that_the_other_folds_choose():
     """Specks of one voxel in every fold make the larger size the better choice."""
     logits = perfect(labels())

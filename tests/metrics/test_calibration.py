@@ -57,11 +57,12 @@ def test_one_class_alone_calibrates_nothing(everywhere):
     assert fitted(np.linspace(-1, 1, 10), np.full(10, everywhere)) == Calibration(1.0, 0.0)
 
 
-def test_unlabelled_voxels_make_no_difference():
+@pytest.mark.parametrize("cleft", [True, False])
+def test_unlabelled_voxels_make_no_difference(cleft):
     logits, true = drawn(1.0, 2.0, 2000)
     valid = np.ones(2000, bool)
     valid[1000:] = False
-    true[1000:], logits[1000:] = True, 1e6
+    true[1000:], logits[1000:] = cleft, 1e6
     assert fit_calibration([logits], [true], [valid]) == fitted(logits[:1000], true[:1000])
 
 

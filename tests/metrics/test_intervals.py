@@ -48,6 +48,13 @@ def test_an_object_belongs_where_most_of_its_voxels_lie_and_is_matched_once():
     assert (one.predicted, one.matched, two.predicted, two.matched) == (1, True, 0, False)
 
 
+def test_ranks_are_summed_up_for_the_cleft_of_their_voxels():
+    """Ranks come in raster order and clefts by ascending id: 7 has the first two voxels, 3 the last."""
+    labels = row(7, 7, 0, 3)
+    three, seven = territories(labels > 0, labels, labels, np.array([0.125, 0.25, 1.0]), SIZE_NM)
+    assert (seven.rank_sum, three.rank_sum) == (0.375, 1.0)
+
+
 def test_without_a_prediction_distances_to_it_are_not_defined():
     (only,) = of(row(0, 0, 0), row(0, 4, 4))
     assert (only.adf_sum, only.adgt_sum, only.false_negatives, only.predicted) == (None, 0.0, 2, 0)

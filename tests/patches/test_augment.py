@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -135,3 +137,44 @@ def test_the_papers_augmentation_is_rotation_by_any_angle_flip_and_grayscale():
 def test_an_elastic_deformation_that_would_fold_is_refused():
     with pytest.raises(ValueError, match=r"would fold the tissue: expected at most 15\.36"):
         AugmentSettings(elastic_vox=16, elastic_spacing_vox=32)
+
+
+def test_flips_are_along_every_choice_of_axes_equally_often():
+    """Of 350 flips about 50 are of each of the seven kinds: 30 to 70 is three standard deviations to either side."""
+    patch, box = numbered(), Box.of((2, 4, 4))
+    kinds = [axes for n in (1, 2, 3) for axes in itertools.combinations(range(3), n)]
+    changes = AugmentSettings(**NEVER | {"flip": 1})
+    outs = [augment(alone(patch), box, changes, np.random.default_rng(seed)) for seed in range(350)]
+    counts = {axes: sum(np.array_equal(out.raw, np.flip(patch.raw, axes)) for out in outs) for axes in kinds}
+    assert sum(counts.values()) == 350
+    assert all(30 <= count <= 70 for count in counts.values())
+
+
+@pytest.mark.parametrize("kind", ["grayscale", "grayscale_sections"])
+@pytest.mark.parametrize(
+    ("only", "measure"),
+    [
+        ("contrast", lambda raw, before: raw.std() / before.std() - 1),
+        ("brightness", lambda raw, before: raw.mean() - before.mean()),
+    ],
+)
+def test_contrast_and_brightness_go_up_as_often_as_down_within_their_limits(kind, only, measure):
+    raw = np.random.default_rng(0).uniform(0.4, 0.6, (1, 8, 8)).astype(np.float32)
+    limits = {"brightness": 0.0, "contrast": 0.0, "gamma": 0.0} | {only: 0.2}
+    changes, patch = AugmentSettings(**NEVER | {kind: 1} | limits), Patch(raw, raw)
+    found = [
+        measure(augment(alone(patch), Box.of(raw.shape), changes, np.random.default_rng(seed)).raw, raw)
+        for seed in range(200)
+    ]
+    assert 70 <= sum(value > 0 for value in found) <= 130
+    assert 0.15 < max(found) <= 0.2001
+    assert -0.2001 <= min(found) < -0.15
+
+
+def test_gamma_darkens_as_often_as_it_brightens():
+    raw = np.full((1, 4, 4), 0.5, np.float32)
+    changes = AugmentSettings(**NEVER | {"grayscale": 1}, brightness=0, contrast=0, gamma=0.3)
+    draws = (np.random.default_rng(seed) for seed in range(200))
+    found = [float(augment(alone(Patch(raw, raw)), Box.of(raw.shape), changes, rng).raw.max()) for rng in draws]
+    assert 70 <= sum(value > 0.5 for value in found) <= 130
+    assert 0.5 ** np.exp(0.3) <= min(found) < max(found) <= 0.5 ** np.exp(-0.3) + 1e-6

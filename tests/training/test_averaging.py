@@ -41,3 +41,14 @@ def test_statistics_are_means_over_the_batches_and_nothing_else_changes():
     assert float(net[0].running_mean) == pytest.approx(3, abs=0.01)
     assert float(net[0].running_var) == pytest.approx(1e-4, rel=0.3)
     assert (net.training, net[0].momentum) == (False, 0.1)
+
+
+@pytest.mark.parametrize("decay", [0, 0.9])
+def test_the_average_takes_its_batch_norm_statistics_from_the_network(decay):
+    """Without averaging they are the ones that are saved; with it they last until its own are measured."""
+    net = nn.Sequential(nn.BatchNorm3d(1))
+    average = averaged_model(net, decay)
+    for value in (1.0, 5.0):
+        net[0].running_mean.fill_(value)
+        average.update_parameters(net)
+    assert float(average.module[0].running_mean) == 5.0

@@ -16,7 +16,7 @@ from cleftnet.patches.sampling import PatchSampler, SamplingSettings
 from cleftnet.training.averaging import measure_statistics
 from cleftnet.training.data import TrainingData, load_batches
 from cleftnet.training.distributed import HardwareSettings, make_fabric
-from cleftnet.training.loop import fit
+from cleftnet.training.loop import fit, learn
 from cleftnet.training.losses import LossSettings
 from cleftnet.training.schedule import TrainingSettings, initial_state, is_finished, learning_rate
 from cleftnet.training.validation import Region, validate
@@ -273,3 +273,26 @@ def test_an_accumulated_batch_learns_from_all_of_its_parts(tmp_path):
     assert float(rows(two.directory)[0]["loss_total"]) == pytest.approx(
         float(rows(one.directory)[0]["loss_total"]), rel=0.1
     )
+
+
+def test_averaged_weights_are_what_is_validated(tmp_path):
+    """A slow average is far from the weights after six steps; the saved one gives the calibration of its card again."""
+    model = load_model(train(tmp_path / "a", ema=0.999).directory / LAST)
+    assert validate(model.net, [Region(*easy_volume(1))]).calibration == pytest.approx(model.card.calibration, rel=1e-4)
+
+
+def test_parts_of_a_batch_count_as_their_mean_in_the_gradient():
+    """Two equal parts of a batch move the weights as one of them alone: the steps of plain SGD scale with the gradient."""
+    raw, labels = torch.rand(2, 1, 8, 16, 16), torch.zeros(2, 8, 16, 16, dtype=torch.uint8)
+    labels[:, 2:6, 4:9, 4:9] = 1
+    batch = (raw, labels, labels.float() / 2, torch.zeros_like(labels))
+    fabric, moved = make_fabric(HardwareSettings(accelerator="cpu")), []
+    for parts in ([batch], [batch, batch]):
+        torch.manual_seed(0)
+        net = build("cleftnet", widths=(4, 8), patch=(8, 16, 16), max_keys=64).channels_last()
+        before = net.head.weight.detach().clone()
+        model, optimizer = fabric.setup(net, torch.optim.SGD(net.parameters(), lr=0.1))
+        learn(fabric, model, optimizer, parts, LossSettings(), None)
+        moved.append(net.head.weight.detach() - before)
+    assert moved[0].abs().max() > 1e-4
+    assert torch.allclose(moved[0], moved[1], rtol=1e-3, atol=1e-6)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cleftnet.training.validation import Region, Scores, validate
-from cleftnet.volumes import Volume
+from cleftnet.training.validation import Region, Scores, assess, validate
+from cleftnet.volumes import INVALID, Volume
 
 
 def all_equal(value):
@@ -36,3 +36,14 @@ def test_the_picture_shows_raw_truth_and_probability_of_the_section_with_most_cl
     assert picture.shape == (32, 96)
     assert (picture[:, :32] == 5).all()
     assert np.argwhere(picture[:, 32:64]).tolist() == [[3, 4]]
+
+
+def test_a_prediction_on_unlabeled_voxels_costs_nothing_in_any_score():
+    """The cleft is predicted exactly, and so is a box that nobody labeled."""
+    labels, logits = np.zeros((6, 32, 32), np.uint64), np.full((6, 32, 32), -5, np.float32)
+    labels[2:4, 4:8, 4:8], labels[:, 20:, 20:] = 1, INVALID
+    logits[labels > 0] = 5
+    scores = assess(
+        [logits], [Region(Volume(np.zeros(labels.shape, np.uint8), (40, 4, 4)), Volume(labels, (40, 4, 4)))]
+    ).scores
+    assert (scores.cremi_score, scores.f1, scores.auc) == (0, 1, 1)

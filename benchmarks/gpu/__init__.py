@@ -16,7 +16,6 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks gpu", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all, in this order")
     parser.add_argument("--minutes", type=float, default=8, help="end after about this time (default: 8)")
-    parser.add_argument("--row-minutes", type=float, default=1, help="training of a row of the table (default: 1)")
     parser.add_argument("--out", type=Path, help="folder of the results; those that it holds already are not repeated")
     parser.add_argument("--work", type=Path, help="folder for trainings and volumes (default: a temporary one)")
     parser.add_argument("--tiny", action="store_true", help="rehearsal: tiny sizes on synthetic tissue, also on a CPU")
@@ -45,7 +44,7 @@ def run(given: argparse.Namespace) -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         work = given.work or Path(temporary)
-        session = Session.begin(given.out, work, given.minutes, given.tiny, given.commit, given.row_minutes)
+        session = Session.begin(given.out, work, given.minutes, given.tiny, given.commit)
         modules = {"checks": checks, "speed": speed, "table": table, "candidate": candidate}
         for part in PARTS:
             if part in (given.parts or PARTS):

@@ -48,8 +48,14 @@ class Recorder:
         if report.when == "call" or report.outcome != "passed":
             values = {"outcome": report.outcome, "seconds": round(report.duration, 2), **dict(report.user_properties)}
             if report.outcome != "passed":
-                values["reason"] = str(report.longrepr)[-1500:]
+                values["reason"] = _reason(report)
             self.file.add(_short(report.nodeid), values, self.about)
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Return why a test failed or was skipped, without the places in files of this machine."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash else report.longrepr)[-1500:]
 
 
 def _short(nodeid: str) -> str:

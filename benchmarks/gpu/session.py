@@ -69,7 +69,6 @@ class Session:
         work: Folder for trainings and volumes, which a later run does not need.
         ends: When the time is over, on the clock of `time.monotonic`.
         tiny: Whether this is a rehearsal.
-        row_minutes: Training time of a row of the table.
         about: Card, driver, versions, commit and time, stored with every result.
         files: The result files by part.
         baseline: Measurements of this process that others are compared with.
@@ -80,16 +79,13 @@ class Session:
     work: Path
     ends: float
     tiny: bool
-    row_minutes: float
     about: dict[str, Any]
     files: dict[str, ResultFile] = field(default_factory=dict)
     baseline: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
     @classmethod
-    def begin(
-        cls, out: Path, work: Path, minutes: float, tiny: bool, commit: str | None, row_minutes: float = 1.0
-    ) -> Session:
+    def begin(cls, out: Path, work: Path, minutes: float, tiny: bool, commit: str | None) -> Session:
         """Open the folder of the results.
 
         Raises:
@@ -101,7 +97,7 @@ class Session:
         work.mkdir(parents=True, exist_ok=True)
         about = {key: value for key, value in provenance(None).items() if key != "recipe"}
         about |= {"git": commit or about["git"], "minutes": minutes, "tiny": tiny, **_card()}
-        session = cls(out, work, time.monotonic() + 60 * minutes, tiny, row_minutes, about)
+        session = cls(out, work, time.monotonic() + 60 * minutes, tiny, about)
         for file in session.out.glob("*.json"):
             for name, result in session.file(file.stem).results.items():
                 if result["run"]["tiny"] != tiny:

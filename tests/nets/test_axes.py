@@ -49,3 +49,11 @@ def test_the_first_convolution_of_a_network_returns_channels_last():
     first.register_forward_hook(lambda *_: layouts.append(_[2].is_contiguous(memory_format=torch.channels_last_3d)))
     net(torch.rand(2, 1, 2, 8, 8))
     assert layouts == [True]
+
+
+def test_an_export_keeps_any_batch_size_where_keys_are_means():
+    net = build("cleftnet", widths=(4, 8), patch=(2, 8, 8), max_keys=16).eval()
+    batch = {0: torch.export.Dim("batch")}
+    exported = torch.export.export(net, (torch.rand(2, 1, 2, 8, 8),), dynamic_shapes=(batch,))
+    x = torch.rand(3, 1, 2, 8, 8)
+    torch.testing.assert_close(exported.module()(x), net(x))

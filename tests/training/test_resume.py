@@ -22,6 +22,8 @@ from cleftnet.cli import main
 from cleftnet.errors import InputError, TrainingInterrupted
 from cleftnet.files import holding
 from cleftnet.models.checkpoint import BEST, LAST
+from cleftnet.training import runs
+from cleftnet.training.distributed import make_fabric
 from cleftnet.training.log import LOSSES, METRICS, RunLog
 from cleftnet.training.runs import LOCK
 from cleftnet.training.state import STATES
@@ -180,6 +182,35 @@ def test_only_the_newest_states_are_kept(whole):
         "step-000000009.safetensors",
         "step-000000012.safetensors",
     ]
+
+
+def test_the_scale_of_the_loss_is_loaded_where_a_training_is_resumed_and_only_there(recipe, tmp_path, monkeypatch):
+    """As with 16-mixed, which CPUs refuse: its scaler raises an error for a state that is empty."""
+    scaler, loaded = torch.amp.GradScaler("cpu"), []
+
+    def load(state):
+        scaler.load_state_dict(state)
+        loaded.append(state["scale"])
+
+    def with_scaler(*arguments):
+        fabric = make_fabric(*arguments)
+        fabric.strategy.precision.state_dict = lambda: (
+            {"scale": 512.0}
+            | {key: value for key, value in torch.amp.GradScaler("cpu").state_dict().items() if key != "scale"}
+        )
+        fabric.strategy.precision.load_state_dict = load
+        return fabric
+
+    monkeypatch.setattr(runs, "make_fabric", with_scaler)
+    shortened = yaml.safe_load(recipe.read_text())
+    shortened["training"] |= {"steps": 2, "save_every": 1, "schedule": "constant"}
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(shortened))
+    cleftnet.train(tmp_path / "two.yaml", tmp_path / "run")
+    assert loaded == []
+    shortened["training"]["steps"] = 3
+    (tmp_path / "three.yaml").write_text(yaml.safe_dump(shortened))
+    cleftnet.train(tmp_path / "three.yaml", tmp_path / "run", resume=True)
+    assert loaded == [512.0]
 
 
 def truncate(path):

@@ -47,7 +47,8 @@ def _along_axes(x: Tensor, shape: IntZYX, matrix: Callable[[int, int, torch.devi
             rows = rows.expand(*before, size, *after)
         else:
             lines = rows.reshape(math.prod(before), old, -1)  # no copy where channels lie last in memory
-            factors = matrix(old, size, x.device).to(lines.dtype).expand(len(lines), -1, -1)
+            number = lines.shape[0]  # an export with any batch size forbids len()
+            factors = matrix(old, size, x.device).to(lines.dtype).expand(number, -1, -1)
             rows = torch.bmm(factors, lines).view(*before, size, *after)
         x = rows.movedim(-1, 1)
     return x

@@ -77,7 +77,8 @@ def fit(
         InputError: when the loss is not finite, or the disk is full; saved files stay.
     """
     model, optimizer = fabric.setup(state.net.train(), state.optimizer)
-    fabric.strategy.precision.load_state_dict(state.scaler)
+    if state.scaler:  # empty before the first save
+        fabric.strategy.precision.load_state_dict(state.scaler)
     batches = load_batches(data.patches, settings, fabric, first=state.step)
     began = time.monotonic() - state.seconds
     with ExitStack() as stack:

@@ -28,7 +28,14 @@ from cleftnet.training.data import Batch, TrainingData, load_batches
 from cleftnet.training.distributed import noticing_sigterm
 from cleftnet.training.log import RunLog
 from cleftnet.training.losses import ClassCounts, Losses, LossSettings, cleft_loss, tissue_loss
-from cleftnet.training.schedule import TrainingSettings, is_finished, is_over, learning_rate, validation_is_due
+from cleftnet.training.schedule import (
+    TrainingSettings,
+    is_finished,
+    is_over,
+    learning_rate,
+    set_learning_rate,
+    validation_is_due,
+)
 from cleftnet.training.state import STATES, TrainingState
 from cleftnet.training.validation import Scores, Validation, validate
 
@@ -107,11 +114,8 @@ def fit(
                 started = time.monotonic()
                 parts = [fabric.to_device(next(batches)) for _ in range(settings.accumulate)]
                 waited = time.monotonic() - started
-                rate = learning_rate(settings, state.step, state.seconds)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                tissue = state.net.spec.tissue_classes
-                losses = learn(fabric, model, optimizer, parts, loss, settings.clip_norm, tissue)
+                rate = set_learning_rate(optimizer, settings, state.step, state.seconds)
+                losses = learn(fabric, model, optimizer, parts, loss, settings.clip_norm, state.net.spec.tissue_classes)
                 if not losses.isfinite().all():
                     raise InputError(_diverged(state.step, losses, out))
                 state.average.update_parameters(state.net)

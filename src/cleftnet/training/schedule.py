@@ -104,6 +104,14 @@ def learning_rate(settings: TrainingSettings, step: int, seconds: float = 0.0) -
     return settings.learning_rate * rise * fall
 
 
+def set_learning_rate(optimizer: torch.optim.Optimizer, settings: TrainingSettings, step: int, seconds: float) -> float:
+    """Give an optimizer the learning rate of a step, and return it."""
+    rate = learning_rate(settings, step, seconds)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
 def validation_is_due(settings: TrainingSettings, state: TrainingState) -> bool:
     """Return True when the last step has to be validated and has not been."""
     return state.step > state.validated and (state.step % settings.validate_every == 0 or is_over(settings, state))

@@ -32,6 +32,20 @@ def components(mask: Mask) -> tuple[npt.NDArray[np.integer], int]:
     return labels, int(number)
 
 
+class CleftMeasures(NamedTuple):
+    """Measures of the clefts of one side, a row each.
+
+    Attributes:
+        sizes: Voxels of each cleft.
+        centers: Mean position of its voxels, z y x in voxels.
+        means: Mean of the values that rank it; None where nothing ranks.
+    """
+
+    sizes: Floats
+    centers: Floats
+    means: Floats | None = None
+
+
 @dataclass(frozen=True)
 class Instances:
     """The voxels of all clefts of a volume, each with the id of its cleft; background takes no memory.

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from pydantic import Field
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX
-from cleftnet.metrics.clefts import Instances, ObjectScores
+from cleftnet.metrics.cleft_tally import ObjectTally
+from cleftnet.metrics.clefts import ObjectScores
 from cleftnet.metrics.distances import CremiScore
 from cleftnet.metrics.halo import HaloSettings, score_block, whole
-from cleftnet.metrics.matching import score_clefts
 from cleftnet.metrics.predictions import PairVoxels, PredictionKind, PredictionPair, check_probability, predicted_mask
 from cleftnet.metrics.scores import Evaluation, MaskScores, Sweep
 from cleftnet.metrics.voxels import Mask, ScoreHistogram, VoxelCounts
@@ -30,8 +31,8 @@ class ScoringSettings(Settings):
         match_nm: Largest distance between the centroids of matched clefts; None matches clefts that share voxels.
         sweep: Scores a grid of thresholds as well, and names the best.
         blocks: Blocks that the region is scored in, one after the other. None scores up to 2^29 voxels in one piece, where
-            every distance is exact, and larger regions in blocks of the default `HaloSettings`. Clefts are matched in one
-            piece only.
+            every distance is exact, and larger regions in blocks of the default `HaloSettings`. Whole clefts are the same
+            either way.
     """
 
     match_nm: float | None = Field(None, ge=0)
@@ -82,12 +83,12 @@ def evaluate(
     if settings.sweep and pair.threshold is None:
         raise InputError(f"{pair.prediction.address} is a {pair.kind.value} volume; only probabilities can be swept")
     blocks = settings.blocks or (HaloSettings() if pair.box.voxels > WHOLE_VOX else None)
-    tally = _Tally(pair, SWEEP_GRID if settings.sweep else (), settings.match_nm)
+    tally = _Tally(pair, SWEEP_GRID if settings.sweep else ())
     for block in whole(pair.box) if blocks is None else blocks.cover(pair.box, pair.place.voxel_size_nm):
         tally.add(block)
     if tally.histogram is not None and kind is None:
         check_probability(pair.prediction, tally.histogram)
-    return tally.result()
+    return tally.result(settings.match_nm)
 
 
 @dataclass
@@ -96,14 +97,14 @@ class _Tally:
 
     pair: PredictionPair
     grid: Sequence[float]
-    match_nm: float | None = None
     counts: list[VoxelCounts] = field(init=False)
     distances: list[list[CremiScore]] = field(init=False)
     swept: dict[float, list[CremiScore]] = field(init=False)
+    objects: ObjectTally = field(init=False)
     histogram: ScoreHistogram | None = None
-    objects: ObjectScores | None = None
 
     def __post_init__(self) -> None:
+        self.objects = ObjectTally(self.pair.box)
         depth = self.pair.box.shape[0]
         self.counts = [VoxelCounts() for _ in range(depth)]
         self.distances = [[] for _ in range(depth)]
@@ -118,8 +119,8 @@ class _Tally:
             found = ScoreHistogram.of(part.values[own], part.true[own], part.valid[own])
             self.histogram = found if self.histogram is None else self.histogram + found
         predicted = pair.predicted(part.values)
-        if block.write == pair.box:
-            self.objects = self._objects(part, predicted)
+        has_ids, ranks = pair.kind is PredictionKind.LABELS, pair.kind is PredictionKind.PROBABILITY
+        self.objects.add(part, predicted, block, has_ids=has_ids, is_probability=ranks)
         predicted &= part.valid
         for z, scored in enumerate(self._distances(predicted, part, block), start=block.write.start[0]):
             inside = (z - block.read.start[0], *own[1:])
@@ -132,17 +133,11 @@ class _Tally:
     def _distances(self, predicted: Mask, part: PairVoxels, block: Block) -> list[CremiScore]:
         return score_block(predicted, part.true, block, self.pair.box, self.pair.place.voxel_size_nm)
 
-    def _objects(self, part: PairVoxels, predicted: Mask) -> ObjectScores:
-        """Match whole clefts: predicted ones by their ids, or the components of the mask."""
-        kind = self.pair.kind
-        by_id = kind is PredictionKind.LABELS
-        ours = Instances.of_labels(part.values, part.valid) if by_id else Instances.of_mask(predicted, part.valid)
-        ranked_by = part.values if kind is PredictionKind.PROBABILITY else None
-        size_nm = self.pair.place.voxel_size_nm
-        return score_clefts(ours, part.true_clefts, part.values.shape, size_nm, self.match_nm, ranked_by)
-
-    def result(self) -> Evaluation:
+    def result(self, match_nm: float | None) -> Evaluation:
         """Return all scores.
+
+        Args:
+            match_nm: Largest distance between the centroids of matched clefts; None matches clefts that share voxels.
 
         Raises:
             InputError: when the truth is cleft everywhere.
@@ -157,16 +152,18 @@ class _Tally:
         at_each_z = [_settled(CremiScore.total(parts), counts) for parts in self.distances]
         scores = MaskScores(counts, CremiScore.total(at_each_z))
         auc = self.histogram.auc if self.histogram is not None else None
+        scale = 255 if pair.prediction.dtype == np.uint8 else 1
+        objects = self.objects.scores(pair.place.voxel_size_nm, match_nm, scale)
         first = pair.place.truth_box.start[0]
         return Evaluation(
             scores=scores,
             threshold=pair.threshold,
             auc=auc,
-            objects=self.objects,
+            objects=objects,
             sections={first + z: MaskScores(c, d) for z, (c, d) in enumerate(zip(self.counts, at_each_z, strict=True))},
             scored_box=str(pair.place.truth_box),
             voxel_size_nm=pair.place.voxel_size_nm,
-            undefined=_undefined(counts, pair, self.objects),
+            undefined=_undefined(counts, pair, objects),
             warnings=_warnings(scores, pair),
             histogram=self.histogram,
             sweep=self._sweep() if self.grid else None,
@@ -190,7 +187,7 @@ def _settled(distances: CremiScore, counts: VoxelCounts) -> CremiScore:
     )
 
 
-def _undefined(counts: VoxelCounts, pair: PredictionPair, objects: ObjectScores | None) -> dict[str, str]:
+def _undefined(counts: VoxelCounts, pair: PredictionPair, objects: ObjectScores) -> dict[str, str]:
     """Say for each score that is None why it is undefined."""
     reasons: dict[str, str] = {}
     nothing_scored = "no voxel of the region is labeled"
@@ -205,17 +202,14 @@ def _undefined(counts: VoxelCounts, pair: PredictionPair, objects: ObjectScores 
         reasons["f1"] = no_cleft if not counts.voxels else f"{no_cleft}, and none is predicted{cut}"
     if pair.threshold is None:
         reasons["auc"] = f"a {pair.kind.value} volume has no ROC curve; it takes a probability"
-    if objects is None:
-        reasons["objects"] = "scored block by block; clefts are not followed across blocks; score a smaller roi=..."
-    else:
-        if not objects.predicted:
-            reasons["objects.precision"] = none_predicted
-        if not objects.true:
-            reasons |= dict.fromkeys(("objects.recall", "objects.average_precision"), no_cleft)
-        if objects.curve is None:
-            reasons["objects.average_precision"] = f"a {pair.kind.value} volume has no probability to rank clefts by"
-        if not objects.predicted and not objects.true:
-            reasons["objects.f1"] = no_cleft
+    if not objects.predicted:
+        reasons["objects.precision"] = none_predicted
+    if not objects.true:
+        reasons |= dict.fromkeys(("objects.recall", "objects.average_precision"), no_cleft)
+    if objects.curve is None:
+        reasons["objects.average_precision"] = f"a {pair.kind.value} volume has no probability to rank clefts by"
+    if not objects.predicted and not objects.true:
+        reasons["objects.f1"] = no_cleft
     return reasons
 
 

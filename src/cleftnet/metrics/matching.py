@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
-from cleftnet.metrics.clefts import Instances, MatchedSizes, ObjectScores, ScoreCurve, by_size
+from cleftnet.metrics.clefts import CleftMeasures, Instances, MatchedSizes, ObjectScores, ScoreCurve, by_size
 from cleftnet.metrics.voxels import Floats, Integers, Mask
 from cleftnet.volumes import Array
 
@@ -85,19 +85,42 @@ def score_clefts(
         >>> score_clefts(predicted, true, (1, 1, 4), (40, 4, 4))
         ObjectScores(true=2, predicted=1, matched=1, splits=0, merges=0)
     """
-    size_nm = np.array(voxel_size_nm)
-    if match_nm is None:
-        matches = pair_by_overlap(predicted, true)
-    else:
-        matches = pair_by_distance(predicted.centers(shape) * size_nm, true.centers(shape) * size_nm, match_nm)
-    volume = float(size_nm.prod())
-    ours = MatchedSizes(predicted.sizes.astype(np.float64) * volume, matches.predicted)
-    theirs = MatchedSizes(true.sizes.astype(np.float64) * volume, matches.true)
-    curve = None
+    means = None
     if probability is not None:
         scale = 255 if probability.dtype == np.uint8 else 1
         means = predicted.means(probability.ravel()[predicted.index].astype(np.float64)) / scale
-        curve = ScoreCurve.of(means, matches.predicted, len(true))
+    ours = CleftMeasures(predicted.sizes.astype(np.float64), predicted.centers(shape), means)
+    theirs = CleftMeasures(true.sizes.astype(np.float64), true.centers(shape))
+    numbers = (len(predicted), len(true))
+    shared = shared_voxels(predicted.index, predicted.rows, true.index, true.rows, numbers)
+    return score_measured(ours, theirs, shared, voxel_size_nm, match_nm)
+
+
+def score_measured(
+    predicted: CleftMeasures,
+    true: CleftMeasures,
+    shared: coo_array,
+    voxel_size_nm: FloatZYX,
+    match_nm: float | None = None,
+) -> ObjectScores:
+    """Match clefts by what was measured of them, and count them as `score_clefts` does.
+
+    Args:
+        predicted: Predicted clefts; their means, if there are any, give the curve.
+        true: True clefts.
+        shared: Voxels that each pair shares, predicted by true.
+        voxel_size_nm: Voxel size, z y x.
+        match_nm: Largest distance between the centroids of matched clefts; None matches clefts that share voxels.
+    """
+    size_nm = np.array(voxel_size_nm)
+    if match_nm is None:
+        matches = MatchedPairs.of(shared)
+    else:
+        matches = pair_by_distance(predicted.centers * size_nm, true.centers * size_nm, match_nm)
+    volume = float(size_nm.prod())
+    ours = MatchedSizes(predicted.sizes * volume, matches.predicted)
+    theirs = MatchedSizes(true.sizes * volume, matches.true)
+    curve = None if predicted.means is None else ScoreCurve.of(predicted.means, matches.predicted, len(true.sizes))
     return replace(matches.scores, by_size=by_size(ours, theirs), curve=curve)
 
 

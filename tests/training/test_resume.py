@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -18,6 +19,7 @@ import torch
 import yaml
 
 import cleftnet
+import cleftnet.training.loop
 from cleftnet.cli import main
 from cleftnet.errors import InputError, TrainingInterrupted
 from cleftnet.files import holding
@@ -355,6 +357,26 @@ def test_a_training_leaves_the_global_random_state_as_it_was(recipe, tmp_path):
     before = torch.get_rng_state()
     cleftnet.train(recipe, tmp_path / "run", changes=["training.steps=1"])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_sigterm_in_a_validation_saves_at_once_and_the_resumed_training_validates(
+    recipe, whole, tmp_path, monkeypatch, messages
+):
+    def wait(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(cleftnet.training.loop, "validate", wait)
+        began = time.monotonic()
+        with pytest.raises(TrainingInterrupted):
+            cleftnet.train(recipe, out)
+    assert time.monotonic() - began < 30
+    assert f"SIGTERM: step {VALIDATED} is saved in" in messages.text
+    assert not (out / BEST).exists()
+    cleftnet.train(recipe, out, resume=True)
+    assert_same(whole, out)
 
 
 def test_sigterm_ends_the_command_line_with_143_and_says_how_to_continue(recipe, tmp_path, monkeypatch, capsys):

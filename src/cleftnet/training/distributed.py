@@ -153,11 +153,41 @@ def _packed(set_up: Callable[[], None], fabric: Fabric, function: Callable[..., 
     return _Parcel(result)
 
 
+class WorkInterrupted(Exception):  # noqa: N818 (an interruption, not an error)
+    """Raised by SIGTERM in the middle of work that may be left, such as a validation."""
+
+
 class Termination:
     """Records whether this process received SIGTERM."""
 
     def __init__(self) -> None:
         self.received = False
+        self.interrupts = False
+
+    def notice(self) -> None:
+        """Record SIGTERM, and end the work that it may interrupt.
+
+        Raises:
+            WorkInterrupted: within `interrupting`.
+        """
+        self.received = True
+        if self.interrupts:
+            raise WorkInterrupted
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Let SIGTERM end the body by `WorkInterrupted`; the body must leave nothing half-done.
+
+        Raises:
+            WorkInterrupted: when SIGTERM comes in the body, or came before it.
+        """
+        self.interrupts = True
+        try:
+            if self.received:
+                raise WorkInterrupted
+            yield
+        finally:
+            self.interrupts = False
 
     def requested(self, fabric: Fabric) -> bool:
         """Return whether any process received SIGTERM; the result is the same in all processes."""
@@ -170,11 +200,7 @@ class Termination:
 def noticing_sigterm() -> Iterator[Termination]:
     """Record SIGTERM instead of ending the process, while the body runs."""
     termination = Termination()
-
-    def notice(*_: object) -> None:
-        termination.received = True
-
-    with _handling_sigterm(notice):
+    with _handling_sigterm(lambda *_: termination.notice()):
         yield termination
 
 

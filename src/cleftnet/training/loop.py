@@ -9,7 +9,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +25,7 @@ from cleftnet.models.checkpoint import BEST, LAST, Model, ModelCard, save_model
 from cleftnet.nets.kernels import fast_kernels
 from cleftnet.training.averaging import BATCHES, measure_statistics
 from cleftnet.training.data import Batch, TrainingData, load_batches
-from cleftnet.training.distributed import noticing_sigterm
+from cleftnet.training.distributed import Termination, WorkInterrupted, noticing_sigterm
 from cleftnet.training.log import RunLog
 from cleftnet.training.losses import ClassCounts, Losses, LossSettings, cleft_loss, tissue_loss
 from cleftnet.training.schedule import (
@@ -95,20 +95,17 @@ def fit(
             run_log = stack.enter_context(RunLog(out, state, steps=settings.steps, patches=settings.batch))
         while not is_finished(settings, state):
             if validation_is_due(settings, state):
-                overlap = settings.validation_overlap
-                if settings.ema:  # in all processes, which share their statistics
-                    measure_statistics(state.averaged, _last_batches(data, settings, fabric, state.step))
-                own = validate(state.averaged, data.validation_regions, overlap=overlap) if run_log else None
-                validation = cast(Validation, fabric.broadcast(own))
-                is_best = state.record(validation.scores, settings.best_by)
-                if run_log:
+                validation = _validate(fabric, state, data, settings, sigterm)
+                is_best = validation is not None and state.record(validation.scores, settings.best_by)
+                if run_log and validation is not None:
                     state.seconds = time.monotonic() - began
                     checkpoint = Model(state.averaged, _card(state, validation, data, provenance))
                     for name in (LAST, BEST) if is_best else (LAST,):
                         save_model(out / name, checkpoint)
                     rate = learning_rate(settings, state.step, state.seconds)
                     run_log.validation(rate, validation, is_best=is_best)
-                state.losses.clear()
+                if validation is not None:  # else the resumed training validates at this step
+                    state.losses.clear()
             else:
                 state.step += 1
                 started = time.monotonic()
@@ -137,6 +134,19 @@ def fit(
         log.info(f"{_why_ended(settings, state)}: ended at step {state.step} of {settings.steps}")
     assert state.best is not None, "the last step always validates"
     return TrainingRun(out, out / BEST, state.best)
+
+
+def _validate(
+    fabric: Fabric, state: TrainingState, data: TrainingData, settings: TrainingSettings, sigterm: Termination
+) -> Validation | None:
+    """Validate the averaged weights in the first process; return the result in all, or None when SIGTERM ended it."""
+    if settings.ema:  # in all processes, which share their statistics
+        measure_statistics(state.averaged, _last_batches(data, settings, fabric, state.step))
+    own = None
+    if fabric.is_global_zero:
+        with suppress(WorkInterrupted), sigterm.interrupting():
+            own = validate(state.averaged, data.validation_regions, overlap=settings.validation_overlap)
+    return fabric.broadcast(own)
 
 
 def _last_batches(data: TrainingData, settings: TrainingSettings, fabric: Fabric, step: int) -> Iterator[Tensor]:

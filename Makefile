@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-avx2 test-slow check docs notebooks package fix bench clean
+.PHONY: demo test test-avx2 test-slow check docs notebooks package fix fuzz bench clean
 .PHONY: results-tables results-released results-quick results-synapses results-overlap results-rescaling results-workers results-monai \
 	results-synapses-large results-stack results-demo
 
@@ -106,6 +106,13 @@ results-demo: $(VENV)/ready  ## Synthetic, the demo: three minutes
 fix: $(VENV)/ready  ## fix lint and format automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# SEED, INPUTS and SECONDS choose what is run: make fuzz SEED=1 INPUTS=10000 SECONDS=inf
+SEED ?= 0
+INPUTS ?= 100000
+SECONDS ?= 600
+fuzz: $(VENV)/ready  ## damaged files and odd option values for every verb, ten minutes
+	$(BIN)/python -m tools.fuzzing --seed $(SEED) --inputs $(INPUTS) --seconds $(SECONDS)
 
 bench: $(VENV)/ready  ## benchmarks: ratios against a named peer or a plain implementation
 	$(BIN)/python -m benchmarks

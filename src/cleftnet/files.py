@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import socket
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -86,6 +88,29 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def json_object(data: bytes | str, name: str | Path) -> dict[str, Any]:
+    """Return the JSON object that a file holds.
+
+    Args:
+        data: The content of the file.
+        name: Name of the file, for messages.
+
+    Raises:
+        InputError: when it is no JSON, or another kind of value.
+
+    Example:
+        >>> json_object('{"step": 3}', "run.json")
+        {'step': 3}
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is no JSON ({error}); it is damaged: copy or fetch it again") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{name} holds no JSON object; it is damaged: copy or fetch it again")
+    return value
 
 
 @contextmanager

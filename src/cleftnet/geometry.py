@@ -304,7 +304,7 @@ def parse_region(text: str, voxel_size_nm: Sequence[float] | None, offset_nm: Se
                 for end in part.split(":")
             )
             ranges.append(f"{low}:{high}")
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InputError(
             f"region '{text}' is not z0:z1,y0:y1,x0:x1; try 0:20,768:1024,0:768 or 0nm:800nm,0nm:1000nm,0nm:1000nm"
         ) from None
@@ -322,7 +322,7 @@ def nm_to_voxels(lengths_nm: Sequence[float], voxel_size_nm: Sequence[float]) ->
         (37, 911, 911)
     """
     exact = [n / v for n, v in zip(lengths_nm, voxel_size_nm, strict=True)]
-    whole = [round(e) for e in exact]
+    whole = [round(e) if math.isfinite(e) else 0 for e in exact]
     if any(abs(e - w) > 0.01 for e, w in zip(exact, whole, strict=True)):
         raise InputError(
             f"offset {tuple(lengths_nm)} nm is not a whole number of voxels of {tuple(voxel_size_nm)} nm (z y x); "

@@ -171,7 +171,7 @@ def test_chunks_are_as_given_and_no_larger_than_the_array(tmp_path):
         ("text.zarr", r"holds string, not numbers"),
         ("xyz.zarr", r"its axes are x y z; expected z y x"),
         ("flat.zarr", r"has shape \(5, 4\); expected three axes"),
-        ("shapeless.zarr", r"its Zarr metadata has no shape"),
+        ("shapeless.zarr", r"its metadata gives the shape None"),
         ("odd.zarr", r"attribute 'resolution' is \[4, 4\]; expected three positive lengths"),
         ("zero.zarr", r"attribute 'resolution' is \[0, 4, 4\]; expected three positive lengths"),
         ("two.zarr", r"'resolution' \(40.0, 4.0, 4.0\) and 'voxel_size' \(50.0, 4.0, 4.0\) differ"),

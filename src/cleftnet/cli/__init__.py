@@ -7,6 +7,7 @@ line; 1 another failure; 130 interrupted; 143 ended by SIGTERM.
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import sys
 import warnings
@@ -91,6 +92,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     warnings.showwarning = _warn
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         code = app([a for a in arguments if a != "--debug"], standalone_mode=False)
     except (InputError, _ClickError) as error:
@@ -103,23 +106,38 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted; finished work is kept", file=sys.stderr)
         code = 130
-    except OSError as error:
-        if debug or error.errno != errno.ENAMETOOLONG:
+    except MemoryError as error:
+        if debug:
             raise
-        code = _fail(
-            f"'{str(error.filename)[:60]}...' is too long for the name of a file; expected a path or address", 2
-        )
+        code = _fail(_TOO_LARGE.format(error), 2)
+    except OSError as error:
+        if debug or error.filename is None:
+            raise
+        code = _fail(_about_path(error), 2)
     except RuntimeError as error:
         from cleftnet.blockwise import UnfinishedError
 
-        if debug or not isinstance(error, UnfinishedError):
+        if debug or not (isinstance(error, UnfinishedError) or _NO_MEMORY in str(error)):
             raise
-        code = _fail(to_options(str(error)), 1)
+        unfinished = isinstance(error, UnfinishedError)
+        code = _fail(to_options(str(error)) if unfinished else _TOO_LARGE.format(error), 1 if unfinished else 2)
     raise SystemExit(code or 0)
 
 
+_NO_MEMORY = "DefaultCPUAllocator"  # in what PyTorch raises
+_TOO_LARGE = "not enough memory ({}); choose a smaller patch, block or region, or check that the file is not damaged"
+
+
+def _about_path(error: OSError) -> str:
+    """Describe a failure of the operating system in one line."""
+    if error.errno == errno.ENAMETOOLONG:
+        return f"'{str(error.filename)[:60]}...' is too long for the name of a file; expected a path or address"
+    return f"'{error.filename}' cannot be used ({error.strerror}); check the path and its permissions"
+
+
 def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    line = message.translate({ord("\n"): "\\n", ord("\r"): "\\r"})  # an address may hold any character
+    print(f"error: {line}", file=sys.stderr)
     return code
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from cleftnet.comparison.tables import TextTable
+from cleftnet.errors import InputError
 from cleftnet.geometry import IntZYX
 from cleftnet.metrics.voxels import Floats
 from cleftnet.training.log import LOSSES, METRICS
@@ -67,10 +68,13 @@ class History:
 def _columns(path: Path) -> dict[str, Floats]:
     if not path.is_file():
         return {}
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = rows[0] if rows else {}
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        names = [name for name in rows[0] if name is not None] if rows else []
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error}); correct the line, or move the file away") from None
 
 
 @dataclass(frozen=True)

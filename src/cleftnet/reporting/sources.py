@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import JsonValue, ValidationError
 from cleftnet.comparison import RESULTS, Cell, CellFolder, Comparison, Results
 from cleftnet.comparison.tables import about, text_tables
 from cleftnet.errors import InputError
+from cleftnet.files import json_object
 from cleftnet.geometry import Box
 from cleftnet.metrics.predictions import DEFAULT_THRESHOLD
 from cleftnet.models.checkpoint import find_model, load_card
@@ -125,7 +125,7 @@ def open_prediction(path: Path) -> ScenePrediction:
 def _provenance(run: Path) -> dict[str, JsonValue]:
     """Return the contents of `run.json` without the recipe, which the page shows separately."""
     path = run / RUN
-    about = json.loads(path.read_text()) if path.is_file() else {}
+    about = json_object(path.read_bytes(), path) if path.is_file() else {}
     return {name: value for name, value in about.items() if name != "recipe"}
 
 

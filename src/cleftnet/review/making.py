@@ -110,7 +110,11 @@ def _read(folder: Path) -> tuple[Volume, pd.DataFrame]:
     volume = open_volume(labels, default=LABELS)
     if stored_point(volume.provenance, volume.address) is None:
         raise InputError(f"{volume.address} does not say how its synapses were found; run cleftnet synapses again")
-    return volume, pd.read_csv(table) if table.suffix == ".csv" else pd.read_parquet(table)
+    try:
+        return volume, pd.read_csv(table) if table.suffix == ".csv" else pd.read_parquet(table)
+    except (ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{table} cannot be read ({reason}); run cleftnet synapses again") from None
 
 
 def _of_any_size(labels: Volume, settings: ReviewSettings, raw: Volume | None) -> SynapseSettings:

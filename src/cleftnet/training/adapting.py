@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import Field, JsonValue
 
 from cleftnet.errors import InputError
-from cleftnet.files import holding, refuse_existing, replacing
+from cleftnet.files import holding, json_object, refuse_existing, replacing
 from cleftnet.geometry import FloatZYX
 from cleftnet.models.checkpoint import BEST, Model, ModelCard, find_model, load_card, load_model, save_model
 from cleftnet.nets.ensemble import Ensemble
@@ -229,7 +229,7 @@ class _FineTuning:
         """
         about, mine = directory / ABOUT, self.identity()
         if resume and about.exists():
-            theirs = json.loads(about.read_text())
+            theirs = json_object(about.read_bytes(), about)
             if changed := [name for name in mine if theirs.get(name) != mine[name]]:
                 raise InputError(
                     f"{directory} was begun with other {changed[0]}; resume with the same model, volume, labels and "

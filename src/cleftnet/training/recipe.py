@@ -25,6 +25,8 @@ from cleftnet.volumes import NormalizationSettings
 
 RECIPES = Path(__file__).parents[1] / "recipes"  # in the package
 
+_NO_YAML = (yaml.YAMLError, ValueError, RecursionError)  # ValueError: such as a date that does not exist
+
 
 class VolumeSettings(Settings):
     """A labeled volume, or a part of it.
@@ -168,7 +170,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         content = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read recipe {file}: {error}; expected a YAML file") from None
-    except yaml.YAMLError as error:
+    except _NO_YAML as error:
         raise InputError(f"recipe {file} is not YAML: {' '.join(str(error).split())}") from None
     if not (isinstance(content, dict) and all(isinstance(key, str) for key in content)):
         raise InputError(f"recipe {file} holds no keys; expected a mapping with net, data and training")
@@ -182,7 +184,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
         raise InputError(f"'{change}' is not KEY=VALUE; try changes=['training.steps=100']")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except _NO_YAML:
         raise InputError(f"'{change}': the value is not YAML; write it as in changes=['training.steps=100']") from None
     set_key(content, key, value)
 

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from pydantic import JsonValue
 
 from cleftnet.errors import InputError, TrainingInterrupted
-from cleftnet.files import holding, replacing
+from cleftnet.files import holding, json_object, replacing
 from cleftnet.models.checkpoint import BEST, LAST
 from cleftnet.nets.skeleton import Network
 from cleftnet.training.data import open_data
@@ -163,13 +163,18 @@ def _earlier_legs(recipe: Recipe, directory: Path, data: JsonValue) -> list[Json
             f"{directory} was trained with another {key}; resume with its own recipe ({directory / RECIPE}), or train "
             f"anew in another directory"
         )
-    earlier = json.loads((directory / RUN).read_text())
-    if _sums(earlier["data"]) != _sums(data):
+    earlier = json_object((directory / RUN).read_bytes(), directory / RUN)
+    try:
+        before = _sums(earlier["data"])
+        leg = {name: earlier[name] for name in ("started", "versions", "device", "threads", "git")}
+        legs = [*earlier.get("earlier_legs", []), leg]
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{directory / RUN} is damaged; copy it again, or train anew in another directory") from None
+    if before != _sums(data):
         raise InputError(
             f"the data has changed since {directory} was started ({RUN} has its checksums); train anew in another directory"
         )
-    leg = {name: earlier[name] for name in ("started", "versions", "device", "threads", "git")}
-    return [*earlier.get("earlier_legs", []), leg]
+    return legs
 
 
 def _sums(data: Any) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cleftnet.errors import InputError, nearest
+from cleftnet.files import json_object
 from cleftnet.volumes.forks import run
 
 if TYPE_CHECKING:
@@ -214,15 +215,7 @@ def read_json(path: str, name: str) -> dict[str, Any] | None:
         InputError: when it holds no JSON object, or a server does not answer.
     """
     data = run(_read_remote, path, name) if is_remote(path) else _read_local(path, name)
-    if data is None:
-        return None
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise InputError(f"{join(path, name)} is no JSON ({error}); it is damaged: copy or fetch it again") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{join(path, name)} holds no JSON object; it is damaged: copy or fetch it again")
-    return value
+    return None if data is None else json_object(data, join(path, name))
 
 
 def write_json(path: str, name: str, value: dict[str, Any]) -> None:

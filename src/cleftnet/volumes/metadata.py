@@ -153,7 +153,7 @@ def nm_per_unit(unit: object, address: str) -> float:
         >>> nm_per_unit("angstrom", "vol.zarr")
         0.1
     """
-    if unit not in NM_PER_UNIT:
+    if not isinstance(unit, str) or unit not in NM_PER_UNIT:
         raise InputError(f"{address}: the unit {unit!r} of an axis is unknown; known are {', '.join(NM_PER_UNIT)}")
     return NM_PER_UNIT[str(unit)]
 
@@ -181,6 +181,23 @@ def read_place(attributes: Mapping[str, Any], address: str) -> tuple[FloatZYX | 
     return (None if size is None else times(size, nm)), times(offset, nm)
 
 
+def read_sides(values: object, address: str) -> tuple[int, ...]:
+    """Return the sides of an array in voxels, in the order in which a file's metadata has them.
+
+    Raises:
+        InputError: when they are not positive whole numbers.
+
+    Example:
+        >>> read_sides([4, 5, 6], "vol.zarr/raw")
+        (4, 5, 6)
+    """
+    if isinstance(values, list | tuple) and all(type(side) is int and 0 < side < 2**63 for side in values):
+        return tuple(values)
+    raise InputError(
+        f"{address}: its metadata gives the shape {values}; expected positive whole numbers: copy or fetch it again"
+    )
+
+
 def read_lengths(attributes: Mapping[str, Any], name: str, address: str, *, positive: bool = False) -> FloatZYX | None:
     """Return the attribute as three finite lengths in nm, z y x, or None where it is not there.
 
@@ -199,7 +216,7 @@ def read_lengths(attributes: Mapping[str, Any], name: str, address: str, *, posi
         z, y, x = (float(v) for v in attributes[name])
         if math.isfinite(z + y + x) and (not positive or min(z, y, x) > 0):
             return z, y, x
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     expected = "three positive lengths" if positive else "three lengths"
     raise InputError(f"{address}: attribute '{name}' is {attributes[name]}; expected {expected} in nm, z y x")
@@ -217,7 +234,7 @@ def read_threshold(attributes: Mapping[str, Any], address: str) -> float | None:
     try:
         if math.isfinite(value := float(stored)):
             return value
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise InputError(f"{address}: attribute 'threshold' is {stored}; expected a number between 0 and 1")
 
@@ -233,7 +250,7 @@ def read_provenance(attributes: Mapping[str, Any], name: str = PROVENANCE) -> di
     if isinstance(stored, str):  # HDF5 has no nested attributes
         try:
             stored = json.loads(stored)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     return dict(stored) if isinstance(stored, Mapping) else {}
 
@@ -276,7 +293,7 @@ def number_type(name: object, address: str) -> np.dtype[Any]:
         if not isinstance(name, str):
             raise TypeError
         dtype = np.dtype(name).newbyteorder("=")
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # NumPy parses "4,(" as Python
         dtype = np.dtype(object)
     check_numbers(dtype, address, name)
     return dtype

@@ -24,6 +24,7 @@ from cleftnet.volumes.metadata import (
     number_type,
     read_place,
     read_provenance,
+    read_sides,
     read_threshold,
     write_attributes,
 )
@@ -48,12 +49,13 @@ def open_n5(location: Location, default: Sequence[str]) -> Volume:
     """
     inside, own = _find(location, default)
     address = str(Location(location.path, inside))
-    rank = len(own["dimensions"])
-    axes = tuple(range(rank))[2::-1] if rank >= 3 and all(n == 1 for n in own["dimensions"][3:]) else tuple(range(rank))
+    sides = read_sides(own["dimensions"], address)
+    rank = len(sides)
+    axes = tuple(range(rank))[2::-1] if rank >= 3 and all(n == 1 for n in sides[3:]) else tuple(range(rank))
     store = ChunkedStore(
         spec=json.dumps({"driver": "n5", "kvstore": kvstore(join(location.path, inside))}),
         address=address,
-        shape=tuple(int(own["dimensions"][axis]) for axis in axes),
+        shape=tuple(sides[axis] for axis in axes),
         dtype=number_type(own["dataType"], address),
         axes=axes,
         version=digest(own),
@@ -119,7 +121,7 @@ def _place(path: str, inside: str, own: dict[str, Any], address: str) -> tuple[F
         factors = _level_factors(above, inside)
     try:
         x, y, z = (float(f) for f in factors or (1, 1, 1))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{address}: 'downsamplingFactors' is {factors}; expected three factors x y z") from None
     # from center to center, as n5-viewer has it
     shift = [(f - 1) / 2 * v for f, v in zip((x, y, z), size, strict=True)]
@@ -150,7 +152,7 @@ def _transform(transform: Any, address: str) -> tuple[FloatZYX, FloatZYX]:
         nm = [nm_per_unit(unit, address) for unit in transform["units"]]
         z, y, x = (float(transform["scale"][n]) * nm[n] for n in order)
         oz, oy, ox = (float(transform["translate"][n]) * nm[n] for n in order)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(f"{address}: attribute 'transform' cannot be understood ({error})") from None
     return (z, y, x), (oz, oy, ox)
 

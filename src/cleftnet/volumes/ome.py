@@ -61,7 +61,7 @@ def read_images(attributes: dict[str, Any], address: str) -> list[list[ImageLeve
     holder = ome if isinstance(ome, dict) else attributes
     try:
         return [_read_image(image, address) for image in holder.get("multiscales", ())]
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

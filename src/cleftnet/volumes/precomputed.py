@@ -21,6 +21,7 @@ from cleftnet.volumes.metadata import (
     LayoutSettings,
     number_type,
     read_provenance,
+    read_sides,
     read_threshold,
 )
 from cleftnet.volumes.pyramid import Pyramid, plan
@@ -57,7 +58,7 @@ def open_precomputed(location: Location, default: Sequence[str]) -> Volume:
         store = ChunkedStore(
             spec=json.dumps({"driver": "neuroglancer_precomputed", "kvstore": kvstore(path), "scale_index": index}),
             address=address,
-            shape=tuple(int(side) for side in reversed(scale["size"])),
+            shape=read_sides(scale["size"], address)[::-1],
             dtype=number_type(info["data_type"], address),
             axes=(2, 1, 0),
             version=digest(info),
@@ -68,7 +69,7 @@ def open_precomputed(location: Location, default: Sequence[str]) -> Volume:
         corner = _zyx(scale.get("voxel_offset", (0, 0, 0)))
         z, y, x = (v * s + (s - f) / 2 for v, s, f in zip(corner, size, full, strict=True))
         channels = int(info["num_channels"])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -76,7 +77,8 @@ def open_precomputed(location: Location, default: Sequence[str]) -> Volume:
         ) from None
     if channels != 1:
         raise InputError(f"{address} has {channels} channels; expected one")
-    ours = info.get(_OURS, {})
+    ours = info.get(_OURS)
+    ours = ours if isinstance(ours, dict) else {}
     return Volume(store, size, (z, y, x), address, read_threshold(ours, address), read_provenance(ours, _PROVENANCE))
 
 
@@ -87,12 +89,12 @@ def list_precomputed(location: Location) -> list[Location]:
         InputError: when there is none.
     """
     path, info, key = _find(location)
-    scales = info.get("scales") or []
     open_precomputed(location, ())
+    scales = info["scales"]
     if key is not None or len(scales) < 2:
         return [location]
     finest = _finest(scales)
-    others = [Location(join(path, scale["key"]), scheme=SCHEME) for n, scale in enumerate(scales) if n != finest]
+    others = [Location(join(path, str(scale["key"])), scheme=SCHEME) for n, scale in enumerate(scales) if n != finest]
     return [location, *others]
 
 
@@ -107,10 +109,10 @@ def _find(location: Location) -> tuple[str, dict[str, Any], str | None]:
         return location.path, _image(info, location), None
     above, _, key = location.path.rpartition("/")
     info = read_json(above, _INFO) if above and not above.endswith(":/") else None
-    if info is None or "scales" not in info:
+    if info is None or not isinstance(info.get("scales"), list):
         location.check_exists()
         raise InputError(f"{location} is no precomputed volume: there is no file '{_INFO}'; check the address")
-    keys = [str(scale.get("key")) for scale in info["scales"]]
+    keys = [str(scale.get("key")) for scale in info["scales"] if isinstance(scale, dict)]
     if key not in keys:
         raise InputError(f"{SCHEME}{above} has no scale '{key}'; {nearest(key, keys)}")
     return above, _image(info, location), key

@@ -49,6 +49,9 @@ class WritableStore(Store, Protocol):
         """Write one box."""
 
 
+_LARGEST_NM = 1e9  # a voxel of more than a meter, or of less than its inverse, is a mistake that would overflow
+
+
 @dataclass(frozen=True)
 class Volume:
     """A lazily read three-dimensional array with its physical geometry.
@@ -81,8 +84,10 @@ class Volume:
             raise InputError(
                 f"{self.address} has shape {tuple(self.store.shape)}; expected three axes z y x (one channel)"
             )
-        if self.voxel_size is not None and not all(v > 0 for v in self.voxel_size):
-            raise InputError(f"{self.address}: voxel size {self.voxel_size} nm must be positive on z y x")
+        if self.voxel_size is not None and not all(1 / _LARGEST_NM < v < _LARGEST_NM for v in self.voxel_size):
+            raise InputError(f"{self.address}: voxel size {self.voxel_size} nm must be positive on z y x, and a length")
+        if not all(abs(v) < _LARGEST_NM**2 for v in self.offset_nm):
+            raise InputError(f"{self.address}: offset {self.offset_nm} nm is no length")
 
     @property
     def shape(self) -> IntZYX:

@@ -31,6 +31,7 @@ from cleftnet.volumes.metadata import (
     number_type,
     read_place,
     read_provenance,
+    read_sides,
     read_threshold,
     write_attributes,
 )
@@ -65,7 +66,8 @@ class ZarrNode:
     @property
     def shape(self) -> tuple[int, ...]:
         """Side lengths as stored."""
-        return tuple(int(side) for side in self.metadata["shape"])
+        sides: tuple[int, ...] = tuple(self.metadata["shape"])
+        return sides
 
 
 def read_node(path: str) -> ZarrNode | None:
@@ -76,7 +78,10 @@ def read_node(path: str) -> ZarrNode | None:
     """
     if (metadata := read_json(path, "zarr.json")) is not None:
         kind: Literal["array", "group"] = "array" if metadata.get("node_type") == "array" else "group"
-        return _checked(ZarrNode(kind, 3, metadata, dict(metadata.get("attributes") or {})), path)
+        attributes = metadata.get("attributes") or {}
+        if not isinstance(attributes, dict):
+            raise InputError(f"{path}: the attributes in its zarr.json are no JSON object; copy or fetch it again")
+        return _checked(ZarrNode(kind, 3, metadata, attributes), path)
     array = read_json(path, ".zarray")
     group = None if array is not None else read_json(path, ".zgroup")
     attributes = read_json(path, ".zattrs")
@@ -86,8 +91,8 @@ def read_node(path: str) -> ZarrNode | None:
 
 
 def _checked(node: ZarrNode, path: str) -> ZarrNode:
-    if node.kind == "array" and not isinstance(node.metadata.get("shape"), list):
-        raise InputError(f"{path}: its Zarr metadata has no shape; it is damaged: copy or fetch it again")
+    if node.kind == "array":
+        read_sides(node.metadata.get("shape"), path)
     return node
 
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-avx2 test-slow check docs notebooks package fix fuzz bench clean
-.PHONY: results-tables results-released results-quick results-synapses results-overlap results-rescaling results-workers results-monai \
+.PHONY: results-cells results-tables results-released results-quick results-synapses results-overlap results-rescaling results-workers results-monai \
 	results-synapses-large results-stack results-demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -51,6 +51,9 @@ RESULTS ?= build/results
 VNC = $$(CLEFTNET_DATA=$${CLEFTNET_DATA:-$$HOME/cleftnet-data}; echo "$$CLEFTNET_DATA/vnc-l3")
 VALIDATION := 0:20,768:1024,0:768
 CLEFTNET := $(BIN)/cleftnet
+
+results-cells: $(VENV)/ready  ## The paper's tables and those out of fold, from the finished cells in docs/results: seconds
+	$(BIN)/python -m pytest -q tests/comparison/test_published.py tests/tools/test_check_results.py
 
 results-tables: $(VENV)/ready  ## The paper's tables: hours
 	$(CLEFTNET) compare tables-vnc-l3-cpu --out $(RESULTS)/tables

@@ -18,6 +18,7 @@ PAGE = Path(__file__).parents[1] / "docs/results.md"
 KEYS = {  # words of a column of the page: key of an evaluation
     "auc": "auc",
     "f1": "f1",
+    "voxel f1": "f1",
     "precision": "precision",
     "recall": "recall",
     "cremi score nm": "cremi_score",

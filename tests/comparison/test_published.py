@@ -4,15 +4,28 @@ from pathlib import Path
 
 import pytest
 
-from cleftnet.comparison import Plan, load_comparison
+from cleftnet.comparison import CellFolder, Plan, load_comparison
 from cleftnet.comparison.comparing import TABLES, collect
 from cleftnet.comparison.recipe import with_defaults
 from cleftnet.comparison.tables import markdown
 from cleftnet.training.recipe import first_difference
 from cleftnet.training.runs import RECIPE
+from tools.check_results import PAGE, published
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = sorted(recipe.parent for recipe in (ROOT / "docs" / "results").glob(f"*/{RECIPE}"))
+OUT_OF_FOLD = [  # row and seed of a cell, and how its line in docs/results.md begins
+    ("resunet", 0, "ResUnet"),
+    ("coarse", 0, "CleftNet"),
+    ("resunet", 1, "ResUnet, seed 1"),
+    ("coarse", 1, "CleftNet in this form, seed 1"),
+    ("forest", 0, "random forest"),
+    ("boosted", 0, "boosted trees"),
+    ("networks", 0, "mean of ResUnet and CleftNet"),
+    ("resunet-boosted", 0, "mean of ResUnet and boosted"),
+    ("coarse-forest", 0, "mean of CleftNet and forest"),
+    ("coarse-boosted", 0, "mean of CleftNet and boosted"),
+]
 
 
 @pytest.mark.parametrize("out", PUBLISHED, ids=lambda path: path.name)
@@ -28,6 +41,15 @@ def test_published_cells_are_those_of_the_recipe(out):
     comparison = load_comparison(ROOT / "recipes" / f"{out.name}.yaml")
     for cell in collect(Plan(comparison, out, wanted=())).cells:
         assert first_difference(with_defaults(cell.recipe), comparison.described(cell.row, cell.seed)) is None
+
+
+@pytest.mark.parametrize(("row", "seed", "line"), OUT_OF_FOLD)
+def test_the_scores_on_the_page_are_those_of_the_cells(row, seed, line):
+    page = published(PAGE.read_text(), "Out of fold: tissue that a network has not seen", line)
+    cell = CellFolder.of(ROOT / "docs/results/tables-vnc-l3-folds", row, seed).load()
+    found = {key: getattr(cell.scores, key) for key in page}
+    assert set(page) == {"auc", "f1", "cremi_score"}
+    assert page == {key: round(value, 1 if key == "cremi_score" else 3) for key, value in found.items()}
 
 
 @pytest.mark.parametrize("out", PUBLISHED, ids=lambda path: path.name)

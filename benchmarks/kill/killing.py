@@ -1,0 +1,167 @@
+"""Runs one command again and again, kills it at random moments, and compares what it leaves in the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import safetensors
+
+from benchmarks.kill.jobs import Job
+from tools.warm import start_command
+
+LIMIT_S = 120.0
+
+
+@dataclass
+class Bench:
+    """Where commands run, and what came of it so far.
+
+    Attributes:
+        folder: A folder for everything; commands run in `work` inside, always the same path, which results may name.
+        inputs: Folder of the inputs, which are copied for every run.
+        url: Address of the server for downloads.
+        kills: Number of processes killed so far.
+        problems: What was not as it should be.
+    """
+
+    folder: Path
+    inputs: Path
+    url: str
+    kills: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def work(self) -> Path:
+        """The working directory of every command."""
+        return self.folder / "work"
+
+    def begin(self, job: Job) -> None:
+        """Make the working directory anew, with the inputs of a job."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        shutil.copytree(self.inputs, self.work)
+        for arguments in job.before:
+            code = self.wait(self.start(arguments))
+            self.expect(code == 0, f"{job.verb}: its input ended with code {code}")
+
+    def start(self, arguments: tuple[str, ...], before: Callable[[], None] | None = None) -> int:
+        """Start a command; return the number of its process, which leads a session."""
+        words = tuple(self.url if word == "URL" else word for word in arguments)
+        return start_command(words, self.work, self.folder / "stdout", self.folder / "stderr", before)
+
+    def wait(self, process: int, seconds: float = LIMIT_S) -> int | None:
+        """Return the exit code of a process, minus the number of the signal that ended it; None: it still runs.
+
+        A process that runs longer than `LIMIT_S` is killed, which is a problem.
+        """
+        handle = os.pidfd_open(process)
+        ended, _, _ = select.select([handle], [], [], seconds)
+        os.close(handle)
+        if not ended and seconds < LIMIT_S:
+            return None
+        if not ended:
+            self.expect(False, f"process {process} did not end within {LIMIT_S:g} s: {self.said()}")
+            os.killpg(process, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+    def run(self, arguments: tuple[str, ...], before: Callable[[], None] | None = None) -> int | None:
+        """Run a command to its end; return its exit code."""
+        return self.wait(self.start(arguments, before))
+
+    def said(self) -> str:
+        """Return the last line on stderr."""
+        return ((self.folder / "stderr").read_text("utf-8", "replace").strip().splitlines() or [""])[-1]
+
+    def results(self, job: Job) -> dict[str, bytes]:
+        """Return what a job printed, and the bytes of its results by their names."""
+        files = {path for pattern in job.results for path in self.work.glob(pattern) if path.is_file()}
+        named = {str(path.relative_to(self.work)): _content(path) for path in sorted(files)}
+        return named | {"what it prints": (self.folder / "stdout").read_bytes()}
+
+    def expect(self, sound: bool, problem: str) -> None:
+        """Note a problem."""
+        if not sound:
+            self.problems.append(problem)
+            print(f"  PROBLEM {problem}", flush=True)
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file; of a checkpoint those of its weights, since its header has no fixed order."""
+    content = path.read_bytes()
+    if path.suffix != ".safetensors":
+        return content
+    return b"".join(name.encode() + bytes(tensor["data"]) for name, tensor in sorted(safetensors.deserialize(content)))
+
+
+def undisturbed(bench: Bench, job: Job) -> tuple[dict[str, bytes], float]:
+    """Run a job twice; return the results that are the same in both runs, and the seconds that the second took."""
+    runs = []
+    for _ in range(2):
+        bench.begin(job)
+        begin = time.monotonic()
+        code = bench.run(job.arguments)
+        bench.expect(code == 0, f"{job.verb}: undisturbed, it ended with code {code}: {bench.said()}")
+        runs.append((bench.results(job), time.monotonic() - begin))
+    (first, _), (second, seconds) = runs
+    same = {name: content for name, content in second.items() if first.get(name) == content}
+    bench.expect(bool(same), f"{job.verb}: nothing is the same in two undisturbed runs")
+    if varying := sorted(second.keys() - same.keys()):
+        print(f"{job.verb}: not compared, since two undisturbed runs differ in it: {', '.join(varying)}")
+    return same, seconds
+
+
+def differing(bench: Bench, job: Job, expected: dict[str, bytes]) -> list[str]:
+    """Return the names of the results that are not as expected."""
+    found = bench.results(job)
+    return [name for name, content in expected.items() if found.get(name) != content]
+
+
+def kill_job(bench: Bench, job: Job, kills: int, draw: random.Random) -> None:
+    """Kill a job this many times, in as many runs as that takes; compare the results of each run."""
+    before = len(bench.problems)
+    expected, seconds = undisturbed(bench, job)
+    if len(bench.problems) > before:
+        return
+    killed = runs = 0
+    while killed < kills:
+        bench.begin(job)
+        runs += 1
+        killed += _kill_until_done(bench, job, kills - killed, seconds, draw)
+        wrong = differing(bench, job, expected)
+        bench.expect(
+            not wrong, f"{job.verb}: after kills these differ from the undisturbed run: {', '.join(wrong[:5])}"
+        )
+    bench.kills += killed
+    print(
+        f"{job.verb}: killed {killed} times in {runs} runs of {seconds:.1f} s; {len(expected)} results equal",
+        flush=True,
+    )
+
+
+def _kill_until_done(bench: Bench, job: Job, most: int, seconds: float, draw: random.Random) -> int:
+    """Start a job and kill it at a random moment, again and again until it ends by itself; return the number of kills."""
+    killed = finished = 0
+    while True:
+        process = bench.start(job.arguments)
+        code = bench.wait(process, draw.uniform(0, seconds) if killed < most else LIMIT_S)
+        if code is None and killed < most:
+            sent = draw.choice((signal.SIGKILL, signal.SIGTERM))
+            os.kill(process, sent)
+            code = bench.wait(process)
+            if code != 0:  # else it ended by itself in that moment, or had done everything
+                killed += 1
+                known = (-sent,) if sent == signal.SIGKILL else (-sent, 143)
+                bench.expect(code in known, f"{job.verb}: {sent.name} ended it with code {code}: {bench.said()}")
+                now = job.finished(bench.work)
+                bench.expect(now >= finished, f"{job.verb}: of {finished} finished parts {now} were left")
+                finished = now
+                continue
+        bench.expect(code == 0, f"{job.verb}: the last run ended with code {code}: {bench.said()}")
+        return killed

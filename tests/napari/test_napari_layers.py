@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -59,6 +60,17 @@ def test_predictions_and_labels_are_opened_from_every_format(tmp_path, name):
     assert isinstance(labels, Labels)
     assert labels.translate.tolist() == list(OFFSET_NM)
     np.testing.assert_array_equal(labels.data, LABELS)
+
+
+def test_gray_values_beside_raw_do_not_cover_it(cremi):
+    with h5py.File(cremi, "a") as file:
+        file["volumes/tissue"] = RAW
+    layers = get_reader(str(cremi))(str(cremi))
+    assert [(arguments["name"].split()[-1], arguments.get("visible", True)) for _, arguments, _ in layers] == [
+        ("raw", True),
+        ("tissue", False),
+        ("clefts", True),
+    ]
 
 
 def test_an_image_is_read_only_where_it_is_looked_at(tmp_path):

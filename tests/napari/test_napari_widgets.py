@@ -101,3 +101,16 @@ def test_scores_are_those_of_evaluate(viewer, until):
     score = cleftnet.evaluate(predicted, CLEFTS, voxel_size_nm=SIZE_NM)
     assert f"{score.f1:.4g}" in widget.scores.value
     assert "precision" in widget.scores.value
+
+
+@pytest.mark.parametrize("name", ["Find synapses", "Score against labels", "Review"])
+def test_napari_opens_the_widgets_of_its_menu_with_its_viewer(name, application):
+    """Through the manifest and a window, as a click in the menu does."""
+    import napari
+
+    viewer = napari.Viewer(show=False)
+    try:
+        _, widget = viewer.window.add_plugin_dock_widget("cleftnet", name)
+        assert len(widget) > 0
+    finally:
+        viewer.close()

@@ -148,8 +148,19 @@ def test_without_the_extra_one_line_says_what_to_install(capsys, monkeypatch):
 
 def test_the_program_prints_the_address_and_how_to_reach_it_and_ends_quietly_on_ctrl_c(tmp_path):
     write_volume(Volume(RAW, SIZE_NM), tmp_path / "a.hdf")
+    labels = tmp_path / "labels.hdf"
+    write_volume(Volume((RAW > 100).astype(np.uint64), SIZE_NM), labels, default="volumes/labels/clefts")
     program = subprocess.Popen(
-        [sys.executable, "-m", "cleftnet", "view", str(tmp_path / "a.hdf"), "--no-open"],
+        [
+            sys.executable,
+            "-m",
+            "cleftnet",
+            "view",
+            tmp_path / "a.hdf",
+            f"labels={labels}",
+            f"truth={labels}",
+            "--no-open",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -169,3 +180,4 @@ def test_the_program_prints_the_address_and_how_to_reach_it_and_ends_quietly_on_
     assert (program.returncode, rest) == (0, "")
     assert f"ssh -L {port}:127.0.0.1:{port} " in messages
     assert "Traceback" not in messages
+    assert messages.count("labels against truth: ") == 1

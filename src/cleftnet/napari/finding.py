@@ -23,12 +23,12 @@ class FindSynapses(Container):
     """Predicts a volume and finds its synapses.
 
     Args:
-        viewer: The viewer that layers are taken from and added to.
+        napari_viewer: The viewer that layers are taken from and added to.
     """
 
-    def __init__(self, viewer: napari.Viewer) -> None:
-        self._viewer = viewer
-        self.volume = ComboBox(label="volume", choices=layers_of(viewer, Image))
+    def __init__(self, napari_viewer: napari.Viewer) -> None:  # napari passes it by this name
+        self._viewer = napari_viewer
+        self.volume = ComboBox(label="volume", choices=layers_of(napari_viewer, Image))
         self.model = ComboBox(label="model", choices=cleftnet.list_models())
         self.own_model = FileEdit(label="or a file", mode="r", value="", tooltip="A checkpoint of your own.")
         self.as_model = CheckBox(
@@ -40,7 +40,7 @@ class FindSynapses(Container):
         chosen = [self.volume, self.model, self.own_model, self.as_model, self.threshold, self.min_size]
         super().__init__(widgets=[*chosen, *self.work.rows])
         self.as_model.changed.connect(self._enable)
-        follow_layers(viewer, self)
+        follow_layers(napari_viewer, self)
 
     def _enable(self, as_model: bool) -> None:
         self.threshold.enabled = self.min_size.enabled = not as_model

@@ -36,6 +36,8 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
 def read_layers(path: str | Sequence[str]) -> list[LayerData]:
     """Open every array of a file, or of several: raw below, then predictions, labels on top.
 
+    Gray values other than the first are switched off, since they would cover it.
+
     Beside the labels of an output folder of `find_synapses`, the table gives each synapse its features.
 
     Raises:
@@ -45,13 +47,16 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
     volumes = [open_volume(address) for one in paths for address in list_arrays(one)]
     order = list(LayerKind)
     kinds = sorted(((order.index(kind_of_data(volume)), n) for n, volume in enumerate(volumes)))
-    return [_layer(volumes[n], order[kind]) for kind, n in kinds]
+    hidden = [n for kind, n in kinds if order[kind] is LayerKind.RAW][1:]  # such as classes of tissue
+    return [_layer(volumes[n], order[kind], visible=n not in hidden) for kind, n in kinds]
 
 
-def _layer(volume: Volume, kind: LayerKind) -> LayerData:
+def _layer(volume: Volume, kind: LayerKind, *, visible: bool) -> LayerData:
     parts = [part for part in volume.address.split("/") if part]
     name = " ".join(dict.fromkeys([next((Path(p).stem for p in parts[::-1] if Path(p).suffix), ""), parts[-1]]))
     data, arguments, layer_type = as_layer(volume, name.strip(), kind)
+    if not visible:
+        arguments["visible"] = False
     if layer_type == "labels" and (features := _features(volume)) is not None:
         arguments["features"] = features
     return data, arguments, layer_type

@@ -25,11 +25,11 @@ class ReviewSynapses(Container):
     The layer `candidate` holds the voxels of the candidate in its window. Paint in it, then choose "redraw".
 
     Args:
-        viewer: The viewer that shows the candidates.
+        napari_viewer: The viewer that shows the candidates.
     """
 
-    def __init__(self, viewer: napari.Viewer) -> None:
-        self._viewer = viewer
+    def __init__(self, napari_viewer: napari.Viewer) -> None:  # napari passes it by this name
+        self._viewer = napari_viewer
         self.folder = FileEdit(label="review", mode="d", value="")
         self.by = LineEdit(label="decided by", value="")
         self.begin = PushButton(text="Open")

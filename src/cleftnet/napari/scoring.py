@@ -21,17 +21,17 @@ class ScoreAgainstLabels(Container):
     """Scores one layer against another.
 
     Args:
-        viewer: The viewer that layers are taken from.
+        napari_viewer: The viewer that layers are taken from.
     """
 
-    def __init__(self, viewer: napari.Viewer) -> None:
-        self.prediction = ComboBox(label="prediction", choices=layers_of(viewer, Image, Labels))
-        self.truth = ComboBox(label="truth", choices=layers_of(viewer, Labels))
+    def __init__(self, napari_viewer: napari.Viewer) -> None:  # napari passes it by this name
+        self.prediction = ComboBox(label="prediction", choices=layers_of(napari_viewer, Image, Labels))
+        self.truth = ComboBox(label="truth", choices=layers_of(napari_viewer, Labels))
         self.work = BackgroundWork("Score", self._prepare, self._show)
         self.scores = TextEdit(value="")
         self.scores.read_only = True
         super().__init__(widgets=[self.prediction, self.truth, *self.work.rows, self.scores])
-        follow_layers(viewer, self)
+        follow_layers(napari_viewer, self)
 
     def _prepare(self) -> Callable[[], Evaluation]:
         if self.prediction.value is None or self.truth.value is None:

@@ -98,8 +98,7 @@ def view(
         >>> viewer.stop()
     """
     check_neuroglancer()
-    from cleftnet.viewing.serving import ViewerServer
-
+    ViewerServer = _import_server()  # noqa: N806 (a class)
     panel = None if review is None else ReviewPanel(open_review(review))
     if volume is None:
         volume = _raw_of(panel)
@@ -113,6 +112,17 @@ def view(
     if open_browser:
         threading.Thread(target=webbrowser.open, args=(viewer.url,), daemon=True).start()  # may wait for the browser
     return viewer
+
+
+def _import_server() -> type[ViewerServer]:
+    """Import neuroglancer, and leave logging as it was: it configures the root logger, and messages would appear twice."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    from cleftnet.viewing.serving import ViewerServer
+
+    for handler in [handler for handler in root.handlers if handler not in before]:
+        root.removeHandler(handler)
+    return ViewerServer
 
 
 def _raw_of(panel: ReviewPanel | None) -> Volume:

@@ -146,8 +146,18 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
     return [*range(0, length - tile, step), length - tile]
 
 
-def _edges(starts: Sequence[int], tile: int, length: int) -> list[int]:
-    """Return where tiles along one axis begin to write, and the end; neighbors meet in the middle of their overlap."""
+def write_edges(starts: Sequence[int], tile: int, length: int) -> list[int]:
+    """Return where tiles along one axis begin to write, and the end; neighbors meet in the middle of their overlap.
+
+    Args:
+        starts: First voxel of each tile, ascending, the first 0.
+        tile: Length of every tile.
+        length: Length of the axis.
+
+    Example:
+        >>> write_edges([0, 8, 12], 8, 20)
+        [0, 8, 14, 20]
+    """
     return [0, *((b + a + tile) // 2 for a, b in itertools.pairwise(starts)), length]
 
 
@@ -196,7 +206,7 @@ class TileGrid:
 
     @functools.cached_property
     def _edges(self) -> list[list[int]]:
-        return list(map(_edges, self.starts, self.shape, self.box.shape))
+        return list(map(write_edges, self.starts, self.shape, self.box.shape))
 
     def __len__(self) -> int:
         return math.prod(map(len, self.starts))

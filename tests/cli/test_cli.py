@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -85,6 +86,7 @@ def test_several_pairs_get_a_table_each_and_the_mean_of_the_challenge(cremi_file
     said = cleftnet("evaluate", *labels)
     assert f"{labels[2]} against {labels[3]}" in said
     assert "mean over 2 volumes" in said
+    assert re.search(r"^mean f1 .*\n(.*\n)*pooled f1 ", said, flags=re.MULTILINE)
 
 
 def test_one_pair_has_no_mean_and_sections_only_when_asked_for(cremi_file):

@@ -469,14 +469,14 @@ def test_the_mean_of_objects_keeps_the_reason_it_is_missing():
     assert mean.to_json()["objects"]["precision"] is None
     reason = "volume 1 of 1: no voxel is predicted as cleft (threshold 0.5)"
     assert mean.undefined["objects.precision"] == reason
-    assert ("objects precision", "-", reason) in mean.rows()
+    assert ("mean objects precision", "-", reason) in mean.rows()
 
 
 def test_clefts_that_were_not_matched_have_no_mean():
     voxels_only = dataclasses.replace(evaluate(probability(200, 0), labels(7, 0)), objects=None)
     mean = mean_evaluation([voxels_only])
     assert mean.to_json()["objects"] is None
-    assert mean.rows()[-1] == ("objects", "-", "volume 1 of 1: undefined")
+    assert ("mean objects", "-", "volume 1 of 1: undefined") in mean.rows()
 
 
 def test_the_mean_names_the_threshold_that_all_share():
@@ -525,6 +525,18 @@ def test_the_sums_over_volumes_are_those_of_each():
     assert mean.histogram.auc == (one.histogram + two.histogram).auc
     assert (mean.clefts.true, mean.clefts.matched) == (2, 2)
     assert mean.cremi_at[0.5] == (one.sweep.at[0.5].distances.score + two.sweep.at[0.5].distances.score) / 2
+
+
+def test_mean_and_pooled_f1_are_named_apart():
+    """F1 of 1 on one cleft voxel, and of 1/2 (one right, one wrong, one missed) on the other: 3/4 on the mean, 2/3 pooled."""
+    one = evaluate(probability(200, 0, 0), labels(7, 0, 0))
+    two = evaluate(probability(200, 200, 0, 0), labels(7, 0, 7, 0))
+    mean = mean_evaluation([one, two])
+    assert (mean.to_json()["f1"], mean.to_json()["pooled"]["f1"]) == (0.75, pytest.approx(2 / 3))
+    assert {name: value for name, value, _ in mean.rows()}.items() >= {
+        "mean f1": "0.7500",
+        "pooled f1": "0.6667",
+    }.items()
 
 
 def test_sums_over_volumes_are_undefined_where_one_volume_lacks_them():

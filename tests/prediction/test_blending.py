@@ -43,3 +43,24 @@ def test_where_tiles_share_nothing_each_voxel_is_that_of_its_tile():
     for number, tile in enumerate(tiles):
         blending.add(tile, np.full((1, 1, 2, 4), number, np.float32))
     assert blending.logits[0, :, :, 0].tolist() == [[0, 0, 1, 1], [2, 2, 3, 3]]
+
+
+def test_without_overlap_the_last_tile_shifted_inwards_is_stacked_too():
+    """Tiles of 4 voxels at 0, 4 and 6 of 10: the last two cover 6 and 7, and meet at 7. No voxel is a mean of both."""
+    tiles = TileGrid(Box.of((1, 1, 10)), (1, 1, 4))
+    blending = Blending(tiles, tiles.box, 1)
+    for number, tile in enumerate(tiles):
+        blending.add(tile, np.full((1, 1, 1, 4), number, np.float32))
+    assert blending.logits.ravel().tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_without_overlap_every_voxel_is_that_of_the_tile_that_writes_it(data):
+    shape = tuple(data.draw(st.integers(1, 12)) for _ in range(3))
+    tiles = TileGrid(Box.of(shape), tuple(data.draw(st.integers(1, n)) for n in shape))
+    blending, expected = Blending(tiles, tiles.box, 1), np.full(shape, -1)
+    for number, tile in enumerate(tiles):
+        blending.add(tile, np.full((1, *tiles.shape), number, np.float32))
+        expected[tile.write.slices] = number
+    assert np.array_equal(blending.logits[0], expected)

@@ -151,3 +151,12 @@ def test_a_damaged_symbol_table_is_reported_in_one_line(sound, tmp_path, signatu
     for read in (open_volume, list_arrays):
         with pytest.raises(InputError, match=r"a.hdf is damaged \(.*\); check that it was copied or downloaded whole"):
             read(path)
+
+
+def test_voxels_that_are_another_file_are_refused(tmp_path):
+    """HDF5 allows a dataset to be the bytes of any file that its reader may read."""
+    (tmp_path / "secret.txt").write_bytes(bytes(range(24)))
+    with h5py.File(tmp_path / "a.hdf", "w") as file:
+        file.create_dataset("volumes/raw", (2, 3, 4), np.uint8, external=[(str(tmp_path / "secret.txt"), 0, 24)])
+    with pytest.raises(InputError, match=r"keeps its voxels in another file \('.*secret\.txt'\)"):
+        open_volume(tmp_path / "a.hdf")

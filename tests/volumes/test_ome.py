@@ -142,3 +142,12 @@ def test_a_pyramid_begins_half_a_voxel_further_at_every_level(tmp_path, zarr):
     assert [p.shape for p in places.values()] == [(2, 16, 16), (2, 8, 8), (2, 4, 4)]
     for address in ("vol.zarr", "vol.zarr/volumes/raw"):
         assert open_volume(tmp_path / address).shape == (2, 16, 16)
+
+
+@BOTH
+@pytest.mark.parametrize("path", ["../other.zarr/raw", "s0/../../other.zarr/raw"])
+def test_a_level_outside_of_its_image_is_refused(tmp_path, zarr, path):
+    write_volume(Volume(VALUES), tmp_path / "other.zarr/raw")
+    ome_zarr(tmp_path / "a.zarr", zarr, datasets=[dataset(path)])
+    with pytest.raises(InputError, match=r"its level '.*other\.zarr/raw' leads outside of it"):
+        open_volume(tmp_path / "a.zarr")

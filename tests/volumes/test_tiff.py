@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -242,3 +243,14 @@ def test_a_compression_that_needs_imagecodecs_says_so_where_it_is_missing(tmp_pa
     code += "except cleftnet.InputError as error: print(error)\n"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("lzw.tif is compressed; to read it, pip install 'cleftnet[tiff]'\n")
+
+
+def test_a_compressed_slice_that_would_not_fit_into_memory_is_refused(tmp_path):
+    """80 tiles of 64 MiB of zeros are a file of 5 MB, and 5 GiB in memory."""
+    tile = zlib.compress(bytes(2**26), 9)
+    shape = (8192, 8192 * 80)
+    tifffile.imwrite(
+        tmp_path / "bomb.tif", iter([tile] * 80), shape=shape, dtype=np.uint8, tile=(8192, 8192), compression="zlib"
+    )
+    with pytest.raises(InputError, match="compressed slices of 8192×655360 voxels, each of which takes 5 GiB"):
+        open_volume(tmp_path / "bomb.tif")

@@ -45,7 +45,7 @@ def evaluate(
     """Score predictions against labels: CREMI score, F1, AUC.
 
     Precision, recall and F1 of whole clefts are printed too. For several pairs, the mean of the scores follows, as in
-    the CREMI challenge.
+    the CREMI challenge, and F1, precision, recall and AUC over all voxels together (pooled).
     """
     from cleftnet.geometry import Box
     from cleftnet.metrics.evaluation import ScoringSettings
@@ -68,7 +68,7 @@ def evaluate(
             print(f"{prediction} against {truth}")
         _print_evaluation(evaluation, sections)
     if len(found) > 1:
-        print(f"mean over {len(found)} volumes")
+        print(f"mean over {len(found)} volumes, and the voxels of all counted together (pooled)")
         print_table(mean_evaluation(found).rows())
 
 

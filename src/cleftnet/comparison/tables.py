@@ -25,6 +25,10 @@ ABOUT = (
     "those of the best synapse F1: all are chosen on the data that they are scored on, alike for every row. "
     "Mean ± standard deviation over seeds."
 )
+POOLED = (
+    "F1, AUC and synapse F1 are pooled: voxels and synapses of all regions are counted together. CREMI scores and synapse AP "
+    "are means over the regions."
+)
 ABOUT_FOLDS = (
     "Out of fold: every voxel is predicted by a model that never saw its fold, and calibration, thresholds and smallest size "
     "of synapses are chosen on the other folds. Best CREMI score and nothing else is chosen on what it is scored on. "
@@ -161,8 +165,8 @@ def text_tables(
 
 
 def about(comparison: Comparison) -> str:
-    """Return the sentences above the tables: where thresholds were chosen, and what is averaged."""
-    return ABOUT if comparison.folds is None else ABOUT_FOLDS
+    """Return the sentences above the tables: where thresholds were chosen, and what is averaged or pooled."""
+    return f"{ABOUT if comparison.folds is None else ABOUT_FOLDS} {POOLED}"
 
 
 def markdown(comparison: Comparison, tables: Sequence[ScoreTable], differences: Sequence[Difference]) -> str:

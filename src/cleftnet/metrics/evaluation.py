@@ -102,6 +102,7 @@ class _Tally:
     swept: dict[float, list[CremiScore]] = field(init=False)
     objects: ObjectTally = field(init=False)
     histogram: ScoreHistogram | None = None
+    outside: bool = False  # the truth marks voxels as outside the labeled region
 
     def __post_init__(self) -> None:
         self.objects = ObjectTally(self.pair.box)
@@ -114,6 +115,7 @@ class _Tally:
         """Score one block."""
         pair = self.pair
         part = pair.read(block.read)
+        self.outside |= part.outside
         own = block.write.relative_to(block.read.start).slices
         if pair.threshold is not None:
             found = ScoreHistogram.of(part.values[own], part.true[own], part.valid[own])
@@ -164,7 +166,7 @@ class _Tally:
             scored_box=str(pair.place.truth_box),
             voxel_size_nm=pair.place.voxel_size_nm,
             undefined=_undefined(counts, pair, objects),
-            warnings=_warnings(scores, pair),
+            warnings=_warnings(scores, pair, outside=self.outside),
             histogram=self.histogram,
             sweep=self._sweep() if self.grid else None,
         )
@@ -213,7 +215,7 @@ def _undefined(counts: VoxelCounts, pair: PredictionPair, objects: ObjectScores)
     return reasons
 
 
-def _warnings(scores: MaskScores, pair: PredictionPair) -> tuple[str, ...]:
+def _warnings(scores: MaskScores, pair: PredictionPair, *, outside: bool) -> tuple[str, ...]:
     """Return what a reader should know before trusting the numbers."""
     warnings = list(pair.place.notes)
     counts, distances = scores.counts, scores.distances
@@ -224,6 +226,11 @@ def _warnings(scores: MaskScores, pair: PredictionPair) -> tuple[str, ...]:
             else "is the threshold too low?"
         )
         warnings.append(f"every scored voxel is predicted as cleft; {cause}")
+    if outside:
+        warnings.append(
+            "the truth marks voxels as outside the labeled region (2^64-3), which are left out of every score here; the "
+            "challenge's own evaluation takes them for clefts"
+        )
     beyond = distances.of_predicted.lower_bounds + distances.of_true.lower_bounds
     if beyond:
         warnings.append(

@@ -1,4 +1,8 @@
-"""Scores of several volumes or regions: voxels counted together, distances averaged, as the CREMI challenge does."""
+"""Scores of several volumes or regions: means over them, as in the CREMI challenge, and pooled scores.
+
+A *mean* score is the plain mean of each volume's, whatever its size. A *pooled* score counts the voxels of all volumes
+together. The two differ where volumes differ in size or in difficulty.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +37,10 @@ class PooledScores(BaseModel):
     """Scores of several regions at one threshold; None where undefined, lengths in nm.
 
     Attributes:
-        f1: Voxel F1 (Eq. 11), all voxels counted together.
-        precision: Share of the predicted voxels that are cleft, all voxels counted together.
-        recall: Share of the cleft voxels that are predicted, all voxels counted together.
-        auc: Area under the ROC curve, all voxels counted together.
+        f1: Pooled voxel F1 (Eq. 11): all voxels counted together.
+        precision: Pooled share of the predicted voxels that are cleft.
+        recall: Pooled share of the cleft voxels that are predicted.
+        auc: Pooled area under the ROC curve.
         cremi_score: Mean CREMI score of the regions; lower is better.
         adgt: Mean over the regions of the distance from predicted voxels to the truth.
         adf: Mean over the regions of the distance from true voxels to the prediction.
@@ -109,6 +113,13 @@ class MeanEvaluation:
         return sum((evaluation.scores.counts for evaluation in self.volumes), start=VoxelCounts())
 
     @property
+    def pooled(self) -> dict[str, float | None]:
+        """Precision, recall, F1 and AUC with the voxels of all volumes counted together, as `compare` has them."""
+        counts, histogram = self.counts, self.histogram
+        auc = None if histogram is None else histogram.auc
+        return {"f1": counts.f1, "precision": counts.precision, "recall": counts.recall, "auc": auc}
+
+    @property
     def histogram(self) -> ScoreHistogram | None:
         """Voxels of all volumes by probability; None where one of them is a mask or labels."""
         known = [evaluation.histogram for evaluation in self.volumes if evaluation.histogram is not None]
@@ -129,10 +140,11 @@ class MeanEvaluation:
         return {threshold: mean_defined([at[threshold].distances.score for at in sweeps]) for threshold in sweeps[0]}
 
     def to_json(self) -> dict[str, Any]:
-        """Return all means as plain values for JSON, and the scores of each volume under `volumes`."""
+        """Return all means as plain values for JSON, `pooled` scores, and the scores of each volume under `volumes`."""
         thresholds = {evaluation.threshold for evaluation in self.volumes}
         return {
             **self.scores,
+            "pooled": self.pooled,
             "threshold": thresholds.pop() if len(thresholds) == 1 else None,
             "voxels_scored": self.counts.voxels,
             "objects": self.objects,
@@ -141,14 +153,19 @@ class MeanEvaluation:
         }
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Return rows of a table: name, mean, and its unit or why there is no mean."""
-        rows = score_rows(self.scores, SCORES, self.undefined)
+        """Return rows of a table: means, then pooled scores, each with its unit or why there is none."""
+        means = score_rows(self.scores, SCORES, self.undefined)
         if self.objects is None:
-            return [*rows, ("objects", "-", self.undefined["objects"])]
-        values = {f"objects {name}": self.objects[name] for name in OBJECT_SCORES}
+            means.append(("objects", "-", self.undefined["objects"]))
+        else:
+            values = {f"objects {name}": self.objects[name] for name in OBJECT_SCORES}
+            why = {name.replace(".", " "): reason for name, reason in self.undefined.items()}
+            means += score_rows(values, list(values), why)
+        pooled = score_rows(self.pooled, list(self.pooled), {})
         return [
-            *rows,
-            *score_rows(values, list(values), {name.replace(".", " "): why for name, why in self.undefined.items()}),
+            (f"{kind} {name}", value, unit)
+            for kind, rows in (("mean", means), ("pooled", pooled))
+            for name, value, unit in rows
         ]
 
 

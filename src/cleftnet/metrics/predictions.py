@@ -12,7 +12,18 @@ from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import Box, FloatZYX, slabs
 from cleftnet.metrics.clefts import Instances
 from cleftnet.metrics.voxels import UINT8_PROBABILITY, Mask, ScoreHistogram
-from cleftnet.volumes import LABELS, PREDICTION, Address, Array, Volume, as_volume, is_cleft, is_labelled, place
+from cleftnet.volumes import (
+    LABELS,
+    OUTSIDE,
+    PREDICTION,
+    Address,
+    Array,
+    Volume,
+    as_volume,
+    is_cleft,
+    is_labelled,
+    place,
+)
 from cleftnet.volumes.alignment import Placement
 
 DEFAULT_THRESHOLD = 0.5  # probabilities leave the network corrected for its class weights, docs/method.md, "Losses"
@@ -134,12 +145,14 @@ class PairVoxels(NamedTuple):
         true: Voxels that are cleft.
         valid: Voxels that are labeled.
         true_ids: Cleft voxels with their ids.
+        outside: Whether the truth marks any voxel as outside the labeled region, which the challenge takes for a cleft.
     """
 
     values: Array
     true: Mask
     valid: Mask
     true_ids: Instances
+    outside: bool
 
     @property
     def true_clefts(self) -> Instances:
@@ -208,17 +221,18 @@ class PredictionPair:
         """
         values = self.prediction[box.shift(self.place.prediction_box.start)]
         true, valid = np.zeros(box.shape, np.bool_), np.zeros(box.shape, np.bool_)
-        index, ids = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+        index, ids, outside = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)], False
         for slab in slabs(box):
             labels = self.truth[slab.shift(self.place.truth_box.start)]
             labels = labels.view(np.uint8) if labels.dtype == np.bool_ else labels
             inside = slab.relative_to(box.start)
-            cleft = is_cleft(labels)
-            valid[inside.slices], true[inside.slices] = is_labelled(labels), cleft
+            cleft, labelled = is_cleft(labels), is_labelled(labels)
+            valid[inside.slices], true[inside.slices] = labelled, cleft
+            outside |= bool((labels[~labelled] == OUTSIDE).any())
             corner = zip(np.nonzero(cleft), inside.start, strict=True)
             index.append(np.ravel_multi_index([axis + first for axis, first in corner], box.shape))
             ids.append(labels[cleft].astype(np.uint64))
         if self.kind is PredictionKind.LABELS:
             check_labelled(self.prediction, values, valid)
         order = np.argsort(places := np.concatenate(index), kind="stable")  # slabs may be parts of sections
-        return PairVoxels(values, true, valid, Instances(places[order], np.concatenate(ids)[order]))
+        return PairVoxels(values, true, valid, Instances(places[order], np.concatenate(ids)[order]), outside)

@@ -1,11 +1,15 @@
 """Blends overlapping tiles into one array: each voxel is the mean of all tiles that cover it, weighted by its depth in each.
 
+Along an axis on which tiles share nothing they are stacked instead, as in the paper: each voxel is that of one tile. The last
+tile is shifted inwards and covers a part of its neighbor all the same; the two meet in the middle of that part.
+
 The tiles depend on the volume alone, not on the blocks or processes that compute them, and so does every voxel.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cleftnet.geometry import OVERLAP, Block, Box, TileGrid
+from cleftnet.geometry import OVERLAP, Block, Box, TileGrid, write_edges
 from cleftnet.models.checkpoint import Float32
 from cleftnet.models.trees import BoostedTrees
 from cleftnet.nets.ensemble import Ensemble
@@ -49,8 +53,8 @@ class Blending:
         self._sums: Any = sums if self._uses_tensors else sums.numpy()
         inside = box.relative_to(tiles.box.start)
         self._weights = [
-            {start: self._there(weights) for start, weights in _weights_around(starts, side, low, high).items()}
-            for starts, side, low, high in zip(tiles.starts, tiles.shape, inside.start, inside.stop, strict=True)
+            {start: self._there(weights) for start, weights in _weights_around(tiles, axis, low, high).items()}
+            for axis, (low, high) in enumerate(zip(inside.start, inside.stop, strict=True))
         ]
 
     @property
@@ -82,11 +86,13 @@ class Blending:
         self._sums[(slice(None), *part.relative_to(self.box.start).slices)] += weighted
 
 
-def _weights_around(starts: Sequence[int], side: int, low: int, high: int) -> dict[int, Float32]:
+def _weights_around(tiles: TileGrid, axis: int, low: int, high: int) -> dict[int, Float32]:
     """Return the weights of the tiles along one axis that touch low to high, by the start of the tile."""
+    starts, side = tiles.starts[axis], tiles.shape[axis]
+    weights = smooth_weights if tiles.overlap[axis] else stacked_weights
     first, last = bisect.bisect_right(starts, low - side), bisect.bisect_left(starts, high) - 1
     near = starts[bisect.bisect_right(starts, starts[first] - side) : bisect.bisect_left(starts, starts[last] + side)]
-    return dict(zip(near, smooth_weights([start - near[0] for start in near], side), strict=True))
+    return dict(zip(near, weights([start - near[0] for start in near], side), strict=True))
 
 
 def smooth_weights(starts: Sequence[int], side: int) -> list[Float32]:
@@ -108,6 +114,27 @@ def smooth_weights(starts: Sequence[int], side: int) -> list[Float32]:
     for start in starts:
         total[start : start + side] += hat
     return [(hat / total[start : start + side]).astype(np.float32) for start in starts]
+
+
+def stacked_weights(starts: Sequence[int], side: int) -> list[Float32]:
+    """Return the weight of every voxel of every tile along one axis, 0 or 1: each voxel is that of one tile.
+
+    Neighbors that overlap, because the last tile is shifted inwards, meet in the middle of the overlap.
+
+    Args:
+        starts: First voxel of each tile, ascending, the first 0.
+        side: Length of every tile.
+
+    Example:
+        >>> [weights.tolist() for weights in stacked_weights([0, 2], 4)]
+        [[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 1.0]]
+    """
+    places = np.arange(side)
+    edges = write_edges(starts, side, starts[-1] + side)
+    return [
+        ((places >= begin - start) & (places < end - start)).astype(np.float32)
+        for start, (begin, end) in zip(starts, itertools.pairwise(edges), strict=True)
+    ]
 
 
 def whole_logits(

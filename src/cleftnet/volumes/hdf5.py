@@ -170,6 +170,11 @@ def open_hdf5_file(path: Path) -> h5py.File:
 def _find_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     dataset = file.get(name)
     if isinstance(dataset, h5py.Dataset):
+        if dataset.external:
+            raise InputError(
+                f"{file.filename}/{name} keeps its voxels in another file ({dataset.external[0][0]!r}), which could be any "
+                f"file of yours; copy them into the HDF5 file, as h5repack does"
+            )
         return dataset
     raise Location(file.filename, name).no_array((), array_names(file))
 

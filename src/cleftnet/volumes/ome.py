@@ -83,6 +83,8 @@ def _read_image(image: dict[str, Any], address: str) -> list[ImageLevel]:
         steps = [*dataset.get("coordinateTransformations", ()), *above]
         size, offset = _read_steps(steps, address)
         path = dataset["path"].strip("/")
+        if ".." in path.split("/"):
+            raise InputError(f"{address}: its level {dataset['path']!r} leads outside of it; expected a path below it")
         if nm is not None and any(step["type"] == "scale" for step in steps):
             levels.append(ImageLevel(path, times(size, nm), times(offset, nm), names))
         elif any(offset):

@@ -33,6 +33,7 @@ from cleftnet.volumes.volume import Array, Slices, Store, Volume, WritableStore
 
 ENDINGS = (".tif", ".tiff")
 OPTIONS: tuple[str, ...] = ()
+LARGEST_PAGE_BYTES = 2**32  # of a compressed page, which is unpacked whole to read any voxel of it
 _CLASSIC_BYTES = 2**32 - 2**25  # above this only BigTIFF holds the stack
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # our errors say what it logs about damaged files
@@ -238,6 +239,11 @@ def _gray(page: tifffile.TiffPage, path: Path) -> _Slice:
     if page.dtype is None or page.dtype.kind not in "biuf":
         raise InputError(f"{path} holds voxels of {page.bitspersample} bits, an unknown type; save it as 8 or 16 bit")
     height, width = page.shape
+    if not page.is_memmappable and height * width * page.dtype.itemsize > LARGEST_PAGE_BYTES:
+        raise InputError(
+            f"{path} has compressed slices of {height}×{width} voxels, each of which takes "
+            f"{height * width * page.dtype.itemsize / 2**30:.0f} GiB of memory to read; save it uncompressed, or as Zarr"
+        )
     return _Slice(height, width, page.dtype)
 
 

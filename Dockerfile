@@ -22,7 +22,7 @@ COPY constraints.txt /tmp/constraints.txt
 COPY --from=build /wheels /wheels
 RUN sed -i '/^\(torch\|nvidia-\|cuda-\|triton\)/d' /tmp/constraints.txt \
     && pip install --no-cache-dir --index-url "https://download.pytorch.org/whl/${DEVICE}" "torch>=2.6" \
-    && pip install --no-cache-dir -c /tmp/constraints.txt "$(ls /wheels/*.whl)[mrc,parquet,tensorboard,tiff]" \
+    && pip install --no-cache-dir -c /tmp/constraints.txt "$(ls /wheels/*.whl)[mrc,parquet,tensorboard,tiff,trees]" \
     && rm -r /wheels /tmp/constraints.txt
 RUN useradd --create-home --uid 1000 cleftnet
 USER cleftnet

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-avx2 test-slow check docs notebooks package fix fuzz bench clean
+.PHONY: demo test test-avx2 test-slow test-oldest test-wheel check docs notebooks package fix fuzz bench clean
 .PHONY: results-cells results-tables results-released results-quick results-synapses results-overlap results-rescaling results-workers results-monai \
 	results-synapses-large results-stack results-demo
 
@@ -24,6 +24,23 @@ test-avx2: $(VENV)/ready  ## numerical tests on the kernels of a processor witho
 
 test-slow: $(VENV)/ready  ## slow tests: trainings on real tissue
 	$(BIN)/python -m pytest -m "slow"
+
+test-oldest: build/oldest/ready  ## tests of formats, settings and the command line with the oldest dependencies allowed
+	build/oldest/bin/python -m pytest -q -m "not slow and not gpu" tests/volumes tests/cli tests/synapses \
+		tests/test_settings.py tests/test_files.py tests/test_geometry.py
+
+build/oldest/ready: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv build/oldest
+	build/oldest/bin/pip install -q -c constraints-oldest.txt ".[mrc,parquet,tiff]" hypothesis pytest pytest-timeout
+	build/oldest/bin/pip uninstall -q -y cleftnet  # it is read from src
+	echo "$(CURDIR)/src" > "$$(build/oldest/bin/python -c 'import site; print(site.getsitepackages()[0])')/src.pth"
+	touch $@
+
+test-wheel: package  ## the wheel in an empty environment: minutes; tests/test_packaging.py does it with links instead of an install
+	rm -rf build/wheel
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/pip install -q -c constraints.txt dist/*.whl
+	cd build/wheel && bin/cleftnet --help && bin/cleftnet models && bin/cleftnet doctor --json
 
 check: docs  ## lint, types, import contracts, spelling, the documentation
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """A whole comparison, killed and gone on with, shared, failing in parts, and refused before anything is trained."""
 
 import copy
+import importlib.util
 import json
 import signal
 import subprocess
@@ -251,6 +252,20 @@ def test_filters_and_a_random_forest_are_a_row_like_the_others(tiny, tmp_path):
     assert (cell.effort.parameters, cell.recipe["classical"]["trees"]) == (None, 5)
     assert "net" not in cell.recipe
     assert compare(Comparison.model_validate(content), tmp_path, rows=["forest"]).cells == found.cells
+
+
+def test_a_row_of_trees_without_scikit_learn_is_refused_before_anything_is_trained(
+    tiny, write, tmp_path, monkeypatch, capsys
+):
+    content = copy.deepcopy(tiny)
+    content["rows"]["forest"] = {"label": "Forest", "classical": {"trees": 5, "voxels": 500, "sigmas_nm": [8]}}
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "sklearn" else found(name, *_))
+    assert run("compare", write(content), "--out", str(tmp_path / "out")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pip install 'cleftnet[trees]', or choose other --rows" in line
+    assert not (tmp_path / "out").exists()
+    assert len(Plan.of(Comparison.model_validate(content), tmp_path / "out", rows=["resunet"]).wanted) == 1
 
 
 @pytest.fixture

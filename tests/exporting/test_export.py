@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.special import logit
 
+from benchmarks.export import blended_from_tiles, opened
 from cleftnet.cli import main
 from cleftnet.errors import InputError
 from cleftnet.exporting import export, forms, onnx_graph
@@ -22,14 +22,13 @@ from cleftnet.exporting.description import known_license, released_name
 from cleftnet.exporting.forms import FORMS, TOLERANCE, export_source, write_export
 from cleftnet.exporting.onnx_graph import run_onnx
 from cleftnet.exporting.pt2 import EXTRA_FILE, run_pt2
-from cleftnet.geometry import Box, TileGrid
+from cleftnet.geometry import Box
 from cleftnet.metrics.calibration import Calibration
 from cleftnet.models.checkpoint import Model, ModelCard, load_card, load_model, save_model
 from cleftnet.models.operating_point import OperatingPoint
 from cleftnet.models.released import LICENSE, list_models
 from cleftnet.nets.zoo import ZOO, build
-from cleftnet.prediction import PredictionSettings, overlap_in_voxels, predict, predict_in_memory
-from cleftnet.prediction.blending import Blending
+from cleftnet.prediction import PredictionSettings, predict, predict_in_memory
 from cleftnet.synthetic import synthetic_volume
 from cleftnet.volumes import NormalizationSettings, Volume, intensity, open_volume
 
@@ -148,42 +147,10 @@ def test_it_names_no_file_of_this_machine(ending, files):
     assert b"site-packages" not in held
 
 
-def blended_from_tiles(run, raw, overlap):
-    """Predict a volume tile by tile as docs/export.md says: the weighted mean of log odds, as a probability."""
-    tiles = TileGrid(raw.box, run.patch, overlap)
-    blending = Blending(tiles, raw.box, 1, torch.device("cpu"))
-    for tile in tiles.touching(raw.box):
-        probability = run(intensity(raw[tile.read])[None, None])[0][0].astype(np.float64)
-        blending.add(tile, logit(probability.clip(1e-7, 1 - 1e-7)).astype(np.float32))
-    return 1 / (1 + np.exp(-blending.logits[0]))
-
-
-def runner(path, patch):
-    """A function that runs a file, opened once."""
-    if path.suffix == ".onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(path)
-
-        def run(raw):
-            return session.run(None, {"raw": raw})
-    else:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.export.load(file).module()
-
-        def run(raw):
-            with torch.no_grad():
-                return [output.numpy() for output in program(torch.from_numpy(raw))]
-
-    run.patch = patch
-    return run
-
-
 @pytest.mark.parametrize("overlap", [0, 0.5])
 def test_overlapping_tiles_blended_as_log_odds_are_what_predict_writes(overlap, files, model, raw):
     expected = predict(model, raw, settings=EXACT.changed(overlap=overlap)).read()
-    found = blended_from_tiles(runner(files[".onnx"], PATCH), raw, overlap_in_voxels(PATCH, overlap))
+    found = blended_from_tiles(opened(files[".onnx"]), raw, PATCH, overlap)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -247,8 +214,8 @@ def test_the_released_model_exported_predicts_real_tissue_as_predict_does(real_d
     expected = predict("vnc-l3-cleftnet", raw, settings=EXACT).read()
     assert expected.max() > 0.9
     for ending in (".onnx", ".pt2"):
-        run = runner(export("vnc-l3-cleftnet", tmp_path / f"net{ending}"), patch)
-        found = blended_from_tiles(run, raw, overlap_in_voxels(patch, EXACT.overlap))
+        run = opened(export("vnc-l3-cleftnet", tmp_path / f"net{ending}"))
+        found = blended_from_tiles(run, raw, patch, EXACT.overlap)
         print(f"{ending}: largest difference {np.abs(found - expected).max():.1e}")
         np.testing.assert_allclose(found, expected, atol=TOLERANCE)
 

@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 from cleftnet.blockwise import ExecutionSettings
 from cleftnet.cli import main
@@ -118,6 +119,18 @@ def test_the_fit_finds_the_curve_that_the_data_were_drawn_from():
     slope = fitted.weight[0] / fitted.scale[0]
     assert slope == pytest.approx(1.2, abs=0.1)
     assert fitted.intercept - slope * fitted.center[0] == pytest.approx(-4, abs=0.3)
+
+
+@pytest.mark.parametrize("strength", [0.003, 1.0])
+def test_the_fit_is_that_of_scikit_learn(strength):
+    rng = np.random.default_rng(0)
+    features = {name: rng.normal(3, 2, 80) for name in "abcde"}
+    right = features["a"] + rng.normal(size=80) > 3
+    fitted = fit_classifier(features, right, strength)
+    values = (np.stack(list(features.values()), axis=1) - fitted.center) / fitted.scale
+    expected = LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-10).fit(values, right)
+    np.testing.assert_allclose(fitted.weight, expected.coef_[0], atol=1e-6)
+    assert fitted.intercept == pytest.approx(float(expected.intercept_[0]), abs=1e-6)
 
 
 def test_neighbors_and_pieces_of_one_cleft_are_in_one_group_and_regions_are_groups_of_their_own():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,7 @@ class Plan:
         wanted = tuple((row, seed) for seed in (comparison.seeds if seeds is None else seeds) for row in chosen)
         plan = cls(comparison, Path(out) if out is not None else Path("runs") / name, wanted)
         plan._check_folder()
+        plan._check_packages()
         plan._check_data()
         return plan
 
@@ -112,6 +114,16 @@ class Plan:
             state: State = next((state for state, found in there.items() if found), "missing")
             network = self.comparison.rows[row].has_network
             yield PlannedCell(row, seed, state, _parameters(self.comparison.recipe(row, seed).net) if network else None)
+
+    def _check_packages(self) -> None:
+        """Raise InputError when a row of trees is not finished and scikit-learn, which grows them, is not installed."""
+        grown = [row for row, settings in self.comparison.rows.items() if settings.classical or settings.boosted]
+        todo = [row for row, seed in self.wanted if row in grown and not self.folder(row, seed).file.exists()]
+        if todo and importlib.util.find_spec("sklearn") is None:
+            raise InputError(
+                f"row {todo[0]} grows trees by scikit-learn, which is not installed; pip install 'cleftnet[trees]', or choose "
+                f"other rows=[...]"
+            )
 
     def _check_folder(self) -> None:
         """Raise InputError when the folder holds other files, or cells of another recipe."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit
 
 from cleftnet.metrics.voxels import Floats, Integers, Mask
 from cleftnet.models.operating_point import ObjectClassifier
@@ -28,19 +30,47 @@ def fit_classifier(features: Mapping[str, Floats], right: Mask, strength: float)
         right: Whether each component is matched with a true cleft.
         strength: Inverse of the penalty on the weights.
     """
-    from sklearn.linear_model import LogisticRegression
-
     values = np.stack(list(features.values()), axis=1)
     center, scale = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-3)
-    model = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=100, tol=1e-8)
-    model.fit((values - center) / scale, right)
+    *weight, intercept = _logistic_regression((values - center) / scale, right, strength).tolist()
     return ObjectClassifier(
         features=tuple(features),
         center=tuple(center.tolist()),
         scale=tuple(scale.tolist()),
-        weight=tuple(model.coef_[0].tolist()),
-        intercept=float(model.intercept_[0]),
+        weight=tuple(weight),
+        intercept=intercept,
     )
+
+
+def _logistic_regression(values: Floats, right: Mask, strength: float) -> Floats:
+    """Minimize the penalized cross-entropy, which is convex, by Newton steps within a trust region.
+
+    Args:
+        values: Standardized features, a row for each component.
+        right: Whether each component is matched with a true cleft.
+        strength: Inverse of the penalty on the weights; there is none on the intercept.
+
+    Returns:
+        The weights, followed by the intercept.
+    """
+    design = np.column_stack([values, np.ones(len(values))])
+    sign = np.where(right, 1.0, -1.0)
+    penalty = np.append(np.full(values.shape[1], 1 / (strength * len(values))), 0.0)
+
+    def cross_entropy(point: Floats) -> float:
+        return float(-log_expit(sign * (design @ point)).mean() + (penalty * point**2).sum() / 2)
+
+    def gradient(point: Floats) -> Floats:
+        return np.asarray((expit(design @ point) - right) @ design / len(design) + penalty * point)
+
+    def hessian(point: Floats) -> Floats:
+        probability = expit(design @ point)
+        spread = probability * (1 - probability) / len(design)
+        return np.asarray((design.T * spread) @ design + np.diag(penalty))
+
+    start = np.zeros(design.shape[1])
+    found = minimize(cross_entropy, start, method="trust-exact", jac=gradient, hess=hessian, options={"gtol": 1e-9})
+    return np.asarray(found.x)
 
 
 def cross_validated(features: Mapping[str, Floats], right: Mask, groups: Integers, strength: float) -> Floats:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-avx2 test-slow test-oldest test-wheel check docs notebooks package fix fuzz bench clean
+.PHONY: demo test test-avx2 test-slow test-oldest test-wheel mutate audit check docs notebooks package fix fuzz bench clean
 .PHONY: results-cells results-tables results-released results-quick results-synapses results-overlap results-rescaling results-workers results-monai \
 	results-synapses-large results-stack results-demo
 
@@ -41,6 +41,14 @@ test-wheel: package  ## the wheel in an empty environment: minutes; tests/test_p
 	$(PYTHON) -m venv build/wheel
 	build/wheel/bin/pip install -q -c constraints.txt dist/*.whl
 	cd build/wheel && bin/cleftnet --help && bin/cleftnet models && bin/cleftnet doctor --json
+
+MINUTES ?= 60
+mutate: $(VENV)/ready  ## what the tests catch: changed code, tested for MINUTES; survivors in build/mutation
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.mutate --minutes $(MINUTES)
+
+audit: $(VENV)/ready  ## known vulnerabilities of the pinned versions; asks pypi.org
+	$(PYTHON) -m venv build/audit && build/audit/bin/pip install -q pip-audit
+	build/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 
 check: docs  ## lint, types, import contracts, spelling, the documentation
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Readers and the writer of the plugin: the right voxels at the right place, and back."""
 
+import shutil
 from pathlib import Path
 
 import h5py
@@ -62,10 +63,11 @@ def test_predictions_and_labels_are_opened_from_every_format(tmp_path, name):
     np.testing.assert_array_equal(labels.data, LABELS)
 
 
-def test_gray_values_beside_raw_do_not_cover_it(cremi):
-    with h5py.File(cremi, "a") as file:
+def test_gray_values_beside_raw_do_not_cover_it(cremi, tmp_path):
+    more = shutil.copy(cremi, tmp_path / "A.hdf")
+    with h5py.File(more, "a") as file:
         file["volumes/tissue"] = RAW
-    layers = get_reader(str(cremi))(str(cremi))
+    layers = get_reader(str(more))(str(more))
     assert [(arguments["name"].split()[-1], arguments.get("visible", True)) for _, arguments, _ in layers] == [
         ("raw", True),
         ("tissue", False),

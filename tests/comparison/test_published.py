@@ -21,6 +21,7 @@ OUT_OF_FOLD = [  # row and seed of a cell, and how its line in docs/results.md b
     ("coarse", 1, "CleftNet in this form, seed 1"),
     ("forest", 0, "random forest"),
     ("boosted", 0, "boosted trees"),
+    ("coarse-normalized", 0, "CleftNet with normalized gray values"),
     ("networks", 0, "mean of ResUnet and CleftNet"),
     ("resunet-boosted", 0, "mean of ResUnet and boosted"),
     ("coarse-forest", 0, "mean of CleftNet and forest"),

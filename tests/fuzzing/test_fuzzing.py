@@ -1,5 +1,6 @@
 """The short form of `make fuzz`, and its parts."""
 
+import json
 import random
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tools.fuzzing import damage
 from tools.fuzzing.cases import draw_case
 from tools.fuzzing.damage import damage_bytes, damage_text
 from tools.fuzzing.running import judge
@@ -69,3 +71,13 @@ def test_a_changed_input_is_a_problem(tmp_path):
     case = next(c for n in range(1000) if (c := draw_case(0, n)[0]).arguments[0] == "info")
     (tmp_path / "a.hdf").write_bytes(b"other")
     assert judge(case, 0, "", tmp_path, {"a.hdf": (3, 1)}) == "changed its input a.hdf"
+
+
+def test_damage_never_changes_the_odd_values_that_later_inputs_draw():
+    before = json.dumps(damage.ODD_VALUES)
+    for seed in range(300):
+        draw, tree = random.Random(seed), {"a": [1, {"b": 2}], "c": {}}
+        for _ in range(8):
+            tree = damage.damage_tree(tree, draw)
+            json.dumps(tree)  # no value holds itself
+    assert json.dumps(damage.ODD_VALUES) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import struct
@@ -84,17 +85,18 @@ def damage_tree(tree: Any, draw: random.Random) -> Any:
     """Replace, remove or add one value somewhere in nested lists and mappings."""
     places = list(_places(tree))
     if not places:
-        return draw.choice(ODD_VALUES)
+        return copy.deepcopy(draw.choice(ODD_VALUES))
     parent, key = draw.choice(places)
     how = draw.random()
     if how < 0.15:
         del parent[key]
     elif how < 0.25 and isinstance(parent, dict):
-        parent[f"{key}_"] = parent[key]
+        parent[f"{key}_"] = copy.deepcopy(parent[key])
     elif how < 0.3 and isinstance(parent, list):
-        parent.insert(key, parent[key])
+        parent.insert(key, copy.deepcopy(parent[key]))
     else:  # a huge size is not damage: it only takes long
-        parent[key] = draw.choice(SMALL_VALUES if key in _SIZES or isinstance(parent, list) else ODD_VALUES)
+        values = SMALL_VALUES if key in _SIZES or isinstance(parent, list) else ODD_VALUES
+        parent[key] = copy.deepcopy(draw.choice(values))  # else the next damage would change the values themselves
     return tree
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.patches.augment import AugmentSettings, augment, flip, grayscale, rotate
 from cleftnet.patches.labelled import LabelledVolume
@@ -178,3 +179,10 @@ def test_gamma_darkens_as_often_as_it_brightens():
     found = [float(augment(alone(Patch(raw, raw)), Box.of(raw.shape), changes, rng).raw.max()) for rng in draws]
     assert 70 <= sum(value > 0.5 for value in found) <= 130
     assert 0.5 ** np.exp(0.3) <= min(found) < max(found) <= 0.5 ** np.exp(-0.3) + 1e-6
+
+
+@pytest.mark.parametrize("name", PROBABILITIES)
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_a_probability_is_between_0_and_1(name, value):
+    with pytest.raises(InputError, match=name):
+        AugmentSettings(**{name: value})

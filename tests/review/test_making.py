@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cleftnet.errors import InputError
@@ -111,3 +112,20 @@ def test_a_mask_without_scores_can_be_reviewed(made, tmp_path):
     find_synapses(tmp_path / "mask.zarr", tmp_path / "found")
     review = make_review(tmp_path / "found", tmp_path / "review", settings=ReviewSettings(uncertain=1, random=1))
     assert review.candidates["kind"].tolist() == ["uncertain", "random"]
+
+
+def test_a_damaged_file_of_masks_is_named(made, tmp_path):
+    review = make_review(made.synapses, tmp_path / "looks", settings=made.few)
+    masks = review.folder / "masks.npz"
+    masks.write_bytes(masks.read_bytes().replace(b"1.npy", b"\xff.npy", 1))  # in the file itself, not in its directory
+    with pytest.raises(InputError, match=r"masks\.npz is damaged"):
+        review.mask(1)
+
+
+def test_a_table_with_bounds_that_are_no_numbers_is_refused(made, tmp_path):
+    folder = shutil.copytree(made.synapses, tmp_path / "synapses")
+    rows = pd.read_csv(folder / "synapses.csv")
+    rows["z_stop"] = np.nan
+    rows.to_csv(folder / "synapses.csv", index=False)
+    with pytest.raises(InputError, match="not every bound is a number"):
+        make_review(folder, tmp_path / "looks", settings=made.few)

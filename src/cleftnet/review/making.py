@@ -111,7 +111,10 @@ def _read(folder: Path) -> tuple[Volume, pd.DataFrame]:
     if stored_point(volume.provenance, volume.address) is None:
         raise InputError(f"{volume.address} does not say how its synapses were found; run cleftnet synapses again")
     try:
-        return volume, pd.read_csv(table) if table.suffix == ".csv" else pd.read_parquet(table)
+        rows = pd.read_csv(table) if table.suffix == ".csv" else pd.read_parquet(table)
+        if not np.isfinite(rows[[name for name in BOUNDS if name in rows]].to_numpy(float)).all():
+            raise ValueError("not every bound is a number")
+        return volume, rows
     except (ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{table} cannot be read ({reason}); run cleftnet synapses again") from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,11 +162,15 @@ class ReviewSet:
         """Return which voxels of its bounding box are the candidate, bool z y x.
 
         Raises:
-            InputError: when there is no such candidate.
+            InputError: when there is no such candidate, or the file is damaged.
         """
         check_known(candidate, self._ids())
-        with np.load(self.folder / MASKS, allow_pickle=False) as masks:
-            return np.asarray(masks[str(candidate)], np.bool_)
+        try:
+            with np.load(self.folder / MASKS, allow_pickle=False) as masks:
+                return np.asarray(masks[str(candidate)], np.bool_)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"{self.folder / MASKS} is damaged ({reason}); make the review again") from None
 
     def redrawn(self, candidate: int) -> Array | None:
         """Return the redrawn labels of a candidate in its window, uint64 z y x, background 0; None where it was not redrawn."""

@@ -70,6 +70,15 @@ def test_a_page_that_exists_is_refused_before_anything_is_predicted(model, recip
         report(tmp_path / "run", tmp_path / "page.html")
 
 
+def test_a_page_never_takes_the_name_of_a_volume(model, recipe, tmp_path, capsys):
+    write_run(tmp_path / "run", model, recipe)
+    (tmp_path / "raw.hdf").write_text("a volume")
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "raw.hdf"), "--overwrite"])
+    assert "--out" in capsys.readouterr().err
+    assert (tmp_path / "raw.hdf").read_text() == "a volume"
+
+
 @pytest.mark.parametrize("name", ["empty", "nowhere"])
 def test_a_folder_with_nothing_to_report_on_is_an_error(tmp_path, name):
     (tmp_path / "empty").mkdir()

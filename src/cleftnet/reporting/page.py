@@ -48,7 +48,8 @@ def report(source: str | Path, out: str | Path | None = None, *, overwrite: bool
         The path of the page.
 
     Raises:
-        InputError: when the folder is none of these, a file in it is missing, or the page exists.
+        InputError: when the folder is none of these, a file in it is missing, the page exists, or its name ends in
+            something else than .html.
 
     Example:
         >>> import cleftnet
@@ -59,6 +60,8 @@ def report(source: str | Path, out: str | Path | None = None, *, overwrite: bool
     page = folder / PAGE if out is None else Path(out)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected a run directory, or the output of a comparison or a demo")
+    if page.suffix.lower() not in {".html", ".htm"}:
+        raise InputError(f"out={page} is no HTML file; expected a name that ends in .html")
     refuse_existing(page, overwrite)
     if (folder / "volume.hdf").is_file() and (folder / "prediction.hdf").is_file():
         return write_page(demo_contents(folder), page, overwrite=overwrite)

@@ -126,12 +126,13 @@ def test_two_layers_of_labels_are_refused(cremi, tmp_path):
         write_cremi_layers(str(tmp_path / "b.hdf"), [data, data])
 
 
-def test_synapses_bring_their_table_along(tmp_path):
+@pytest.mark.parametrize("opened", ["synapses", "synapses/labels.zarr"])
+def test_synapses_bring_their_table_along(tmp_path, opened):
     probability = Volume((LABELS > 0).astype(np.uint8) * 200, SIZE_NM, OFFSET_NM)
     found = cleftnet.find_synapses(
         probability, tmp_path / "synapses", settings=cleftnet.SynapseSettings(min_size_nm3=0)
     )
-    (labels,) = layers(tmp_path / "synapses/labels.zarr")
+    (labels,) = layers(tmp_path / opened)
     assert labels.features["score"].tolist() == pytest.approx(found.table["score"].tolist(), abs=1e-5)
     assert labels.features["index"].tolist() == found.table["synapse_id"].tolist()
 

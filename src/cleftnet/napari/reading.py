@@ -11,7 +11,7 @@ import pandas as pd
 from cleftnet.errors import InputError
 from cleftnet.napari.layer_data import LayerData, as_layer
 from cleftnet.viewing import LayerKind
-from cleftnet.viewing.layers import TABLE_NAMES, kind_of_data, read_synapse_table
+from cleftnet.viewing.layers import TABLE_NAMES, kind_of_data, read_synapse_table, synapse_labels
 from cleftnet.volumes import Volume, list_arrays, open_volume
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
     """
     first = path if isinstance(path, str) else path[0]
     try:
-        return read_layers if list_arrays(first) else None
+        return read_layers if list_arrays(synapse_labels(first) or first) else None
     except InputError as error:
         log.info(str(error))  # napari asks every reader; another one may know the file
         return None
@@ -38,13 +38,13 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
 
     Gray values other than the first are switched off, since they would cover it.
 
-    Beside the labels of an output folder of `find_synapses`, the table gives each synapse its features.
+    An output folder of `find_synapses` gives its labels, and its table gives each synapse its features.
 
     Raises:
         InputError: when an array cannot be opened.
     """
     paths = [path] if isinstance(path, str) else path
-    volumes = [open_volume(address) for one in paths for address in list_arrays(one)]
+    volumes = [open_volume(address) for one in paths for address in list_arrays(synapse_labels(one) or one)]
     order = list(LayerKind)
     kinds = sorted(((order.index(kind_of_data(volume)), n) for n, volume in enumerate(volumes)))
     hidden = [n for kind, n in kinds if order[kind] is LayerKind.RAW][1:]  # such as classes of tissue

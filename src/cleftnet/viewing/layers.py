@@ -120,9 +120,9 @@ def open_layers(
     table: pd.DataFrame | None = None
     for name, source in _named(layers):
         voxels: LayerSource | None = source
-        if (path := _table_path(source)) is not None:
+        if isinstance(source, str | os.PathLike) and (path := _table_path(source)) is not None:
             table = read_synapse_table(path) if table is None else _refuse_table(path)
-            voxels = _labels_beside(path, source)
+            voxels = synapse_labels(source)
         if voxels is not None:
             shown += _opened(name, voxels, given, size)
     return ShownLayers(tuple(_uniquely_named(shown, given)), table)
@@ -209,9 +209,9 @@ def _uniquely_named(shown: Sequence[ShownLayer], given: Mapping[str, LayerKind])
         raise InputError(f"there is no layer named '{unknown[0]}' to give a kind; the layers are {', '.join(names)}")
 
 
-def _table_path(source: LayerSource) -> Path | None:
+def _table_path(source: Address) -> Path | None:
     """Return the table of synapses that an address names, itself or by its folder; None for an array."""
-    if not isinstance(source, str | os.PathLike) or "://" in os.fspath(source):
+    if "://" in os.fspath(source):
         return None
     path = Path(source)
     if path.suffix in (".csv", ".parquet"):
@@ -219,10 +219,9 @@ def _table_path(source: LayerSource) -> Path | None:
     return next((path / name for name in TABLE_NAMES if (path / name).is_file()), None)
 
 
-def _labels_beside(table: Path, source: LayerSource) -> str | None:
-    """Return the labels in the folder that was named; None where the table alone was."""
-    folder = Path(os.fspath(source)) if isinstance(source, str | os.PathLike) else table
-    return next((str(folder / name) for name in LABELS_NAMES if (folder / name).exists()), None)
+def synapse_labels(folder: Address) -> str | None:
+    """Return the address of the labels in an output folder of `find_synapses`; None where a path is no such folder."""
+    return next((str(Path(folder, name)) for name in LABELS_NAMES if Path(folder, name).exists()), None)
 
 
 def _refuse_table(path: Path) -> pd.DataFrame:

@@ -13,7 +13,8 @@ import yaml
 from cleftnet.cli.demo import HELD_OUT, SHAPE
 from cleftnet.cli.options import block_size, chunk_size, patch_size
 from cleftnet.errors import InputError
-from cleftnet.models.checkpoint import save_model
+from cleftnet.models.checkpoint import load_card, save_model
+from cleftnet.models.released import list_models
 from cleftnet.nets.zoo import ZOO
 from cleftnet.volumes import LABELS, PREDICTION, open_volume, write_volume
 
@@ -152,6 +153,23 @@ def test_models_lists_every_network_with_its_parameters():
     assert rows["resunet"] == ["8,087,553", "0"]
     assert rows["cleftnet"] == ["51,936,578", "43,851,776"]
     assert ZOO.keys() <= rows.keys()
+
+
+def test_models_as_json_has_every_network_and_every_released_model():
+    found = json.loads(cleftnet("models", "--json"))
+    assert found.keys() == {*ZOO, *list_models()}
+    assert {name for name, one in found.items() if one["kind"] == "released"} == set(list_models())
+    assert found["resunet"]["parameters"] == 8_087_553
+    for name in list_models():
+        card = load_card(name)
+        assert found[name]["networks"] == card.members
+        assert found[name]["trees"] == (card.trees is not None)
+        assert found[name]["voxel_size_nm"] == list(card.voxel_size_nm)
+        assert found[name]["scores"]["f1"] == card.scores["f1"]
+
+
+def test_models_as_json_of_one_network_is_that_network_alone():
+    assert json.loads(cleftnet("models", "unet3d", "--json")).keys() == {"unet3d"}
 
 
 def test_doctor_finds_the_installation_sound():

@@ -107,6 +107,7 @@ def models(
     """List the networks with their costs, and the released models.
 
     Costs: parameters, floating-point operations of a forward pass, and memory of a training step, for one patch.
+    With --json, one object by name; kind is network or released.
     """
     from cleftnet.errors import InputError, nearest
     from cleftnet.models.released import list_models
@@ -122,7 +123,8 @@ def models(
     size = patch_size(patch)
     costs = {n: cost(spec(n, patch=size, max_keys=max_keys)) for n in names}
     if as_json:
-        print_json({n: vars(c) for n, c in costs.items()})
+        released = _released_summaries() if name is None else {}
+        print_json({n: {"kind": "network"} | vars(c) for n, c in costs.items()} | released)
         return
     rows = [
         (
@@ -140,6 +142,27 @@ def models(
     print_table(rows, ("network", "parameters", "in queries", "TFLOP", "in attention", "GiB to train"))
     if name is None:
         _list_released()
+
+
+def _released_summaries() -> dict[str, dict[str, Any]]:
+    """Return what `models --json` says about each released model, by name. The whole card is printed for one name."""
+    from cleftnet.models.checkpoint import load_card
+    from cleftnet.models.released import LICENSE, list_models
+
+    cards = {name: load_card(name) for name in list_models()}
+    return {
+        name: {
+            "kind": "released",
+            "networks": card.members,
+            "trees": card.trees is not None,
+            "patch_vox": card.spec.patch,
+            "voxel_size_nm": card.voxel_size_nm,
+            "threshold": card.threshold,
+            "scores": card.scores,
+            "license": LICENSE,
+        }
+        for name, card in cards.items()
+    }
 
 
 def _list_released() -> None:

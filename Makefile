@@ -142,8 +142,8 @@ SECONDS ?= 600
 fuzz: $(VENV)/ready  ## damaged files and odd option values for every verb, ten minutes
 	$(BIN)/python -m tools.fuzzing --seed $(SEED) --inputs $(INPUTS) --seconds $(SECONDS)
 
-bench: $(VENV)/ready  ## benchmarks: ratios against a named peer or a plain implementation
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/ready  ## speed goals, as ratios to a named peer or a plain implementation: half an hour on idle cores
+	$(BIN)/python -m benchmarks goals
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -26,6 +26,43 @@ class Measurement:
     peak_bytes: int
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """Our time and memory against another way to the same result, both measured in one run.
+
+    Attributes:
+        what: What was done.
+        peer: The other way.
+        ours: Our measurement.
+        theirs: That of the other way.
+        same: Whether both results agree; None where that is not compared.
+    """
+
+    what: str
+    peer: str
+    ours: Measurement
+    theirs: Measurement
+    same: bool | None = None
+
+    @property
+    def speed(self) -> float:
+        """Their time divided by ours."""
+        return self.theirs.seconds / self.ours.seconds
+
+    @property
+    def memory(self) -> float:
+        """Our peak memory divided by theirs."""
+        return self.ours.peak_bytes / self.theirs.peak_bytes
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        agreement = {None: "", True: ", the same result", False: ", DIFFERENT RESULTS"}[self.same]
+        return (
+            f"{self.what}, against {self.peer}: {self.speed:.1f} times as fast ({self.ours.seconds:.1f} s, "
+            f"{self.theirs.seconds:.1f} s), {self.memory:.2f} of the memory{agreement}"
+        )
+
+
 def measure(make_input: Callable[..., tuple[Any, ...]], run: Callable[..., Any], *arguments: Any) -> Measurement:
     """Call `run(*make_input(*arguments))` in a process of its own; only `run` is timed."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:

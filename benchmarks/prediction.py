@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import itertools
 import os
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.measure import GIB, Measurement, machine, measure
+from benchmarks.measure import GIB, Measurement, Ratio, machine, measure
 from cleftnet.blockwise import ExecutionSettings
 from cleftnet.geometry import Box, IntZYX, slabs
 from cleftnet.metrics.evaluation import evaluate
@@ -27,8 +26,6 @@ from cleftnet.nets.memory import keep_freed_memory
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import PredictionSettings, best_device, predict, to_uint8
 from cleftnet.volumes import ArraySpec, create_volumes, intensity, open_volume
-
-GOAL_SPEED, GOAL_MEMORY = 1.5, 0.25  # of MONAI's
 
 
 def make_volume(source: str | None, shape: IntZYX, out: Path) -> None:
@@ -96,33 +93,38 @@ def row(name: str, voxels: int, found: Measurement, first: Measurement | None, m
     print(f"{name:34s}{found.seconds:9.1f} s{speed:10.4f} Mvoxel/s{peak:8.2f} GiB{more}{against}", flush=True)
 
 
-def against_monai(model: Path, raw: Path, folder: Path, given: argparse.Namespace) -> None:
-    if importlib.util.find_spec("monai") is None:
-        print("MONAI is not installed, which this part compares with: pip install -c constraints.txt monai")
-        return
-    how, voxels = PredictionSettings(overlap=given.overlap), open_volume(raw).box.voxels
-    print(
-        f"\noverlap {given.overlap}, {given.threads} threads, windows of {given.batch} for MONAI; "
-        "peak memory of the process"
-    )
-    first = None
-    monai_rows = {"MONAI": False, "MONAI, our folded network": True}
-    ways = {
-        "cleftnet": how,
-        "cleftnet, bf16 (MONAI: float32)": PredictionSettings(overlap=given.overlap, precision="bf16"),
-    }
-    rows = 1 if given.plain else 2
-    for name, folded in itertools.islice(monai_rows.items(), rows):
-        found = measure(
-            prepared_monai, monais, given.threads, model, raw, folder / "m.zarr", given.overlap, folded, given.batch
-        )
-        row(name, voxels, found, first)
-        first = first or found
-    for name, inference in itertools.islice(ways.items(), rows):
-        found = measure(prepared, ours, given.threads, model, raw, folder / "o.zarr", inference, ExecutionSettings())
-        row(name, voxels, found, first)
-    assert first is not None
-    print(f"goal: {GOAL_SPEED}× speed, {GOAL_MEMORY}× memory of MONAI")
+@dataclass(frozen=True)
+class Windows:
+    """How both sides cut and compute a volume.
+
+    Attributes:
+        overlap: Share of a tile that neighbors share.
+        threads: Threads of each side.
+        batch: Windows that MONAI runs together.
+    """
+
+    overlap: float = 0.5
+    threads: int = 1
+    batch: int = 1
+
+
+def against_monai(model: Path, raw: Path, folder: Path, how: Windows, *, variants: bool = False) -> Iterator[Ratio]:
+    """Predict a Zarr volume with cleftnet and with MONAI; variants are MONAI with our folded network, and bf16."""
+
+    def with_monai(folded: bool) -> Measurement:
+        arguments = (model, raw, folder / "m.zarr", how.overlap, folded, how.batch)
+        return measure(prepared_monai, monais, how.threads, *arguments)
+
+    def with_cleftnet(**settings: Any) -> Measurement:
+        inference = PredictionSettings(overlap=how.overlap, **settings)
+        arguments = (model, raw, folder / "o.zarr", inference, ExecutionSettings())
+        return measure(prepared, ours, how.threads, *arguments)
+
+    theirs, mine = with_monai(folded=False), with_cleftnet()
+    yield Ratio("prediction", "MONAI's sliding windows", mine, theirs)
+    if variants:
+        yield Ratio("prediction", "MONAI with our folded network", mine, with_monai(folded=True))
+        yield Ratio("prediction in bf16", "MONAI in float32", with_cleftnet(precision="bf16"), theirs)
 
 
 def prepared_monai(threads: int, *arguments: Any) -> tuple[Any, ...]:
@@ -225,8 +227,7 @@ def main(arguments: Sequence[str]) -> None:
     if unknown:
         parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {', '.join(parts)}")
     chosen = given.parts or ["monai"]
-    versions = ("torch", "monai") if importlib.util.find_spec("monai") else ("torch",)
-    print(f"{machine(*versions)}; {best_device()}")
+    print(f"{machine('torch', 'monai')}; {best_device()}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = Path(given.model) if given.model else some_model(folder, given.patch, given.widths, given.max_keys)
@@ -238,7 +239,10 @@ def main(arguments: Sequence[str]) -> None:
                 f"{'×'.join(map(str, given.shape))} voxels of {given.volume or 'noise'}, patch {patch}, widths {widths}"
             )
         if "monai" in chosen:
-            against_monai(model, folder / "raw.zarr", folder, given)
+            how = Windows(given.overlap, given.threads, given.batch)
+            print(f"\noverlap {how.overlap}, {how.threads} threads, windows of {how.batch} for MONAI")
+            for ratio in against_monai(model, folder / "raw.zarr", folder, how, variants=not given.plain):
+                print(ratio, flush=True)
         if "workers" in chosen:
             by_workers(model, folder / "raw.zarr", folder, given)
         if "overlap" in chosen:

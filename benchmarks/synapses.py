@@ -12,7 +12,7 @@ import cc3d
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.measure import GIB, machine, measure
+from benchmarks.measure import GIB, Ratio, machine, measure
 from benchmarks.metrics import SHARE, VOXEL_SIZE_NM, clefts
 from cleftnet.synapses import SynapseSettings, find_synapses
 from cleftnet.volumes import LABELS, PREDICTION, Volume, open_volume, write_volume
@@ -68,6 +68,18 @@ def with_cleftnet(prediction: Path, out: Path) -> Table:
     return np.column_stack([voxels, *(table[name] for name in names)])
 
 
+def compare(shape: tuple[int, int, int], *, everywhere: bool = False) -> Ratio:
+    """Find the synapses of a Zarr volume in both ways."""
+    with tempfile.TemporaryDirectory() as name:
+        prediction = Path(name, "prediction.zarr")
+        write_prediction(shape, everywhere, prediction)
+        theirs, ours = (
+            measure(paths, run, prediction, Path(name, run.__name__)) for run in (with_scipy, with_cleftnet)
+        )
+    found = f"{len(ours.result)} synapses"
+    return Ratio(found, "whole-volume cc3d and SciPy", ours, theirs, _agree(ours.result, theirs.result))
+
+
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks synapses", description=__doc__)
     parser.add_argument("--shape", default="512,1024,1024", help="z,y,x voxels of 40×4×4 nm")
@@ -76,21 +88,10 @@ def main(arguments: Sequence[str]) -> None:
     z, y, x = (int(side) for side in given.shape.split(","))
     print(machine("numpy", "scipy", "connected-components-3d", "tensorstore"))
     share = "all" if given.everywhere else f"{SHARE:.0%}"
-    print(f"synapses of {z}×{y}×{x} voxels, {share} cleft, read from Zarr, labels written to Zarr")
-    print(f"{'':16s}{'time s':>8s}{'peak GiB':>10s}{'synapses':>10s}")
-    with tempfile.TemporaryDirectory() as name:
-        prediction = Path(name, "prediction.zarr")
-        write_prediction((z, y, x), given.everywhere, prediction)
-        measured = {}
-        for side, run in {"cc3d + SciPy": with_scipy, "cleftnet": with_cleftnet}.items():
-            out = Path(name, run.__name__)
-            found = measured[side] = measure(paths, run, prediction, out)
-            row = f"{side:16s}{found.seconds:8.1f}{found.peak_bytes / GIB:10.2f}{len(found.result):10d}"
-            print(row, flush=True)
-    theirs, ours = measured["cc3d + SciPy"], measured["cleftnet"]
-    same = "the same table" if _agree(ours.result, theirs.result) else "different tables"
-    faster, memory = theirs.seconds / ours.seconds, ours.peak_bytes / theirs.peak_bytes
-    print(f"against cc3d + SciPy: {faster:.1f} times as fast, {memory:.2f} of the memory, {same}")
+    print(f"synapses of {z}×{y}×{x} voxels, {share} cleft, read from Zarr, labels written to Zarr", flush=True)
+    ratio = compare((z, y, x), everywhere=given.everywhere)
+    print(ratio)
+    print(f"peak memory: {ratio.theirs.peak_bytes / GIB:.2f} GiB, cleftnet {ratio.ours.peak_bytes / GIB:.2f} GiB")
 
 
 def _agree(ours: Table, theirs: Table) -> bool:

@@ -1,3 +1,4 @@
+import contextlib
 import importlib
 import pkgutil
 
@@ -5,7 +6,9 @@ import pytest
 import torch
 
 import benchmarks
+from benchmarks import goals
 from benchmarks.attention import main, query_spread
+from benchmarks.measure import Measurement, Ratio
 from cleftnet.models.checkpoint import Model, ModelCard, save_model
 from cleftnet.nets.zoo import build
 
@@ -50,3 +53,22 @@ def test_a_model_without_augmentors_has_no_spread(tmp_path, capsys):
     save_model(tmp_path / "net.safetensors", Model(net, ModelCard(spec=net.spec)))
     main(["spread", "--model", str(tmp_path / "net.safetensors")])
     assert "it has no feature augmentor" in capsys.readouterr().out
+
+
+def test_goals_compare_with_plain_ways_to_the_same_result(capsys):
+    goals.main(["cremi", "evaluate", "synapses", "--small"])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split(", against ")[0] for line in lines] == ["CREMI score", "evaluate, all scores", "2 synapses"]
+    assert all("the same result; goal" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("speed", "memory", "same", "end"),
+    [(2.0, 0.5, True, "reached"), (1.9, 0.5, True, "MISSED"), (2.0, 0.6, True, "MISSED"), (2.0, 0.5, False, "MISSED")],
+)
+def test_a_goal_is_reached_by_speed_memory_and_the_same_result(monkeypatch, capsys, speed, memory, same, end):
+    ratio = Ratio("work", "others", Measurement(1, 1.0, int(memory * 100)), Measurement(1, speed, 100), same)
+    monkeypatch.setattr(goals, "GOALS", {"work": goals.Goal(lambda small: ratio, 2, 0.5)})
+    with pytest.raises(SystemExit) if end == "MISSED" else contextlib.nullcontext():
+        goals.main(["work"])
+    assert capsys.readouterr().out.rstrip().endswith(f"of the memory: {end}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -16,7 +17,14 @@ def _check_sides(sides: tuple[int, int, int]) -> tuple[int, int, int]:
     return sides
 
 
+def _check_voxel_size(size: tuple[float, float, float]) -> tuple[float, float, float]:
+    if not all(0 < side < math.inf for side in size):
+        raise ValueError("expected three lengths z y x in nm above 0, such as (40, 4, 4)")
+    return size
+
+
 Sides = Annotated[tuple[int, int, int], AfterValidator(_check_sides)]  # of a block or patch, voxels z y x
+VoxelSize = Annotated[tuple[float, float, float], AfterValidator(_check_voxel_size)]  # z y x in nm
 
 
 class Settings(BaseModel):

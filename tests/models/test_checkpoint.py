@@ -72,6 +72,15 @@ def test_weights_without_a_card_are_refused(tmp_path):
         load_model(tmp_path / "m.safetensors")
 
 
+@pytest.mark.parametrize("size", [[0, 4, 4], [40, -4, 4], [40, 4, float("inf")]])
+def test_a_card_with_an_impossible_voxel_size_is_refused(model, tmp_path, size):
+    card = json.loads(model.card.model_dump_json()) | {"voxel_size_nm": size}
+    weights = {name: tensor.contiguous() for name, tensor in model.net.state_dict().items()}
+    safetensors.torch.save_file(weights, tmp_path / "m.safetensors", {"cleftnet": json.dumps(card)})
+    with pytest.raises(InputError, match="three lengths z y x in nm above 0"):
+        load_model(tmp_path / "m.safetensors")
+
+
 def test_weights_that_do_not_fit_their_card_are_refused(model, tmp_path):
     wrong = ModelCard(spec=model.card.spec.model_copy(update={"widths": (4, 16)}))
     safetensors.torch.save_file(

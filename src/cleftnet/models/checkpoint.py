@@ -24,13 +24,13 @@ from torch import Tensor
 
 from cleftnet.errors import InputError, nearest
 from cleftnet.files import replacing
-from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.calibration import Calibration
 from cleftnet.models.operating_point import OperatingPoint
 from cleftnet.models.released import FOLDER, list_models, released_weights
 from cleftnet.models.trees import PREFIX, BoostedTrees, TreeSettings
 from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.skeleton import NetSpec, Network
+from cleftnet.settings import VoxelSize
 from cleftnet.volumes import NormalizationSettings
 
 BEST, LAST = "best.safetensors", "last.safetensors"  # names inside a run directory
@@ -63,7 +63,7 @@ class ModelCard(BaseModel):
     calibration: Calibration = Calibration()
     threshold: float = Field(0.5, ge=0, le=1)
     synapses: OperatingPoint | None = None
-    voxel_size_nm: FloatZYX | None = None
+    voxel_size_nm: VoxelSize | None = None
     trees: TreeSettings | None = None
     normalize: NormalizationSettings | None = None
     step: int = 0

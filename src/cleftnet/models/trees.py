@@ -18,9 +18,9 @@ from pydantic import Field
 from torch import Tensor
 
 from cleftnet.blockwise import BlockGrid
-from cleftnet.geometry import Box, FloatZYX, IntZYX
+from cleftnet.geometry import Box, IntZYX
 from cleftnet.models.filters import Float32, features, halo, number_of_features
-from cleftnet.settings import Settings
+from cleftnet.settings import Settings, VoxelSize
 from cleftnet.volumes import Array, intensity
 
 PART_VOX: IntZYX = (8, 128, 128)  # voxels whose features are in memory at a time, in each thread
@@ -37,7 +37,7 @@ class TreeSettings(Settings):
     """
 
     sigmas_nm: tuple[float, ...] = Field(min_length=1)
-    voxel_size_nm: FloatZYX
+    voxel_size_nm: VoxelSize
 
 
 @dataclass(frozen=True)

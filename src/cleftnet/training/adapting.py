@@ -18,13 +18,12 @@ from pydantic import Field, JsonValue
 
 from cleftnet.errors import InputError
 from cleftnet.files import holding, json_object, refuse_existing, replacing
-from cleftnet.geometry import FloatZYX
 from cleftnet.models.checkpoint import BEST, Model, ModelCard, find_model, load_card, load_model, save_model
 from cleftnet.nets.ensemble import Ensemble
 from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.sampling import SamplingSettings
 from cleftnet.review import CORRECTED
-from cleftnet.settings import Settings
+from cleftnet.settings import Settings, VoxelSize
 from cleftnet.training.base_model import compare_sizes, settings_of, terms_of, without_tissue
 from cleftnet.training.dry_run import TrainingEstimate, estimate_training
 from cleftnet.training.label_folds import FoldFiles, LabelFolds
@@ -69,7 +68,7 @@ class FineTuneSettings(Settings):
     validate_every: int = Field(25, ge=1)
     patience: int = Field(4, ge=1)
     seed: int = Field(0, ge=0)
-    voxel_size_nm: FloatZYX | None = None
+    voxel_size_nm: VoxelSize | None = None
 
 
 def finetune(

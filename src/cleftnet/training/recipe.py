@@ -12,12 +12,11 @@ import yaml
 from pydantic import BaseModel, Field, JsonValue, field_validator, model_validator
 
 from cleftnet.errors import InputError
-from cleftnet.geometry import FloatZYX
 from cleftnet.nets.skeleton import NetSpec
 from cleftnet.nets.zoo import spec
 from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.sampling import SamplingSettings
-from cleftnet.settings import Settings
+from cleftnet.settings import Settings, VoxelSize
 from cleftnet.training.distributed import HardwareSettings
 from cleftnet.training.losses import LossSettings
 from cleftnet.training.schedule import TrainingSettings
@@ -45,7 +44,7 @@ class VolumeSettings(Settings):
     labels: str | None = None
     tissue: str | None = None
     roi: str | None = None
-    voxel_size_nm: FloatZYX | None = None
+    voxel_size_nm: VoxelSize | None = None
 
 
 class DataSettings(Settings):

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from scipy.special import expit, logit
 
-from benchmarks.measure import machine
+from benchmarks.measure import machine, write_rows
 from cleftnet.exporting import export
+from cleftnet.exporting.forms import TOLERANCE
 from cleftnet.exporting.graph import calibrated_network
 from cleftnet.geometry import Box, IntZYX, TileGrid
 from cleftnet.models.checkpoint import Float32, load_model
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--volume", default=VOLUME)
     parser.add_argument("--roi", default=ROI, help="part to predict, in voxels")
     parser.add_argument("--repeats", type=int, default=5, help="of the patch; the volume is predicted once")
+    parser.add_argument("--json", type=Path, help="file for the rows, for tools.check_results")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     model = load_model(chosen.model)
@@ -99,7 +101,12 @@ def main(arguments: Sequence[str]) -> None:
     print(f"a volume of {'×'.join(map(str, raw.box.shape))}, overlap {EXACT.overlap:g}, once")
     reference, whole = timed(lambda: predict(model, raw, settings=EXACT).read())
     print(f"  {'predict':14s} {reference:7.1f} s {1:6.2f}", flush=True)
+    rows: list[dict[str, Any]] = [{"name": "predict", "speed": 1.0}]
     for name in ("torch.export", "ONNX Runtime"):
         took, tiled = timed(lambda name=name: blended_from_tiles(ways[name], raw, patch, EXACT.overlap))
         difference = float(np.abs(tiled - whole).max())
         print(f"  {name:14s} {took:7.1f} s {took / reference:6.2f}   difference {difference:.1e}", flush=True)
+        rows.append({"name": name, "speed": reference / took, "difference": difference})
+        if difference > TOLERANCE:
+            raise SystemExit(f"{name} differs from predict by {difference:.1e}, more than {TOLERANCE:g}")
+    write_rows(chosen.json, rows)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 GIB = 2**30
@@ -54,6 +56,13 @@ class Ratio:
         """Our peak memory divided by theirs."""
         return self.ours.peak_bytes / self.theirs.peak_bytes
 
+    def rows(self, peer: str, ours: str) -> list[dict[str, Any]]:
+        """Return both as rows of a table, with speed and memory as ratios to the other way."""
+        return [
+            {"name": peer, "speed": 1.0, "memory": 1.0},
+            {"name": ours, "speed": self.speed, "memory": self.memory},
+        ]
+
     def __str__(self) -> str:
         """Say it in one line."""
         agreement = {None: "", True: ", the same result", False: ", DIFFERENT RESULTS"}[self.same]
@@ -78,6 +87,17 @@ def _measure_here(
     seconds = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     return Measurement(result, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def write_rows(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write measured rows as JSON, which `tools.check_results` compares with a page. Rows of other names in the file stay."""
+    if path is None:
+        return
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    new = {row["name"] for row in rows}
+    kept = [row for row in before if row["name"] not in new]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"rows": [*kept, *rows]}, indent=1, ensure_ascii=False) + "\n")
 
 
 def machine(*packages: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import GIB, Measurement, Ratio, machine, measure
+from benchmarks.measure import GIB, Measurement, Ratio, machine, measure, write_rows
 from cleftnet.blockwise import ExecutionSettings
 from cleftnet.geometry import Box, IntZYX, slabs
 from cleftnet.metrics.evaluation import evaluate
@@ -83,7 +83,8 @@ def monais(model: Path, raw: Path, out: Path, overlap: float, folded: bool, batc
     return total
 
 
-def row(name: str, voxels: int, found: Measurement, first: Measurement | None, more: str = "") -> None:
+def row(name: str, voxels: int, found: Measurement, first: Measurement | None, more: str = "") -> dict[str, Any]:
+    """Print a measurement, and return it with speed and memory as ratios to the first of its table."""
     speed, peak = voxels / found.seconds / 1e6, found.peak_bytes / GIB
     against = (
         ""
@@ -91,6 +92,14 @@ def row(name: str, voxels: int, found: Measurement, first: Measurement | None, m
         else f"  {first.seconds / found.seconds:.2f}× speed, {peak * GIB / first.peak_bytes:.2f}× memory"
     )
     print(f"{name:34s}{found.seconds:9.1f} s{speed:10.4f} Mvoxel/s{peak:8.2f} GiB{more}{against}", flush=True)
+    first = first or found
+    return {
+        "name": name,
+        "seconds": found.seconds,
+        "peak_gib": peak,
+        "speed": first.seconds / found.seconds,
+        "memory": found.peak_bytes / first.peak_bytes,
+    }
 
 
 @dataclass(frozen=True)
@@ -137,15 +146,16 @@ def by_workers(model: Path, raw: Path, folder: Path, given: argparse.Namespace) 
     how, voxels = PredictionSettings(overlap=given.overlap), open_volume(raw).box.voxels
     block = None if given.block is None else sides(given.block)
     print(f"\noverlap {given.overlap}; starting the workers, and their import of torch, is part of the time")
-    first, sums = None, set()
+    first, sums, rows = None, set(), []
     for workers in given.workers:
         execution = ExecutionSettings(block=block, workers=workers)
         found = measure(prepared, ours, given.threads, model, raw, folder / "o.zarr", how, execution)
         peak, checksum = found.result
         sums.add(checksum)
         name = "this process" if not workers else f"{workers} worker{'s' * (workers > 1)}"
-        row(name, voxels, found, first, f", largest worker {peak / GIB:.2f} GiB" if workers else "")
+        rows.append(row(name, voxels, found, first, f", largest worker {peak / GIB:.2f} GiB" if workers else ""))
         first = first or found
+    write_rows(given.json, rows)
     print("all predictions are the same" if len(sums) == 1 else "PREDICTIONS DIFFER")
 
 
@@ -156,6 +166,7 @@ def by_overlap(model: Path, given: argparse.Namespace) -> None:
     roi = None if given.roi is None else Box.parse(given.roi)
     print(f"\n{given.volume} {given.roi or ''}, scored with the labels in it at the model's threshold")
     print(f"{'overlap':>8s}{'seconds':>9s}{'AUC':>9s}{'F1':>8s}{'CREMI nm':>10s}{'ADGT':>8s}{'ADF':>7s}")
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for overlap in given.overlaps:
             start = time.perf_counter()
@@ -173,6 +184,8 @@ def by_overlap(model: Path, given: argparse.Namespace) -> None:
             scores = ["-" if value is None else f"{value:.{digits}f}" for value, digits in values]
             auc, f1, score, adgt, adf = scores
             print(f"{overlap:8.2f}{seconds:9.1f}{auc:>9s}{f1:>8s}{score:>10s}{adgt:>8s}{adf:>7s}", flush=True)
+            rows.append({"name": f"{overlap:g}", **e.scores.to_json(), "auc": e.auc})
+    write_rows(given.json, rows)
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -222,6 +235,7 @@ def main(arguments: Sequence[str]) -> None:
         default=[0.0, 0.25, 0.5, 0.75],
         help="overlaps that the part overlap compares",
     )
+    parser.add_argument("--json", type=Path, help="file for the rows, for tools.check_results")
     given = parser.parse_args(arguments)
     unknown = set(given.parts) - set(parts)
     if unknown:
@@ -241,8 +255,11 @@ def main(arguments: Sequence[str]) -> None:
         if "monai" in chosen:
             how = Windows(given.overlap, given.threads, given.batch)
             print(f"\noverlap {how.overlap}, {how.threads} threads, windows of {how.batch} for MONAI")
+            shape = "×".join(map(str, given.shape))
             for ratio in against_monai(model, folder / "raw.zarr", folder, how, variants=not given.plain):
                 print(ratio, flush=True)
+                if ratio.peer == "MONAI's sliding windows":
+                    write_rows(given.json, ratio.rows(f"{shape}: MONAI", f"{shape}: cleftnet"))
         if "workers" in chosen:
             by_workers(model, folder / "raw.zarr", folder, given)
         if "overlap" in chosen:

@@ -6,7 +6,9 @@ import argparse
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from benchmarks.measure import write_rows
 from cleftnet.geometry import Box, FloatZYX
 from cleftnet.metrics.voxels import ScoreHistogram
 from cleftnet.models.checkpoint import Model, load_model
@@ -22,7 +24,7 @@ def ways(model: Model, given: Volume, overlap: float) -> Iterator[tuple[str, Vol
     plain = PredictionSettings(overlap=overlap, rescale=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that voxels differ
-        yield "as it is", predict(model, given, settings=plain)
+        yield "as they are", predict(model, given, settings=plain)
         yield "rescaled", predict(model, given, settings=plain.changed(rescale=True))
         trained = model.card.voxel_size_nm
         if trained is not None and trained[0] != given.voxel_size_nm[0]:
@@ -44,7 +46,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--volume", default=VOLUME, help="CREMI file with raw and labels")
     parser.add_argument("--roi", default=ROI, help="part to score, in voxels")
     parser.add_argument("--overlap", type=float, default=0.5)
+    parser.add_argument("--json", type=Path, help="file for the rows, for tools.check_results")
     chosen = parser.parse_args(arguments)
+    rows = []
     model, roi = load_model(chosen.model, best_device()), Box.parse(chosen.roi)
     raw, labels = open_volume(chosen.volume).crop(roi), open_volume(chosen.volume, default=LABELS).crop(roi)
     print(f"{'nm':12s} {'':24s} {'AUC':>8s} {'F1':>7s} {'best F1':>8s}")
@@ -57,3 +61,6 @@ def main(arguments: Sequence[str]) -> None:
             best = scores.best_f1()
             f1 = scores.counts(model.card.threshold).f1
             print(f"{text:12s} {name:24s} {scores.auc:8.5f} {f1:7.4f} {best[1] if best else 0:8.4f}", flush=True)
+            size_name = "×".join(f"{side:g}" for side in size)
+            rows.append({"name": f"{size_name}, {name}", "auc": scores.auc, "best_f1": best and best[1]})
+    write_rows(chosen.json, rows)

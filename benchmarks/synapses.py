@@ -12,7 +12,7 @@ import cc3d
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.measure import GIB, Ratio, machine, measure
+from benchmarks.measure import GIB, Ratio, machine, measure, write_rows
 from benchmarks.metrics import SHARE, VOXEL_SIZE_NM, clefts
 from cleftnet.synapses import SynapseSettings, find_synapses
 from cleftnet.volumes import LABELS, PREDICTION, Volume, open_volume, write_volume
@@ -84,6 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks synapses", description=__doc__)
     parser.add_argument("--shape", default="512,1024,1024", help="z,y,x voxels of 40×4×4 nm")
     parser.add_argument("--everywhere", action="store_true", help="cleft everywhere, the worst case for memory")
+    parser.add_argument("--json", type=Path, help="file for the rows, for tools.check_results")
     given = parser.parse_args(arguments)
     z, y, x = (int(side) for side in given.shape.split(","))
     print(machine("numpy", "scipy", "connected-components-3d", "tensorstore"))
@@ -91,6 +92,8 @@ def main(arguments: Sequence[str]) -> None:
     print(f"synapses of {z}×{y}×{x} voxels, {share} cleft, read from Zarr, labels written to Zarr", flush=True)
     ratio = compare((z, y, x), everywhere=given.everywhere)
     print(ratio)
+    rows = zip(ratio.rows("cc3d + SciPy", "cleftnet"), (ratio.theirs, ratio.ours), strict=True)
+    write_rows(given.json, [row | {"synapses": len(one.result)} for row, one in rows])
     print(f"peak memory: {ratio.theirs.peak_bytes / GIB:.2f} GiB, cleftnet {ratio.ours.peak_bytes / GIB:.2f} GiB")
 
 

@@ -1,16 +1,18 @@
 import contextlib
 import importlib
+import json
 import pkgutil
 
 import pytest
 import torch
 
 import benchmarks
-from benchmarks import goals
+from benchmarks import goals, prediction, rescaling
 from benchmarks.attention import main, query_spread
-from benchmarks.measure import Measurement, Ratio
+from benchmarks.measure import Measurement, Ratio, write_rows
 from cleftnet.models.checkpoint import Model, ModelCard, save_model
 from cleftnet.nets.zoo import build
+from tools.check_results import PAGE, measured_rows, published_rows
 
 NAMES = [m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in ("__main__", "measure")]
 
@@ -22,6 +24,43 @@ def test_every_benchmark_says_in_one_line_what_it_compares_and_answers_help(name
         module.main(["--help"])
     assert done.value.code == 0
     assert module.__doc__.splitlines()[0].split()[0] in capsys.readouterr().out
+
+
+def test_rows_are_added_to_those_in_the_file_and_replace_those_of_their_name(tmp_path):
+    path = tmp_path / "new" / "rows.json"
+    write_rows(path, [{"name": "a", "speed": 1}, {"name": "b", "speed": 2}])
+    write_rows(path, [{"name": "b", "speed": 3}])
+    assert json.loads(path.read_text()) == {"rows": [{"name": "a", "speed": 1}, {"name": "b", "speed": 3}]}
+
+
+def test_without_a_file_no_rows_are_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_rows(None, [{"name": "a"}])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_overlap_and_of_rescaling_are_named_as_on_the_page(model, cremi_file, tmp_path):
+    net = tmp_path / "net.safetensors"
+    save_model(net, model)
+    given = ["--model", str(net), "--volume", str(cremi_file), "--roi", "0:16,0:96,0:96"]
+    prediction.main(["overlap", *given, "--overlaps", "0", "0.5", "--json", str(tmp_path / "overlap.json")])
+    rescaling.main(["40,4,4", "50,8,8", *given, "--overlap", "0", "--json", str(tmp_path / "rescaling.json")])
+    pages = {"overlap": "Tiles that overlap", "rescaling": "Voxels of another size"}
+    for name, heading in pages.items():
+        page = published_rows(PAGE.read_text(), heading)
+        measured = measured_rows(tmp_path / f"{name}.json", "rows", "name")
+        known = {one: one.removesuffix(", the default") for one in page}
+        found = {one: scores for one, scores in page.items() if known[one] in measured}
+        assert len(found) >= 2
+        assert all(scores.keys() <= measured[known[one]].keys() for one, scores in found.items())
+
+
+def test_a_ratio_is_two_rows_the_other_way_first():
+    ratio = Ratio("prediction", "a peer", Measurement(1, 2.0, 30), Measurement(1, 8.0, 40))
+    assert ratio.rows("peer", "ours") == [
+        {"name": "peer", "speed": 1.0, "memory": 1.0},
+        {"name": "ours", "speed": 4.0, "memory": 0.75},
+    ]
 
 
 def network(name="cleftnet"):

@@ -1,5 +1,6 @@
 """The tables in docs/results are what their cells say, and the cells what the recipes in recipes/ ask for."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from cleftnet.comparison.recipe import with_defaults
 from cleftnet.comparison.tables import markdown
 from cleftnet.training.recipe import first_difference
 from cleftnet.training.runs import RECIPE
-from tools.check_results import PAGE, published
+from tools.check_results import PAGE, published, table
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = sorted(recipe.parent for recipe in (ROOT / "docs" / "results").glob(f"*/{RECIPE}"))
@@ -52,6 +53,45 @@ def test_the_scores_on_the_page_are_those_of_the_cells(row, seed, line):
     found = {key: getattr(cell.scores, key) for key in page}
     assert set(page) == {"auc", "f1", "cremi_score"}
     assert page == {key: round(value, 1 if key == "cremi_score" else 3) for key, value in found.items()}
+
+
+def titled_tables(text):
+    """The finished rows of each table in a text, after the words above it, without parameters and seconds a step."""
+    found = []
+    for block in re.split(r"\n\n", text):
+        lines = block.splitlines()
+        if not lines[0].startswith("|"):
+            title = lines[-1].strip("#* ")
+            continue
+        names, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in lines)
+        kept = [n for n, name in enumerate(names) if name not in ("parameters", "s a step")]
+        finished = [cells for cells in rows if "not finished" not in cells]
+        found.append((title, [[cells[n] for n in kept] for cells in (names, *finished)]))
+    return found
+
+
+def test_the_papers_tables_on_the_page_are_those_of_the_comparison():
+    section = re.split(r"^### ", PAGE.read_text().split("### The paper's tables\n")[1], flags=re.MULTILINE)[0]
+    page = titled_tables(section.strip())
+    tables = titled_tables((ROOT / "docs/results/tables-vnc-l3-cpu" / TABLES).read_text().strip())
+    assert len(page) == 14
+    assert page == tables
+
+
+def test_the_readme_shows_scores_of_the_page():
+    page = table(PAGE.read_text(), "Out of fold: tissue that a network has not seen")
+    of = {next(iter(row.values())): row for row in page}
+    lines = {
+        "parts of `vnc-l3`": "mean of CleftNet and boosted trees",
+        "its networks alone, `vnc-l3-cleftnet`": "CleftNet, coarse queries, \u03b1\u2082 = 0",
+        "ResUnet, the same recipe": "ResUnet",
+        "random forest on filters": "random forest on filters",
+    }
+    for row in table((ROOT / "README.md").read_text(), "Status"):
+        name, auc, f1, cremi_score, _ = row.values()
+        expected = of[lines.pop(name)]
+        assert (auc, f1, cremi_score) == (expected["auc"], expected["voxel f1"], f"{expected['cremi score nm']} nm")
+    assert not lines
 
 
 @pytest.mark.parametrize("out", PUBLISHED, ids=lambda path: path.name)

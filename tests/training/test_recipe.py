@@ -132,6 +132,8 @@ def test_a_setting_that_no_line_reads_is_found():
         ({"net": {"name": "cleftnet", "width": [1, 2]}}, "unknown key 'net.width'; did you mean 'widths'"),
         ({"net": {"nam": "cleftnet"}}, "unknown key 'net.nam'; did you mean 'name'"),
         ({"net": {"name": "clefnet"}}, "unknown network 'clefnet'; did you mean 'cleftnet'"),
+        ({"net": {"name": ["cleftnet"]}}, "unknown network"),
+        ({"net": {"name": "cleftnet", 1: 2}}, "unknown key 'net.1'"),
         ({"net": {"name": "cleftnet", "patch": [8, 0, 8]}}, "patch"),
         ({"training": {"steps": "many"}}, "training.steps: .*given: 'many'"),
         ({"training": {}}, "training.steps: Field required"),

@@ -40,8 +40,8 @@ def spec(name: str, **changes: Any) -> NetSpec:
         >>> spec("cleftnet", patch=(8, 96, 96), max_keys=512).bottom
         'fa'
     """
-    if name not in ZOO:
-        raise InputError(f"unknown network '{name}'; {nearest(name, list(ZOO))}")
+    if not isinstance(name, str) or name not in ZOO:
+        raise InputError(f"unknown network '{name}'; {nearest(str(name), list(ZOO))}")
     return ZOO[name].changed(**changes)
 
 

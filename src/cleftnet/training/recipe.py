@@ -93,7 +93,7 @@ class Recipe(Settings):
     @classmethod
     def _row_of_the_zoo(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and "name" in value:
-            return spec(**value)
+            return spec(**{str(key): setting for key, setting in value.items()})
         return value
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cleftnet.metrics.clefts import Instances, components
-from cleftnet.metrics.matching import score_clefts
+from cleftnet.metrics.matching import pair_by_overlap
 from cleftnet.metrics.predictions import PredictionKind
 from cleftnet.synapses import SynapseSettings
 from cleftnet.synapses.segmentation import Segmenter
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str]) -> None:
             voxels = np.bincount(found.ravel())
             small = voxels * float(np.prod(met.voxel_size_nm)) < given.min_size * (1 - 1e-9)
             kept = Instances.of_labels(np.where(small[found], 0, found), is_labelled(labels))
-            s = score_clefts(kept, true, labels.shape, met.voxel_size_nm)
+            s = pair_by_overlap(kept, true).scores
             print(
                 f"{threshold:9.2f} {name:32s}{s.predicted:10d}{s.matched:8d}{s.f1 or 0:7.3f}{s.splits:7d}{s.merges:7d}",
                 flush=True,

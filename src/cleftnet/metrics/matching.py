@@ -6,7 +6,6 @@ section halves their overlap: the usual demand of half the union would reject cl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +19,6 @@ from cleftnet.errors import InputError
 from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.clefts import CleftMeasures, Instances, MatchedSizes, ObjectScores, ScoreCurve, by_size
 from cleftnet.metrics.voxels import Floats, Integers, Mask
-from cleftnet.volumes import Array
 
 
 @dataclass(frozen=True)
@@ -60,42 +58,6 @@ class MatchedPairs:
         return cls(predicted, true, np.stack([rows, columns], axis=1), splits, merges)
 
 
-def score_clefts(
-    predicted: Instances,
-    true: Instances,
-    shape: Sequence[int],
-    voxel_size_nm: FloatZYX,
-    match_nm: float | None = None,
-    probability: Array | None = None,
-) -> ObjectScores:
-    """Match whole clefts and count them: all, by volume, and by mean probability.
-
-    Args:
-        predicted: Predicted clefts.
-        true: True clefts, in the same box.
-        shape: Sides of the box, z y x.
-        voxel_size_nm: Voxel size, z y x.
-        match_nm: Largest distance between the centroids of matched clefts; None matches clefts that share voxels.
-        probability: Probabilities of the box, uint8 or float, whose mean over each predicted cleft ranks it; None gives no
-            curve.
-
-    Example:
-        >>> true = Instances.of_labels(np.array([[[1, 1, 0, 2]]]))
-        >>> predicted = Instances.of_labels(np.array([[[0, 7, 0, 0]]]))
-        >>> score_clefts(predicted, true, (1, 1, 4), (40, 4, 4))
-        ObjectScores(true=2, predicted=1, matched=1, splits=0, merges=0)
-    """
-    means = None
-    if probability is not None:
-        scale = 255 if probability.dtype == np.uint8 else 1
-        means = predicted.means(probability.ravel()[predicted.index].astype(np.float64)) / scale
-    ours = CleftMeasures(predicted.sizes.astype(np.float64), predicted.centers(shape), means)
-    theirs = CleftMeasures(true.sizes.astype(np.float64), true.centers(shape))
-    numbers = (len(predicted), len(true))
-    shared = shared_voxels(predicted.index, predicted.rows, true.index, true.rows, numbers)
-    return score_measured(ours, theirs, shared, voxel_size_nm, match_nm)
-
-
 def score_measured(
     predicted: CleftMeasures,
     true: CleftMeasures,
@@ -103,7 +65,7 @@ def score_measured(
     voxel_size_nm: FloatZYX,
     match_nm: float | None = None,
 ) -> ObjectScores:
-    """Match clefts by what was measured of them, and count them as `score_clefts` does.
+    """Match whole clefts by what was measured of them, and count them: all, by volume, and by mean probability.
 
     Args:
         predicted: Predicted clefts; their means, if there are any, give the curve.

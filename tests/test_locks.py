@@ -10,6 +10,7 @@ import time
 import pytest
 
 from cleftnet import files
+from cleftnet.errors import InputError
 from cleftnet.files import holding
 
 HOLD = """
@@ -33,6 +34,18 @@ def test_a_lock_of_a_killed_process_is_free_again(tmp_path):
     child.communicate()
     with holding(path) as mine:
         assert mine
+
+
+def test_a_full_disk_is_an_error_of_one_line(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "ftruncate", full)
+    with (
+        pytest.raises(InputError, match=r"cannot write .*lock: No space left on device; free some space"),
+        holding(tmp_path / "lock"),
+    ):
+        pass
 
 
 def test_a_lock_can_be_taken_again_after_its_body(tmp_path):

@@ -1,4 +1,4 @@
-"""The commands that are killed, their tiny inputs, and which of their files must be equal afterwards."""
+"""The commands that are disturbed, their tiny inputs, and which of their files must be equal afterwards."""
 
 from __future__ import annotations
 
@@ -9,16 +9,27 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from cleftnet.volumes import PROBABILITY_NAME, Volume, write_cremi, write_volume
+from cleftnet.geometry import Box
+from cleftnet.volumes import (
+    PROBABILITY_NAME,
+    ArraySpec,
+    LayoutSettings,
+    Volume,
+    create_volumes,
+    list_arrays,
+    open_volume,
+    write_cremi,
+    write_volume,
+)
 from tools.fuzzing.samples import COMPARISON, RECIPE
 
 SHAPE, SIZE_NM = (32, 128, 256), (40.0, 4.0, 4.0)
@@ -30,18 +41,38 @@ class Job:
     """One command.
 
     Attributes:
-        verb: The verb that it shows.
+        name: The verb that it shows, and the option that makes the difference to another job.
         arguments: The words after `cleftnet`.
         results: Patterns of the files that must be equal, byte for byte; what it prints must be equal as well.
+        reads: Files that it reads, of a volume with the array inside.
         before: Commands that make its inputs.
-        finished: Counts what is finished in its folder, a number that no kill may lower.
+        finished: Counts what is finished in its folder, a number that no disturbance may lower.
+        grows: Whether its output is a folder that is filled step by step, such as a run directory, instead of appearing whole.
     """
 
-    verb: str
+    name: str
     arguments: tuple[str, ...]
     results: tuple[str, ...]
+    reads: tuple[str, ...] = ()
     before: tuple[tuple[str, ...], ...] = ()
     finished: Callable[[Path], int] = lambda _folder: 0
+    grows: bool = False
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """The arrays that it reads."""
+        return tuple(name for name in self.reads if "/" in name)
+
+    @property
+    def on_zarr(self) -> Job:
+        """The same command on the same voxels in Zarr instead of HDF5."""
+
+        def other(word: str) -> str:
+            return ZARR.get(word, word)
+
+        reads = tuple(name.replace(".hdf/", ".zarr/") for name in self.reads)
+        before = tuple(tuple(map(other, words)) for words in self.before)
+        return replace(self, arguments=tuple(map(other, self.arguments)), reads=tuple(map(other, reads)), before=before)
 
 
 def blocks(folder: Path) -> int:
@@ -67,33 +98,46 @@ def received(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("data/*") if FILE in path.name and path.suffix != ".etag")
 
 
+ZARR = {
+    "small.hdf": "small.zarr", "big.hdf": "big.zarr", "bigpred.hdf": "bigpred.zarr",
+    "recipe.yaml": "recipe-zarr.yaml", "tables.yaml": "tables-zarr.yaml",
+}  # fmt: skip
 _BLOCKS = ("--block", "16,64,128")
+_RAW, _LABELS, _PREDICTION = "big.hdf/volumes/raw", "big.hdf/volumes/labels/clefts", "bigpred.hdf/volumes/probability"
+_FOUND = "found/labels.zarr/volumes/labels/clefts"
+_LABELLED = ("small.hdf/volumes/raw", "small.hdf/volumes/labels/clefts")
+_PREDICT = ("predict", "model.safetensors", "big.hdf", "out.zarr", *_BLOCKS)
 JOBS = {
-    job.verb: job
+    job.name: job
     for job in (
         Job(
             "train", ("train", "recipe.yaml", "--out", "new", "--resume", "--set", "training.steps=12"),
-            ("new/best.safetensors", "new/last.safetensors"), finished=steps,
+            ("new/best.safetensors", "new/last.safetensors"), ("recipe.yaml", *_LABELLED), finished=steps, grows=True,
         ),
         Job(
             "finetune", ("finetune", "small.safetensors", "small.hdf", "small.hdf", "--out", "new", "--resume", "--steps",
                          "4", "--folds", "2"),
-            ("new/best.safetensors",),
+            ("new/best.safetensors",), ("small.safetensors", *_LABELLED), grows=True,
         ),
-        Job("predict", ("predict", "model.safetensors", "big.hdf", "out.zarr", *_BLOCKS), ("out.zarr/**/*",), finished=blocks),
-        Job("synapses", ("synapses", "bigpred.hdf", "found", "--threshold", "0.5", *_BLOCKS), ("found/**/*",), finished=blocks),
-        Job("evaluate", ("evaluate", "bigpred.hdf", "big.hdf", "--json"), ()),
-        Job("convert", ("convert", "big.hdf", "out.zarr", "--chunk", "4,32,32", "--pyramid"), ("out.zarr/**/*",)),
+        Job("predict", _PREDICT, ("out.zarr/**/*",), ("model.safetensors", _RAW), finished=blocks),
+        Job(
+            "synapses", ("synapses", "bigpred.hdf", "found", "--threshold", "0.5", *_BLOCKS), ("found/**/*",),
+            (_PREDICTION,), finished=blocks,
+        ),
+        Job("evaluate", ("evaluate", "bigpred.hdf", "big.hdf", "--json"), (), (_PREDICTION, _LABELS)),
+        Job(
+            "convert", ("convert", "big.hdf", "out.zarr", "--chunk", "4,32,32", "--pyramid"), ("out.zarr/**/*",), (_RAW,),
+        ),
         Job(
             "compare", ("compare", "tables.yaml", "--out", "new"),
-            ("new/cells/*/*/run/best.safetensors", "new/tables.md"), finished=cells,
+            ("new/cells/*/*/run/best.safetensors", "new/tables.md"), ("tables.yaml", *_LABELLED), finished=cells, grows=True,
         ),
         Job(
             "download", ("download", "cremi", "--sample", "A+", "--dest", "data", "--mirror", "URL"), (f"data/{FILE}",),
             finished=received,
         ),
         Job(
-            "review", ("review", "found", "looks", "--raw", "big.hdf"), ("looks/**/*",),
+            "review", ("review", "found", "looks", "--raw", "big.hdf"), ("looks/**/*",), (_RAW, _PREDICTION, _FOUND),
             before=(("synapses", "bigpred.hdf", "found", "--threshold", "0.5"),),
         ),
     )
@@ -126,24 +170,35 @@ def make_inputs(folder: Path) -> None:
         "train": [{"raw": "small.hdf", "roi": "0:8,0:40,0:24"}],
         "validate": [{"raw": "small.hdf", "roi": "0:8,0:40,24:48"}],
     }}  # fmt: skip
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    (folder / "tables.yaml").write_text(yaml.safe_dump(COMPARISON | {"base": recipe}))
+    for name, content in (("recipe", recipe), ("tables", COMPARISON | {"base": recipe})):
+        text = yaml.safe_dump(content)
+        (folder / f"{name}.yaml").write_text(text)
+        (folder / f"{name}-zarr.yaml").write_text(text.replace(".hdf", ".zarr"))
+    _copy_to_zarr(folder)
 
 
-def rehearse(folder: Path, verbs: Sequence[str]) -> None:
-    """Make the inputs, and call every verb once, so that all of its modules are imported."""
+def _copy_to_zarr(folder: Path) -> None:
+    """Copy the arrays of every volume to a Zarr of several chunks."""
+    for name in ("small", "big", "bigpred"):
+        with create_volumes(folder / f"{name}.zarr", layout=LayoutSettings(chunk=(4, 32, 32))) as new:
+            for inside in list_arrays(folder / f"{name}.hdf"):
+                array = inside.split(".hdf/")[1]
+                volume = open_volume(inside)
+                spec = ArraySpec(array, volume.shape, volume.dtype, voxel_size_nm=SIZE_NM)
+                new.create(spec)[Box.of(volume.shape).slices] = volume.read()
+
+
+def rehearse(inputs: Path, jobs: list[Job], url: str) -> None:
+    """Run every job once, so that all of its modules are imported; `url` is the server for downloads."""
     from cleftnet.cli import main
 
-    make_inputs(folder)
-    for verb in verbs:
-        if verb == "download":  # its server is not in this process
-            continue
+    for job in jobs:
         with tempfile.TemporaryDirectory() as name:
-            shutil.copytree(folder, name, dirs_exist_ok=True)
+            shutil.copytree(inputs, name, dirs_exist_ok=True)
             os.chdir(name)
-            for command in (*JOBS[verb].before, JOBS[verb].arguments):
+            for command in (*job.before, job.arguments):
                 with contextlib.suppress(SystemExit):  # a failure comes again when it runs undisturbed
-                    main(list(command))
+                    main([url if word == "URL" else word for word in command])
 
 
 class _Slow(BaseHTTPRequestHandler):

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from filelock import FileLock, Timeout
 
@@ -56,11 +56,19 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
         _rename(temporary, path)
     except BaseException as error:  # an interrupt too: a half-written file must never be taken for a result
         _remove(temporary)
-        if isinstance(error, OSError) and error.errno in _DISK_FULL:
-            raise InputError(
-                f"cannot write {path}: {error.strerror}; free some space or choose another disk"
-            ) from error
+        if is_disk_full(error):
+            raise full_disk(path, error) from error
         raise
+
+
+def is_disk_full(error: BaseException | None) -> TypeGuard[OSError]:
+    """Return whether an error says that the disk is full, which would end every further write as well."""
+    return isinstance(error, OSError) and error.errno in _DISK_FULL
+
+
+def full_disk(path: Path, error: OSError) -> InputError:
+    """Return what to raise for a full disk that a file cannot be written to."""
+    return InputError(f"cannot write {path}: {error.strerror}; free some space or choose another disk")
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -125,6 +133,9 @@ def holding(path: Path, wait_s: float = 0) -> Iterator[bool]:
         path: The lock file, made with the folders above it.
         wait_s: Seconds to wait for another process to release it.
 
+    Raises:
+        InputError: when the disk is full.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder, holding(Path(folder, "lock")) as one:
@@ -140,6 +151,8 @@ def holding(path: Path, wait_s: float = 0) -> Iterator[bool]:
     except Timeout:
         mine = False
     except OSError as error:
+        if is_disk_full(error):
+            raise full_disk(path, error) from error
         if error.errno not in _NO_LOCKS:
             raise
         mine = True

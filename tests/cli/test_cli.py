@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +19,13 @@ from cleftnet.models.released import list_models
 from cleftnet.nets.zoo import ZOO
 from cleftnet.volumes import LABELS, PREDICTION, open_volume, write_volume
 
+PROGRAM = [sys.executable, "-c", "from cleftnet.cli import main; main()"]
+
 
 def cleftnet(*arguments, code=0, cwd=None):
     """Run the program; return what it printed to stdout, or to stderr where it should fail."""
     done = subprocess.run(
-        [sys.executable, "-c", "from cleftnet.cli import main; main()", *map(str, arguments)],
+        [*PROGRAM, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -31,6 +34,26 @@ def cleftnet(*arguments, code=0, cwd=None):
     )
     assert done.returncode == code, done.stderr
     return done.stderr if code else done.stdout
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+def test_results_for_a_full_disk_are_one_line():
+    with FULL.open("w") as full:
+        done = subprocess.run([*PROGRAM, "models"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    advice = "free some space or choose another disk, and run the same command again"
+    assert done.stderr == f"error: cannot write (No space left on device); {advice}\n"
+    assert done.returncode == 2
+
+
+def test_results_that_nobody_reads_end_the_program_without_a_word():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*PROGRAM, "models"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.fixture

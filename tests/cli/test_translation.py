@@ -1,5 +1,6 @@
 """The library speaks of Python parameters, the command line of its options."""
 
+import errno
 import logging
 import warnings
 
@@ -87,6 +88,21 @@ def test_unfinished_work_is_exit_code_1(capsys, monkeypatch):
 
     said = "error: 2 blocks failed; run again, or begin anew with --overwrite\n"
     assert stderr_of(capsys, fail, monkeypatch) == (1, said)
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write"),
+        (OSError(errno.EFBIG, "File too large", "a.csv"), "'a.csv' cannot be written"),
+    ],
+)
+def test_a_full_disk_is_one_line_even_without_the_name_of_a_file(capsys, monkeypatch, error, what):
+    def fail(*_, **__):
+        raise error
+
+    advice = "free some space or choose another disk, and run the same command again"
+    assert stderr_of(capsys, fail, monkeypatch) == (2, f"error: {what} ({error.strerror}); {advice}\n")
 
 
 @pytest.mark.parametrize("ending", ["", ".hdf", ".zarr", "/a.tif"])

@@ -132,6 +132,27 @@ def test_lengths_that_are_none_end_in_one_line_or_are_read(sound, tmp_path, monk
     assert len(said) == (1 if done.value.code else 0)
 
 
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 30))
+
+
+@pytest.mark.parametrize("text", [LAUGHS, "a: &a [*a]", "a: &a {b: *a}"], ids=["many", "list", "mapping"])
+@pytest.mark.parametrize("verb", ["train", "compare"])
+def test_a_recipe_whose_aliases_multiply_it(tmp_path, refused, verb, text):
+    (tmp_path / "odd.yaml").write_text(text)
+    assert "is not YAML: its aliases make more than 100,000 values" in refused(verb, "odd.yaml", "--dry-run")
+
+
+@pytest.mark.parametrize("section", ["net", "training", "augment"])
+def test_a_key_that_is_no_text(refused, section):
+    said = refused("train", "vnc-l3-quick", "--dry-run", "--set", f"{section}={{name: unet3d, 1: 2}}")
+    assert said.startswith(f"error: recipe vnc-l3-quick: unknown key '{section}.")
+
+
+@pytest.mark.parametrize("name", ["[unet3d]", "{unet3d: 1}", "3", "null"])
+def test_a_network_whose_name_is_no_text(refused, name):
+    assert "unknown network" in refused("train", "vnc-l3-quick", "--dry-run", "--set", f"net.name={name}")
+
+
 @pytest.mark.parametrize("text", [DEEP, "net: 2001-99-99", "a: !!python/object:os.system x", "\x00"], ids=str)
 @pytest.mark.parametrize("verb", ["train", "compare"])
 def test_a_recipe_that_is_no_yaml(tmp_path, refused, verb, text):

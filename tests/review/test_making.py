@@ -10,7 +10,7 @@ import pytest
 from cleftnet.errors import InputError
 from cleftnet.review import ReviewSettings, make_review
 from cleftnet.review.selection import COLUMNS
-from cleftnet.volumes import Volume, write_volume
+from cleftnet.volumes import LABELS, Volume, open_volume, write_volume
 
 SIZE_NM, OFFSET_NM = (50.0, 10.0, 10.0), (100.0, 0.0, 20.0)  # of the volume in conftest
 
@@ -120,6 +120,24 @@ def test_a_damaged_file_of_masks_is_named(made, tmp_path):
     masks.write_bytes(masks.read_bytes().replace(b"1.npy", b"\xff.npy", 1))  # in the file itself, not in its directory
     with pytest.raises(InputError, match=r"masks\.npz is damaged"):
         review.mask(1)
+
+
+def test_a_mask_that_unpacks_to_more_than_its_box_is_not_unpacked(made, tmp_path, monkeypatch):
+    review = make_review(made.synapses, tmp_path / "looks", settings=made.few)
+    np.savez_compressed(review.folder / "masks.npz", **{"1": np.zeros(2**20, np.bool_)})
+    monkeypatch.setattr(np, "load", None)
+    with pytest.raises(InputError, match=r"masks\.npz is damaged \(a mask of 1,048,704 bytes\)"):
+        review.mask(1)
+
+
+def test_labels_with_a_damaged_chunk_are_refused_although_no_candidate_needs_it(made, tmp_path):
+    folder = shutil.copytree(made.synapses, tmp_path / "synapses")
+    labels = open_volume(folder / "labels.zarr", default=LABELS)
+    assert labels.shape == (12, 48, 64)
+    (chunk,) = [path for path in (folder / "labels.zarr").rglob("*") if path.is_file() and path.name.isdigit()]
+    chunk.write_bytes(b"\xff" * chunk.stat().st_size)
+    with pytest.raises(InputError, match=r"labels\.zarr.* cannot be read"):
+        make_review(folder, tmp_path / "looks", settings=made.few)
 
 
 def test_a_table_with_bounds_that_are_no_numbers_is_refused(made, tmp_path):

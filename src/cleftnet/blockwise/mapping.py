@@ -17,9 +17,9 @@ from cleftnet.blockwise.work import (
     UnfinishedError,
     Work,
     attempt,
-    is_disk_full,
 )
 from cleftnet.errors import InputError
+from cleftnet.files import is_disk_full
 from cleftnet.geometry import Block
 from cleftnet.progress import block_bar
 
@@ -145,7 +145,6 @@ class _Tally:
             except OSError as failure:
                 error = failure
             if is_disk_full(error):
-                assert isinstance(error, OSError)
                 raise InputError(
                     f"the disk is full ({error.strerror}); free some space and run the same command again: "
                     f"finished blocks are kept"

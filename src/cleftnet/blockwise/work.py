@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 from pydantic import Field, model_validator
 
+from cleftnet.files import is_disk_full
 from cleftnet.geometry import Block
 from cleftnet.settings import Settings, Sides
 
@@ -17,8 +17,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PAUSE_S = 0.2  # before the second try of a step, doubled before each further one
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Tick = Callable[[float], None]  # takes the finished share, 0 to 1, of the block in progress
 
@@ -95,11 +93,6 @@ Finish = Callable[[Outcome], None]  # called from any thread as soon as a block 
 
 class UnfinishedError(RuntimeError):
     """Raised when blocks failed or the workers were lost for another reason than the input; finished blocks are kept."""
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-    """Return whether an error says that the disk is full, which would end every further write as well."""
-    return isinstance(error, OSError) and error.errno in _DISK_FULL
 
 
 def attempt(tries: int, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import os
 import sys
 import warnings
 from typing import Any, cast
@@ -96,6 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="surrogateescape")
     try:
         code = app([a for a in arguments if a != "--debug"], standalone_mode=False)
+        sys.stdout.flush()
     except (InputError, _ClickError) as error:
         if debug:
             raise
@@ -110,10 +112,16 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         code = _fail(_TOO_LARGE.format(error), 2)
+    except BrokenPipeError:  # whoever read the results has gone, as in `cleftnet models | head -1`
+        _drop_results()
+        code = 1  # as click ends
     except OSError as error:
-        if debug or error.filename is None:
+        from cleftnet.files import is_disk_full
+
+        _drop_results()
+        if debug or (error.filename is None and not is_disk_full(error)):
             raise
-        code = _fail(_about_path(error), 2)
+        code = _fail(_full_disk(error) if is_disk_full(error) else _about_path(error), 2)
     except RuntimeError as error:
         from cleftnet.blockwise import UnfinishedError
 
@@ -126,6 +134,20 @@ def main(arguments: list[str] | None = None) -> None:
 
 _NO_MEMORY = "DefaultCPUAllocator"  # in what PyTorch raises
 _TOO_LARGE = "not enough memory ({}); choose a smaller patch, block or region, or check that the file is not damaged"
+
+
+def _drop_results() -> None:
+    """Write what is left for stdout, or drop it where it cannot be written, which Python would complain about at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _full_disk(error: OSError) -> str:
+    """Describe a full disk in one line."""
+    what = f"'{error.filename}' cannot be written" if error.filename else "cannot write"
+    return f"{what} ({error.strerror}); free some space or choose another disk, and run the same command again"
 
 
 def _about_path(error: OSError) -> str:

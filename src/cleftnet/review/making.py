@@ -165,8 +165,16 @@ def _inputs(
         shape=labels.shape,
         voxel_size_nm=labels.voxel_size_nm,
         offset_nm=labels.offset_nm,
-        checksums={"labels": sampled_checksums(labels), "prediction": sampled_checksums(prediction)},
+        checksums={"labels": _checksums(labels), "prediction": _checksums(prediction)},
     )
+
+
+def _checksums(volume: Volume) -> tuple[int | None, ...]:
+    """Return checksums of a sample of the voxels, all of which can be read: a repaired chunk would make decisions invalid."""
+    sums = sampled_checksums(volume)
+    if None in sums:
+        raise InputError(f"some voxels of {volume.address} cannot be read; the file is damaged: make or fetch it again")
+    return sums
 
 
 def _masks(chosen: pd.DataFrame, found: Synapses) -> dict[str, Mask]:

@@ -46,6 +46,7 @@ CANDIDATES, ABOUT, MASKS, DECISIONS, REDRAWN = (
     "redrawn",
 )
 PAUSE_S = 300.0  # longer times between decisions are pauses
+_HEADER_BYTES = 2**10  # at most of a mask's file, before its voxels
 LOCK, WAIT_S = ".lock", 10.0
 
 
@@ -166,9 +167,13 @@ class ReviewSet:
         """
         check_known(candidate, self._ids())
         try:
+            with zipfile.ZipFile(self.folder / MASKS) as masks:
+                size = masks.getinfo(f"{candidate}.npy").file_size
+            if size > self.box(candidate).voxels + _HEADER_BYTES:  # np.load would unpack all of it
+                raise ValueError(f"a mask of {size:,} bytes")
             with np.load(self.folder / MASKS, allow_pickle=False) as masks:
                 return np.asarray(masks[str(candidate)], np.bool_)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
             reason = str(error).partition("\n")[0]
             raise InputError(f"{self.folder / MASKS} is damaged ({reason}); make the review again") from None
 

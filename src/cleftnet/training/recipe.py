@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
@@ -24,6 +25,7 @@ from cleftnet.volumes import NormalizationSettings
 
 RECIPES = Path(__file__).parents[1] / "recipes"  # in the package
 
+_MOST_VALUES = 10**5  # in a file, with what stands behind an alias counted at every place where it is named
 _NO_YAML = (yaml.YAMLError, ValueError, RecursionError)  # ValueError: such as a date that does not exist
 
 
@@ -93,7 +95,7 @@ class Recipe(Settings):
     @classmethod
     def _row_of_the_zoo(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and "name" in value:
-            return spec(**{str(key): setting for key, setting in value.items()})
+            return spec(**value)
         return value
 
     @model_validator(mode="after")
@@ -166,14 +168,44 @@ def read_yaml(file: Path) -> dict[str, Any]:
         InputError: when the file cannot be read or holds no keys.
     """
     try:
-        content = yaml.safe_load(file.read_text())
+        content = _parse(file.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read recipe {file}: {error}; expected a YAML file") from None
     except _NO_YAML as error:
         raise InputError(f"recipe {file} is not YAML: {' '.join(str(error).split())}") from None
-    if not (isinstance(content, dict) and all(isinstance(key, str) for key in content)):
+    if not isinstance(content, dict):
         raise InputError(f"recipe {file} holds no keys; expected a mapping with net, data and training")
     return content
+
+
+def _parse(text: str) -> Any:
+    """Return the value of a YAML text; every key, such as a number, becomes text.
+
+    Raises:
+        yaml.YAMLError: when it is not YAML.
+        ValueError: when its aliases multiply it to more than `_MOST_VALUES` values, or it contains itself.
+        RecursionError: when it is nested too deeply.
+    """
+    value = yaml.safe_load(text)
+    if _values(value, {}) > _MOST_VALUES:
+        raise ValueError(f"its aliases make more than {_MOST_VALUES:,} values of it")
+    return _with_text_keys(value)
+
+
+def _values(value: Any, known: dict[int, float]) -> float:
+    """Count the values in lists and mappings; infinite where one contains itself."""
+    if not isinstance(value, list | dict):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf  # while it is being counted
+        known[id(value)] = 1 + sum(_values(v, known) for v in (value.values() if isinstance(value, dict) else value))
+    return known[id(value)]
+
+
+def _with_text_keys(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_text_keys(one) for one in value]
+    return {str(key): _with_text_keys(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def _apply(content: dict[str, Any], change: str) -> None:
@@ -182,7 +214,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
     if not equals or not key:
         raise InputError(f"'{change}' is not KEY=VALUE; try changes=['training.steps=100']")
     try:
-        value = yaml.safe_load(text)
+        value = _parse(text)
     except _NO_YAML:
         raise InputError(f"'{change}': the value is not YAML; write it as in changes=['training.steps=100']") from None
     set_key(content, key, value)

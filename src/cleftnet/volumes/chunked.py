@@ -11,6 +11,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.volumes.address import FAILURES, context, is_network, is_remote, one_line, read_json, remove_remote
+from cleftnet.volumes.chunk_limits import check_chunk
 from cleftnet.volumes.forks import run
 from cleftnet.volumes.volume import Array, Slices, Volume
 
@@ -170,10 +172,12 @@ def open_array(store: ChunkedStore, write: bool = False) -> ts.TensorStore:
     """Return the array with axes z y x and the format's own origin (precomputed: not at zero); call it within `run`.
 
     Raises:
-        InputError: when tensorstore cannot open it.
+        InputError: when tensorstore cannot open it, or its chunks take too much memory.
     """
     try:
         return _open(store, write)
+    except InputError:
+        raise
     except FAILURES as error:
         raise _unreadable(store, "cannot be opened", error) from error
 
@@ -188,6 +192,8 @@ def _open(store: ChunkedStore, write: bool) -> ts.TensorStore:
     import tensorstore as ts
 
     array = ts.open(json.loads(store.spec), read=True, write=write, open=True, context=context()).result()
+    sides = (side or 1 for side in array.chunk_layout.read_chunk.shape or array.shape)
+    check_chunk(math.prod(sides) * array.dtype.numpy_dtype.itemsize, store.address)
     others = [axis for axis in range(array.rank) if axis not in store.axes]
     array = array.transpose([*others, *store.axes])
     for _ in others:

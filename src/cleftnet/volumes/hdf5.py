@@ -23,6 +23,7 @@ from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.geometry import SLAB_CHUNK_VOX, IntZYX
 from cleftnet.volumes.address import Address, Location, expand, missing
+from cleftnet.volumes.chunk_limits import check_hdf5_chunks
 from cleftnet.volumes.metadata import (
     PROVENANCE,
     ArraySpec,
@@ -82,10 +83,13 @@ class Hdf5Store:
         """Read one box.
 
         Raises:
-            InputError: when the file is damaged there.
+            InputError: when the file is damaged there, or a chunk would unpack to far more than its voxels.
         """
         try:
+            check_hdf5_chunks(self._handle, index, f"{self.path}/{self.dataset}")
             return np.asarray(self._handle[index], self.dtype)
+        except InputError:
+            raise
         except _DAMAGE as error:
             where = ",".join(f"{s.start}:{s.stop}" for s in index)
             raise InputError(

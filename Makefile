@@ -33,7 +33,7 @@ test-oldest: build/oldest/ready  ## tests of formats, settings and the command l
 build/oldest/ready: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv build/oldest
 	build/oldest/bin/pip install -q -c constraints-oldest.txt ".[mrc,parquet,tiff,trees]" hypothesis pytest pytest-timeout
-	build/oldest/bin/pip uninstall -q -y cleftnet  # it is read from src
+	unset PYTHONPATH; build/oldest/bin/pip uninstall -q -y cleftnet  # it is read from src
 	echo "$(CURDIR)/src" > "$$(build/oldest/bin/python -c 'import site; print(site.getsitepackages()[0])')/src.pth"
 	touch $@
 

@@ -125,7 +125,11 @@ def reporting_to(report: Callable[[str, float], None]) -> Iterator[None]:
 
 
 class _ReportedProgress(Progress):
-    """Progress that is reported to a function as well."""
+    """Progress that is reported to a function as well, and that writes nothing where it is hidden."""
+
+    def stop(self) -> None:
+        if not self.disable:  # rich 14.1 ends a hidden bar with an empty line
+            super().stop()
 
     def update(self, task_id: TaskID, **fields: Any) -> None:
         super().update(task_id, **fields)

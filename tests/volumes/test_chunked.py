@@ -1,5 +1,6 @@
 """Arrays written by several processes at once."""
 
+import errno
 import itertools
 import json
 import multiprocessing
@@ -10,6 +11,7 @@ import pytest
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.volumes import ArraySpec, LayoutSettings, Volume, create_volumes, open_volume, open_writable, write_volume
+from cleftnet.volumes.chunked import unwritable
 
 SHAPE, CHUNK = (6, 20, 24), (2, 8, 8)
 ADDRESSES = pytest.mark.parametrize("address", ["out.zarr", "out3.zarr", "out.n5", "precomputed://out"])
@@ -95,3 +97,20 @@ def test_a_format_of_one_file_cannot_be_shared(tmp_path):
         write_volume(Volume(np.zeros((2, 3, 4), np.uint8)), tmp_path / name)
         with pytest.raises(InputError, match=r"can be written by one process only; choose an output ending in \.zarr"):
             open_writable(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Error writing 'a/0' [OS error 28: ENOSPC No space left on device] [os_error_code='28']",
+        "Error writing a/0.__lock [OS error: No space left on device]",  # TensorStore 0.1.60
+    ],
+)
+def test_a_full_disk_is_known_by_the_words_of_every_tensorstore_allowed(message):
+    error = unwritable("a", ValueError(message))
+    assert isinstance(error, OSError)
+    assert error.errno == errno.ENOSPC
+
+
+def test_another_failure_to_write_is_wrong_input():
+    assert isinstance(unwritable("a", ValueError("Error writing 'a/0' [OS error: Permission denied]")), InputError)

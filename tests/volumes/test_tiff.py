@@ -11,6 +11,7 @@ import tifffile
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
 from cleftnet.volumes import Volume, open_volume, write_volume
+from cleftnet.volumes.tiff import _per_nm
 
 STACK = np.random.default_rng(0).integers(0, 256, (5, 32, 48), np.uint8)
 
@@ -254,3 +255,10 @@ def test_a_compressed_slice_that_would_not_fit_into_memory_is_refused(tmp_path):
     )
     with pytest.raises(InputError, match="compressed slices of 8192×655360 voxels, each of which takes 5 GiB"):
         open_volume(tmp_path / "bomb.tif")
+
+
+@pytest.mark.parametrize("side", [4.0, 4.6, 1000 / 3, 0.1 + 0.2, 7.123456789, 1e-6, 3.7e9])
+def test_pixels_per_nm_are_a_fraction_of_32_bits_that_is_nearer_than_a_billionth(side):
+    pixels, nm = _per_nm(side)
+    assert max(pixels, nm) < 2**32
+    assert nm / pixels == pytest.approx(side, rel=1e-15)

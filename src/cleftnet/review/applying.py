@@ -235,7 +235,7 @@ class CorrectedLabels:
         box = Box((z0, y0, x0), (z1, y1, x1))
         ids = np.full(box.shape, INVALID, np.uint64)
         for part in (shared for one in self.decided if not (shared := one.window.intersect(box)).empty):
-            ids[part.relative_to(box.start).slices] = np.where(self._open(part), INVALID, 0)
+            ids[part.relative_to(box.start).slices] = np.where(self._open(part), np.uint64(INVALID), np.uint64(0))
         for one in self.decided:  # what was decided wins over the window of a neighbor
             self._fill(ids, box, one.box, np.zeros(one.mask.shape, np.uint64), one.mask)
         for one in self.decided:

@@ -13,7 +13,6 @@ import itertools
 import json
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -265,8 +264,8 @@ def _unreadable(store: ChunkedStore, what: str, error: Exception) -> InputError:
 
 def unwritable(address: str, error: Exception) -> Exception:
     """Return a full disk as the operating system's own error, and everything else as one line."""
-    if code := re.search(r"os_error_code='(\d+)'", str(error)):
-        number = int(code[1])
-        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return OSError(number, os.strerror(number))
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        meaning = os.strerror(number)  # all that TensorStore 0.1.60 says of it
+        if f"os_error_code='{number}'" in str(error) or f"[OS error: {meaning}]" in str(error):
+            return OSError(number, meaning)
     return InputError(f"{address} cannot be written ({one_line(error)}); check the permissions and the address")

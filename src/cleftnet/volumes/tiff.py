@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ _IMAGE_CODECS = (
     "OJPEG", "JPEG", "JPEG_LOSSY", "ALT_JPEG", "PNG", "JPEG2000", "JPEG_2000_LOSSY", "APERIO_JP2000_RGB", "APERIO_JP2000_YCBC",
 )  # fmt: skip
 _IMAGES = {tifffile.COMPRESSION[name] for name in _IMAGE_CODECS if name in tifffile.COMPRESSION.__members__}
+_UINT32 = 2**32 - 1
 _CLASSIC_BYTES = 2**32 - 2**25  # above this only BigTIFF holds the stack
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # our errors say what it logs about damaged files
@@ -385,6 +387,15 @@ class NewSlices:
             self._plane(file)[y, x] = plane
 
 
+def _per_nm(side_nm: float) -> tuple[int, int]:
+    """Return pixels per nm as a TIFF stores them: a fraction of 32-bit integers.
+
+    tifffile 2024.1.30 makes a float a fraction with an error of 1e-9, and takes a fraction as it is.
+    """
+    side = Fraction(side_nm).limit_denominator(max(1, int((_UINT32 - 1) / max(side_nm, 1))))
+    return side.denominator, max(side.numerator, 1)
+
+
 def _create_file(
     path: Path, shape: IntZYX, dtype: np.dtype[Any], voxel_size_nm: FloatZYX | None, offset_nm: FloatZYX
 ) -> int:
@@ -396,7 +407,7 @@ def _create_file(
         origins = zip("zyx", offset_nm, voxel_size_nm, strict=True)
         metadata = {f"{axis}origin": -offset / side for axis, offset, side in origins if offset}
         metadata |= {"spacing": float(voxel_size_nm[0]), "unit": "nm"}
-        resolution = (1 / voxel_size_nm[2], 1 / voxel_size_nm[1])
+        resolution = (_per_nm(voxel_size_nm[2]), _per_nm(voxel_size_nm[1]))
     # the description is given and not left to imwrite, which refuses 64-bit types and takes x for a channel where it is 1
     made = tifffile.imwrite(
         path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import socket
 import uuid
@@ -18,6 +19,7 @@ from filelock import FileLock, Timeout
 from cleftnet.errors import InputError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(.*)")  # a `Path` has joined the slashes; one letter is a drive
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # network file systems may know no locks
 
 
@@ -71,8 +73,27 @@ def full_disk(path: Path, error: OSError) -> InputError:
     return InputError(f"cannot write {path}: {error.strerror}; free some space or choose another disk")
 
 
+def refuse_address(path: Path) -> None:
+    """Raise `InputError` for what reads like an address (`s3://bucket/runs`), where files are written to this machine only.
+
+    Example:
+        >>> refuse_address(Path("s3://bucket/runs"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        cleftnet.errors.InputError: s3://bucket/runs is an address, ...
+    """
+    if (found := _ADDRESS.match(path.as_posix())) is not None:
+        raise InputError(
+            f"{found[1]}://{found[2]} is an address, and this output is written to this machine only; expected a path on it, "
+            f"such as {path.name}"
+        )
+
+
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise `InputError` when `path` exists and may not be replaced; an empty folder counts as not there."""
+    """Raise `InputError` when `path` exists and may not be replaced, or reads like an address.
+
+    An empty folder counts as not there.
+    """
+    refuse_address(path)
     empty_folder = path.is_dir() and not any(path.iterdir())
     if path.exists() and not overwrite and not empty_folder:
         raise InputError(f"{path} exists already; add overwrite=True or choose another name")

@@ -179,3 +179,29 @@ def test_a_tiff_header_of_zeros(sound, tmp_path, monkeypatch, capsys, at):
             main(["info", name])
         assert len(capsys.readouterr().err.splitlines()) == (1 if done.value.code else 0)
         assert done.value.code in (0, 2)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("synapses", "pred.hdf", "s3://bucket/found"),
+        ("review", "found", "file://127.0.0.1:9/a"),
+        ("train", "vnc-l3-quick", "--out", "gs://bucket/run"),
+        ("compare", "tables-vnc-l3-folds", "--out", "https://host/tables"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_address_where_files_are_written_here_is_refused(sound, tmp_path, refused, words):
+    shutil.copy(sound / "pred.hdf", tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert "is an address, and this output is written to this machine only" in refused(*words)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_table_whose_columns_have_other_names(sound, tmp_path, refused):
+    shutil.copy(sound / "pred.hdf", tmp_path)
+    with pytest.raises(SystemExit, match="0"):
+        main(["synapses", "pred.hdf", "found"])
+    table = tmp_path / "found/synapses.csv"
+    table.write_text(table.read_text().replace("synapse_id", "synapse_ib"))
+    assert "has no column synapse_id" in refused("review", "found", "looks")

@@ -145,5 +145,5 @@ def test_a_table_with_bounds_that_are_no_numbers_is_refused(made, tmp_path):
     rows = pd.read_csv(folder / "synapses.csv")
     rows["z_stop"] = np.nan
     rows.to_csv(folder / "synapses.csv", index=False)
-    with pytest.raises(InputError, match="not every bound is a number"):
+    with pytest.raises(InputError, match="not every id, bound and volume is a number"):
         make_review(folder, tmp_path / "looks", settings=made.few)

@@ -13,6 +13,7 @@ import torch
 from cleftnet.comparison.cells import CellFolder
 from cleftnet.comparison.recipe import Comparison, load_comparison, with_defaults
 from cleftnet.errors import InputError, nearest
+from cleftnet.files import refuse_address
 from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.training.data import open_data
 from cleftnet.training.recipe import dump, first_difference, load_recipe
@@ -127,6 +128,7 @@ class Plan:
 
     def _check_folder(self) -> None:
         """Raise InputError when the folder holds other files, or cells of another recipe."""
+        refuse_address(self.out)
         if self.out.is_file():
             raise InputError(f"{self.out} is a file; expected a name for a folder")
         if not self.out.exists() or not any(self.out.iterdir()):

@@ -10,8 +10,9 @@ import pandas as pd
 
 from cleftnet.errors import InputError
 from cleftnet.napari.layer_data import LayerData, as_layer
+from cleftnet.synapses.table import read_synapse_table
 from cleftnet.viewing import LayerKind
-from cleftnet.viewing.layers import TABLE_NAMES, kind_of_data, read_synapse_table, synapse_labels
+from cleftnet.viewing.layers import TABLE_NAMES, kind_of_data, synapse_labels
 from cleftnet.volumes import Volume, list_arrays, open_volume
 
 log = logging.getLogger(__name__)

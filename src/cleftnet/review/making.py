@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from cleftnet.blockwise import ExecutionSettings
 from cleftnet.errors import InputError
@@ -25,12 +26,12 @@ from cleftnet.review.review_set import (
     open_review,
     same_keys,
 )
-from cleftnet.review.selection import BOUNDS, COLUMNS, ReviewSettings, select
+from cleftnet.review.selection import BOUNDS, COLUMNS, KEYS, ReviewSettings, select
 from cleftnet.synapses import Synapses, SynapseSettings, find_synapses
 from cleftnet.synapses.finding import FOUND_IN, LABEL_FORMATS
 from cleftnet.synapses.judging import RAW_ADDRESS
 from cleftnet.synapses.rules import stored_point
-from cleftnet.synapses.table import TABLE_FORMATS
+from cleftnet.synapses.table import TABLE_FORMATS, read_synapse_table
 from cleftnet.volumes import (
     LABELS,
     PREDICTION,
@@ -110,14 +111,12 @@ def _read(folder: Path) -> tuple[Volume, pd.DataFrame]:
     volume = open_volume(labels, default=LABELS)
     if stored_point(volume.provenance, volume.address) is None:
         raise InputError(f"{volume.address} does not say how its synapses were found; run cleftnet synapses again")
-    try:
-        rows = pd.read_csv(table) if table.suffix == ".csv" else pd.read_parquet(table)
-        if not np.isfinite(rows[[name for name in BOUNDS if name in rows]].to_numpy(float)).all():
-            raise ValueError("not every bound is a number")
-        return volume, rows
-    except (ValueError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{table} cannot be read ({reason}); run cleftnet synapses again") from None
+    rows = read_synapse_table(table, KEYS)
+    if not all(is_numeric_dtype(rows[name]) and np.isfinite(rows[name]).all() for name in KEYS):
+        raise InputError(
+            f"{table} cannot be read (not every id, bound and volume is a number); run cleftnet synapses again"
+        )
+    return volume, rows
 
 
 def _of_any_size(labels: Volume, settings: ReviewSettings, raw: Volume | None) -> SynapseSettings:
@@ -191,4 +190,7 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
     text = {
         name: [f"{v:.{DECIMALS[name]}f}" for v in table[name]] if name in DECIMALS else table[name] for name in table
     }
-    pd.DataFrame(text).to_csv(path, index=False, lineterminator="\n")
+    with path.open(
+        "w", newline="", encoding="ascii"
+    ) as file:  # pandas would send it to a path that reads like an address
+        pd.DataFrame(text).to_csv(file, index=False, lineterminator="\n")

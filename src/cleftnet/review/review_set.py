@@ -328,7 +328,8 @@ def open_review(folder: str | Path) -> ReviewSet:
     path = Path(folder)
     try:
         inputs = ReviewInputs.model_validate_json((path / ABOUT).read_bytes())
-        candidates = pd.read_csv(path / CANDIDATES)
+        with (path / CANDIDATES).open("rb") as file:  # pandas would fetch a path that reads like an address
+            candidates = pd.read_csv(file)
     except OSError:
         raise InputError(
             f"{path} holds no review; expected a folder that make_review (cleftnet review) wrote"

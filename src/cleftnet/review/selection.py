@@ -11,6 +11,7 @@ from cleftnet.settings import Settings
 
 UNCERTAIN, RANDOM, MISSED = KINDS = ("uncertain", "random", "missed?")
 BOUNDS = ("z_start", "y_start", "x_start", "z_stop", "y_stop", "x_stop")
+KEYS = ("synapse_id", "volume_nm3", *BOUNDS)  # columns of a table that tell which component a synapse is
 _FROM_TABLE = ("z_nm", "y_nm", "x_nm", *BOUNDS, "score", "max_probability", "volume_nm3")
 COLUMNS = ("id", "kind", "synapse_id", *_FROM_TABLE, "weight")
 

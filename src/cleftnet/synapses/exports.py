@@ -142,8 +142,8 @@ def write_catmaid(table: pd.DataFrame, like: Volume, path: Path, overwrite: bool
 
 def _write(columns: dict[str, Any], table: pd.DataFrame, path: Path, overwrite: bool) -> None:
     neurons = {column.name: table[column.name] for column in NEURON_COLUMNS if column.name in table}
-    with replacing(path, overwrite) as temporary:
-        pd.DataFrame({**columns, **neurons}).to_csv(temporary, index=False, lineterminator="\n")
+    with replacing(path, overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        pd.DataFrame({**columns, **neurons}).to_csv(file, index=False, lineterminator="\n")
 
 
 def _decimals(values: pd.Series, decimals: int) -> npt.NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from cleftnet.synapses.parts import directions
 from cleftnet.volumes import Volume
 
 ROWS = 100_000  # rows turned into text at a time
+SHOWN = ("synapse_id", "z_nm", "y_nm", "x_nm", "volume_nm3", "score")  # columns that a list of synapses shows
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,33 @@ def check_table_format(name: str) -> None:
         )
 
 
+def read_synapse_table(path: Path, needed: Sequence[str] = SHOWN) -> pd.DataFrame:
+    """Read a table of synapses, as CSV or Parquet.
+
+    Args:
+        path: The file, on this machine.
+        needed: Columns that it must have.
+
+    Raises:
+        InputError: when it does not exist, is no such table, or pyarrow is missing for Parquet.
+    """
+    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise InputError(f"{path}: Parquet needs pyarrow, which is not installed; pip install 'cleftnet[parquet]'")
+    try:
+        with path.open("rb") as file:  # pandas would fetch a path that reads like an address
+            table = pd.read_parquet(file) if path.suffix == ".parquet" else pd.read_csv(file)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; check the name") from None
+    except (ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"{path} cannot be read as a table ({reason}); expected what cleftnet synapses wrote"
+        ) from None
+    if missing := [name for name in needed if name not in table]:
+        raise InputError(f"{path} has no column {', '.join(missing)}; expected the table that cleftnet synapses wrote")
+    return table
+
+
 def _rounded(table: pd.DataFrame, column: Column) -> npt.NDArray[Any]:
     """Return the values of a column as they are written: rounded, flags as 0 and 1."""
     values: npt.NDArray[Any] = table[column.name].to_numpy()
@@ -209,7 +237,8 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
 
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:
     columns = {column.name: _rounded(table, column) for column in _columns_of(table)}
-    pd.DataFrame(columns).to_parquet(path, engine="pyarrow", index=False)
+    with path.open("wb") as file:
+        pd.DataFrame(columns).to_parquet(file, engine="pyarrow", index=False)
 
 
 TABLE_FORMATS: dict[str, Callable[[pd.DataFrame, Path], None]] = {"csv": _write_csv, "parquet": _write_parquet}

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from pydantic import JsonValue
 
 from cleftnet.errors import InputError, TrainingInterrupted
-from cleftnet.files import holding, json_object, replacing
+from cleftnet.files import holding, json_object, refuse_address, replacing
 from cleftnet.models.checkpoint import BEST, LAST
 from cleftnet.nets.skeleton import Network
 from cleftnet.training.data import open_data
@@ -117,6 +117,7 @@ def _prepare(
     recipe: Recipe, directory: Path, data: JsonValue, stack: ExitStack, *, overwrite: bool, resume: bool
 ) -> _Start:
     """Lock a run directory until `stack` closes; check that it can be resumed or empty it; write recipe and `run.json`."""
+    refuse_address(directory)
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory} is a file; expected a name for a run directory")
     used = directory.exists() and any(directory.iterdir())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import pandas as pd
 
 from cleftnet.errors import InputError, nearest
 from cleftnet.geometry import FloatZYX
+from cleftnet.synapses.table import read_synapse_table
 from cleftnet.volumes import (
     DISTANCE_NAME,
     LABELS,
@@ -32,7 +32,6 @@ from cleftnet.volumes.labels import holds_labels
 
 TABLE_NAMES = ("synapses.csv", "synapses.parquet")  # what `find_synapses` writes into its output folder
 LABELS_NAMES = ("labels.zarr", "labels.hdf")
-NEEDED_COLUMNS = ("synapse_id", "z_nm", "y_nm", "x_nm", "volume_nm3", "score")
 
 LayerSource = Volume | Address | Array
 
@@ -226,22 +225,3 @@ def synapse_labels(folder: Address) -> str | None:
 
 def _refuse_table(path: Path) -> pd.DataFrame:
     raise InputError(f"{path} is a second table of synapses; give one, and its labels alone for the others")
-
-
-def read_synapse_table(path: Path) -> pd.DataFrame:
-    """Read a table of synapses, as CSV or Parquet.
-
-    Raises:
-        InputError: when it does not exist, is no such table, or pyarrow is missing for Parquet.
-    """
-    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise InputError(f"{path}: Parquet needs pyarrow, which is not installed; pip install 'cleftnet[parquet]'")
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; check the name") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a table ({error}); expected what cleftnet synapses wrote") from None
-    if missing := [name for name in NEEDED_COLUMNS if name not in table]:
-        raise InputError(f"{path} has no column {', '.join(missing)}; expected the table that cleftnet synapses wrote")
-    return table

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,14 @@ def test_a_patch_that_the_learned_kernels_do_not_fit_is_refused_and_nothing_is_l
 def test_an_overlap_outside_0_to_0_9_is_refused_and_nothing_is_left_behind(model, raw, tmp_path, overlap):
     with pytest.raises(InputError, match=r"overlap: Input should be (greater|less) than or equal to"):
         predict(model, raw, tmp_path / "p.hdf", settings=PredictionSettings(overlap=overlap))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_give_no_numbers_are_refused_and_nothing_is_left_behind(model, raw, tmp_path):
+    damaged = copy.deepcopy(model)
+    next(damaged.net.parameters()).data.fill_(float("nan"))
+    with pytest.raises(InputError, match="the weights of the model are damaged"):
+        predict(damaged, raw, tmp_path / "p.hdf")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,6 +21,7 @@ import torch
 from pydantic import JsonValue
 
 from cleftnet.blockwise import ExecutionSettings, Tick
+from cleftnet.errors import InputError
 from cleftnet.geometry import Block, Box, FloatZYX, IntZYX, TileGrid
 from cleftnet.models.checkpoint import Float32, Model, load_model
 from cleftnet.nets.ensemble import Ensemble
@@ -249,6 +250,10 @@ class PredictionJob:
         logits = blending.logits
         if self.model.trees is not None:
             logits[0] = self.model.trees.averaged(logits[0], data.raw, read, box)
+        if np.isnan(logits).any():
+            raise InputError(
+                f"the network's output in {block.write} is not a number: the weights of the model are damaged"
+            )
         return self._stored(logits, box, block.write, covered)
 
     def write(self, block: Block, arrays: Arrays | None) -> None:

@@ -21,6 +21,7 @@ OUT_OF_FOLD = [  # row and seed of a cell, and how its line in docs/results.md b
     ("resunet", 1, "ResUnet, seed 1"),
     ("coarse", 1, "CleftNet in this form, seed 1"),
     ("coarse", 2, "CleftNet in this form, seed 2"),
+    ("resunet", 2, "ResUnet, seed 2"),
     ("forest", 0, "random forest"),
     ("boosted", 0, "boosted trees"),
     ("coarse-normalized", 0, "CleftNet with normalized gray values"),

@@ -9,8 +9,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import select
 import shutil
+import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +45,17 @@ VERBS: dict[str, tuple[str, ...]] = {
     "submit": ("submit", "pred.zarr", "out.hdf"),
     "submit --one-id": ("submit", "pred.zarr", "out.hdf", "--one-id"),
     "finetune": ("finetune", "model.safetensors", "a.hdf", "a.hdf", "--out", "run", "--steps", "1", "--folds", "2"),
+    "export": ("export", "model.safetensors", "model.pt2"),
+    "report": ("report", "trained", "--out", "report.html"),
+    "view": ("view", "a.hdf", "pred.zarr", "seen", "--no-open"),
+    "view truth=": ("view", "a.hdf", "seen", "truth=a.hdf", "--no-open"),
 }
+_BEFORE = {  # what makes the inputs of some verbs
+    "review": ("synapses", "pred.zarr", "seen", "--threshold", "0.5"),
+    "report": ("train", "recipe.yaml", "--out", "trained"),
+    "view": ("synapses", "pred.zarr", "seen", "--threshold", "0.5"),
+}
+_STARTED_S = 600  # most seconds until a viewer is served
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,21 +128,27 @@ def measure_verbs(side: int, verbs: dict[str, tuple[str, ...]] = VERBS) -> Itera
 
 def _prepare(folder: Path, shape: tuple[int, int, int], verbs: dict[str, tuple[str, ...]]) -> None:
     """Make the inputs; in the first folder, run all verbs, so that their modules are imported."""
+    make_volume(folder, shape)
+    for command in dict.fromkeys(_BEFORE[name.split()[0]] for name in verbs if name.split()[0] in _BEFORE):
+        _call(command)
+    if folder.name == str(SCALES[0]):
+        before = set(folder.iterdir())
+        for command in verbs.values():
+            _call(command)
+            _remove_new(folder, before)
+
+
+def _call(command: tuple[str, ...]) -> None:
     from cleftnet.cli import main
 
-    make_volume(folder, shape)
-    first = folder.name == str(SCALES[0])
-    commands = [("synapses", "pred.zarr", "seen", "--threshold", "0.5"), *(verbs.values() if first else ())]
-    before = set(folder.iterdir())
-    for number, command in enumerate(commands):
-        try:
-            main(list(command))
-        except SystemExit as done:
-            if done.code:
-                raise RuntimeError(f"cleftnet {' '.join(command)} ended with code {done.code}") from done
-        if number:
-            _remove_new(folder, before)
-        before = set(folder.iterdir())
+    if command[0] == "view":  # serves until it is interrupted
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 5)
+    try:
+        main(list(command))
+    except SystemExit as done:
+        if done.code:
+            raise RuntimeError(f"cleftnet {' '.join(command)} ended with code {done.code}") from done
 
 
 def _remove_new(folder: Path, before: set[Path]) -> None:
@@ -140,13 +159,32 @@ def _remove_new(folder: Path, before: set[Path]) -> None:
 def _peak(command: tuple[str, ...], folder: Path) -> int:
     """Return the peak memory of a command in bytes; of the imported program alone, for no command."""
     before = set(folder.iterdir())
-    said = folder.parent / "said" if command else folder / "said"
-    process = start_command(command or ("--help",), folder, Path(os.devnull), said)
+    place = folder.parent if command else folder
+    said, printed = place / "said", place / "printed"
+    process = start_command(command or ("--help",), folder, printed, said, _heed_interrupts)
+    if command[:1] == ("view",):
+        _interrupt_when_served(process, printed)
     _, status, used = os.wait4(process, 0)
     if status:
         raise RuntimeError(f"cleftnet {' '.join(command)} failed: {said.read_text()}")
     _remove_new(folder, before)
     return used.ru_maxrss * 1024
+
+
+def _heed_interrupts() -> None:
+    """Let Ctrl-C interrupt this process, which a shell may have started in the background, where it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _interrupt_when_served(process: int, printed: Path) -> None:
+    """Press Ctrl-C for a viewer as soon as it has printed its address, or has not for too long."""
+    end = time.monotonic() + _STARTED_S
+    running = os.pidfd_open(process)
+    while "http://" not in printed.read_text() and time.monotonic() < end:
+        if select.select([running], [], [], 0.1)[0]:
+            break
+    os.close(running)
+    os.kill(process, signal.SIGINT)  # a process that has ended takes it until it is waited for
 
 
 def main(arguments: list[str]) -> None:

@@ -1,9 +1,9 @@
 """Disturbs verbs in every way, and compares what the rerun leaves with an undisturbed run, byte for byte.
 
 Train, finetune, predict, synapses, evaluate, convert, compare, download and review are ended by SIGKILL or SIGTERM at
-random moments. Then faults: the disk is full, files may not be larger, inputs may not be read, a chunk is damaged. After each,
-the same command is run again until it is done. Exit code 1 when a byte differs, finished work was lost, an output is half
-written, or a fault was not reported in one line.
+random moments. Then faults: predict loses a worker or its scheduler, the disk is full, files may not be larger, inputs may
+not be read, a chunk is damaged. After each, the same command is run again until it is done. Exit code 1 when a byte differs,
+finished work was lost, an output is half written, or a fault was not reported in one line.
 """
 
 from __future__ import annotations

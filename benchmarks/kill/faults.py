@@ -18,6 +18,7 @@ import safetensors
 
 from benchmarks.kill.jobs import Job
 from benchmarks.kill.killing import Bench, UndisturbedRun, compare, finish, sizes, undisturbed
+from benchmarks.kill.workers import kill_scheduler, kill_worker
 
 _NOBODY = 65534
 _MESSAGE = 1024  # bytes, since a limit holds for the file of messages as well
@@ -95,6 +96,8 @@ def _try_with_room(
 
 def forbid_access(bench: Bench, job: Job, whole: UndisturbedRun, draw: random.Random) -> str:
     """Take away the permission to read each input, then to write the output; root, who may do all, becomes nobody."""
+    if "--workers" in job.arguments:
+        return ""  # workers start a Python of their own, which another user may not be allowed to read
     if os.getuid() == 0 and not _may_become_nobody():
         return "skipped: root may not become another user here"
     bench.begin(job)
@@ -152,6 +155,8 @@ def damage_chunk(bench: Bench, job: Job, whole: UndisturbedRun, draw: random.Ran
 
 
 FAULTS: dict[str, Callable[[Bench, Job, UndisturbedRun, random.Random], str]] = {
+    "worker": kill_worker,
+    "scheduler": kill_scheduler,
     "disk": fill_disk,
     "file-size": limit_files,
     "permission": forbid_access,

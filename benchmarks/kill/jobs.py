@@ -121,6 +121,10 @@ JOBS = {
         ),
         Job("predict", _PREDICT, ("out.zarr/**/*",), ("model.safetensors", _RAW), finished=blocks),
         Job(
+            "predict --workers 2", (*_PREDICT, "--workers", "2"), ("out.zarr/**/*",), ("model.safetensors", _RAW),
+            finished=blocks,
+        ),
+        Job(
             "synapses", ("synapses", "bigpred.hdf", "found", "--threshold", "0.5", *_BLOCKS), ("found/**/*",),
             (_PREDICTION,), finished=blocks,
         ),

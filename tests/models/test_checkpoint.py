@@ -72,12 +72,22 @@ def test_weights_without_a_card_are_refused(tmp_path):
         load_model(tmp_path / "m.safetensors")
 
 
-@pytest.mark.parametrize("size", [[0, 4, 4], [40, -4, 4], [40, 4, float("inf")]])
-def test_a_card_with_an_impossible_voxel_size_is_refused(model, tmp_path, size):
-    card = json.loads(model.card.model_dump_json()) | {"voxel_size_nm": size}
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("voxel_size_nm", [0, 4, 4], "three lengths z y x in nm above 0"),
+        ("voxel_size_nm", [40, -4, 4], "three lengths z y x in nm above 0"),
+        ("voxel_size_nm", [40, 4, float("inf")], "three lengths z y x in nm above 0"),
+        ("members", 10**9, "members: .* less than or equal to 1000"),
+        ("spec", {"tissue_classes": 2**70}, "tissue_classes: .* less than or equal to 256"),
+    ],
+)
+def test_a_card_with_an_impossible_value_is_refused(model, tmp_path, key, value, message):
+    card = json.loads(model.card.model_dump_json())
+    card[key] = card[key] | value if isinstance(value, dict) else value
     weights = {name: tensor.contiguous() for name, tensor in model.net.state_dict().items()}
     safetensors.torch.save_file(weights, tmp_path / "m.safetensors", {"cleftnet": json.dumps(card)})
-    with pytest.raises(InputError, match="three lengths z y x in nm above 0"):
+    with pytest.raises(InputError, match=message):
         load_model(tmp_path / "m.safetensors")
 
 

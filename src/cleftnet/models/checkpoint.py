@@ -59,7 +59,7 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: NetSpec
-    members: int = Field(1, ge=1)
+    members: int = Field(1, ge=1, le=1000)
     calibration: Calibration = Calibration()
     threshold: float = Field(0.5, ge=0, le=1)
     synapses: OperatingPoint | None = None

@@ -67,7 +67,7 @@ class NetSpec(Settings):
     query_grid: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     zero_start: bool = False
     pixel_unshuffle: PositiveInt = 1
-    tissue_classes: int = Field(0, ge=0)
+    tissue_classes: int = Field(0, ge=0, le=256)
 
     @model_validator(mode="after")
     def _parts_exist_and_fit(self) -> Self:

@@ -10,6 +10,7 @@ import pytest
 from cleftnet.errors import InputError
 from cleftnet.review import ReviewSettings, make_review
 from cleftnet.review.selection import COLUMNS
+from cleftnet.synapses import SynapseSettings, find_synapses
 from cleftnet.volumes import LABELS, Volume, open_volume, write_volume
 
 SIZE_NM, OFFSET_NM = (50.0, 10.0, 10.0), (100.0, 0.0, 20.0)  # of the volume in conftest
@@ -138,6 +139,13 @@ def test_labels_with_a_damaged_chunk_are_refused_although_no_candidate_needs_it(
     chunk.write_bytes(b"\xff" * chunk.stat().st_size)
     with pytest.raises(InputError, match=r"labels\.zarr.* cannot be read"):
         make_review(folder, tmp_path / "looks", settings=made.few)
+
+
+def test_synapses_that_are_none_leave_the_missed_ones_to_look_at(made, tmp_path):
+    nothing = SynapseSettings(min_size_nm3=1e9)
+    find_synapses(made.folder / "prediction.zarr", tmp_path / "synapses", settings=nothing)
+    review = make_review(tmp_path / "synapses", tmp_path / "looks", settings=made.few)
+    assert set(review.candidates["kind"]) == {"missed?"}
 
 
 def test_a_table_with_bounds_that_are_no_numbers_is_refused(made, tmp_path):

@@ -112,7 +112,7 @@ def _read(folder: Path) -> tuple[Volume, pd.DataFrame]:
     if stored_point(volume.provenance, volume.address) is None:
         raise InputError(f"{volume.address} does not say how its synapses were found; run cleftnet synapses again")
     rows = read_synapse_table(table, KEYS)
-    if not all(is_numeric_dtype(rows[name]) and np.isfinite(rows[name]).all() for name in KEYS):
+    if len(rows) and not all(is_numeric_dtype(rows[name]) and np.isfinite(rows[name]).all() for name in KEYS):
         raise InputError(
             f"{table} cannot be read (not every id, bound and volume is a number); run cleftnet synapses again"
         )

@@ -136,11 +136,11 @@ def installed(wheel, tmp_path_factory):
         "--no-index",
         wheel.filename,
     ]
-    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run(install, capture_output=True, text=True, check=False, env=own)
     assert done.returncode == 0, done.stderr
 
     def run(*command):
-        own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
         path = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
         return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=own | path)
 

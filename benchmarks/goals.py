@@ -110,7 +110,3 @@ def main(arguments: Sequence[str]) -> None:
         missed += seconds > HELP_S
     if missed and not given.small:
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from cleftnet.errors import InputError
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(.*)")  # a `Path` has joined the slashes; one letter is a drive
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # network file systems may know no locks
 
@@ -65,7 +65,7 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
 def is_disk_full(error: BaseException | None) -> TypeGuard[OSError]:
     """Return whether an error says that the disk is full, which would end every further write as well."""
-    return isinstance(error, OSError) and error.errno in _DISK_FULL
+    return isinstance(error, OSError) and error.errno in DISK_FULL
 
 
 def full_disk(path: Path, error: OSError) -> InputError:

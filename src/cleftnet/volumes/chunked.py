@@ -6,7 +6,6 @@ for itself at the first use. Axes are z y x whatever their order on disk.
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import itertools
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from cleftnet.errors import InputError
-from cleftnet.files import replacing
+from cleftnet.files import DISK_FULL, replacing
 from cleftnet.geometry import Box, IntZYX
 from cleftnet.volumes.address import FAILURES, context, is_network, is_remote, one_line, read_json, remove_remote
 from cleftnet.volumes.chunk_limits import check_chunk
@@ -264,7 +263,7 @@ def _unreadable(store: ChunkedStore, what: str, error: Exception) -> InputError:
 
 def unwritable(address: str, error: Exception) -> Exception:
     """Return a full disk as the operating system's own error, and everything else as one line."""
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    for number in DISK_FULL:
         meaning = os.strerror(number)  # all that TensorStore 0.1.60 says of it
         if f"os_error_code='{number}'" in str(error) or f"[OS error: {meaning}]" in str(error):
             return OSError(number, meaning)

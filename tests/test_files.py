@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,15 @@ def test_missing_folders_are_made_and_one_that_cannot_be_made_is_an_error(tmp_pa
 
 
 def test_a_full_disk_is_an_error_of_one_line_and_leaves_no_file(tmp_path):
-    with pytest.raises(InputError, match=r"cannot write .*out\.csv: No space left on device; free some space"):
+    with pytest.raises(InputError, match=r"cannot write .*out\.csv \(No space left on device\); free some space"):
         write_half_and_raise(tmp_path / "out.csv", OSError(errno.ENOSPC, "No space left on device"))
     assert names(tmp_path) == []
+
+
+def test_no_room_for_a_folder_is_an_error_about_the_disk(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    with pytest.raises(InputError, match="free some space"), replacing(tmp_path / "a" / "out.csv"):
+        pass

@@ -42,7 +42,7 @@ def test_a_full_disk_is_an_error_of_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "ftruncate", full)
     with (
-        pytest.raises(InputError, match=r"cannot write .*lock: No space left on device; free some space"),
+        pytest.raises(InputError, match=r"cannot write .*lock \(No space left on device\); free some space"),
         holding(tmp_path / "lock"),
     ):
         pass

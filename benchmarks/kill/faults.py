@@ -11,6 +11,7 @@ import resource
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -78,20 +79,12 @@ def _try_with_room(
     bench: Bench, job: Job, rooms: list[int], leave: Callable[[int], None], before: Callable[[], None] | None = None
 ) -> tuple[int, bool]:
     """Run a job with ever more room; return how often it failed for want of room, and whether it was done at last."""
-    failed = finished = 0
+    attempts = _Attempts(bench, job)
     for room in rooms:
         leave(room)
-        code = bench.run(job.arguments, before)
-        if code == 0:
-            return failed, True
-        failed += 1
-        what = f"with room for {room} bytes"
-        bench.expect(bench.failed_well(code), f"{job.name}: {what} it ended with code {code}: {bench.said()}")
-        _expect_nothing_half(bench, job, what)
-        now = job.finished(bench.work)
-        bench.expect(now >= finished, f"{job.name}: {what}, of {finished} finished parts {now} were left")
-        finished = now
-    return failed, False
+        if attempts.run(f"with room for {room} bytes", before):
+            return attempts.failed, True
+    return attempts.failed, False
 
 
 def forbid_access(bench: Bench, job: Job, whole: UndisturbedRun, draw: random.Random) -> str:
@@ -128,28 +121,21 @@ def damage_chunk(bench: Bench, job: Job, whole: UndisturbedRun, draw: random.Ran
         if expected is None:
             continue
         bench.begin(disturbed)
-        finished = 0
+        attempts = _Attempts(bench, disturbed)
         for volume in disturbed.volumes:
             path, start, size = _chunk(bench.work, volume, draw)
             content = path.read_bytes()
             sound, half = content[start : start + size], size // 2
             for damaged in (b"\xff" * size, sound[:half] + bytes(size - half) if start else sound[:half]):
                 path.write_bytes(content[:start] + damaged + content[start + size :])
-                code = bench.run(disturbed.arguments)
+                done = attempts.run(f"with a damaged chunk of {volume}")
                 path.write_bytes(content)
                 tried += 1
-                if code == 0:  # it does not need that chunk, so that its results must be right
+                if done:  # it does not need that chunk, so that its results must be right
                     compare(bench, disturbed, expected, f"a damaged chunk of {volume} that it does not need")
                     bench.begin(disturbed)
-                    finished = 0
-                    continue
-                failed += 1
-                what = f"with a damaged chunk of {volume}"
-                bench.expect(bench.failed_well(code), f"{job.name}: {what} it ended with code {code}: {bench.said()}")
-                _expect_nothing_half(bench, disturbed, what)
-                now = disturbed.finished(bench.work)
-                bench.expect(now >= finished, f"{job.name}: {what}, of {finished} finished parts {now} were left")
-                finished = now
+                    attempts.finished = 0
+        failed += attempts.failed
         finish(bench, disturbed, expected, "a damaged chunk")
     return f"{failed} of {tried} times" if tried else ""
 
@@ -162,6 +148,39 @@ FAULTS: dict[str, Callable[[Bench, Job, UndisturbedRun, random.Random], str]] = 
     "permission": forbid_access,
     "chunk": damage_chunk,
 }
+
+
+@dataclass
+class _Attempts:
+    """Runs a job under a fault, again and again in one folder.
+
+    Attributes:
+        bench: Where it runs.
+        job: The job.
+        failed: How often it failed so far.
+        finished: Parts that were finished when it last failed, which must not become fewer.
+    """
+
+    bench: Bench
+    job: Job
+    failed: int = 0
+    finished: int = 0
+
+    def run(self, what: str, before: Callable[[], None] | None = None) -> bool:
+        """Run the job; return whether it was done. If not, note what is wrong with how it failed."""
+        code = self.bench.run(self.job.arguments, before)
+        if code == 0:
+            return True
+        self.failed += 1
+        name = self.job.name
+        self.bench.expect(
+            self.bench.failed_well(code), f"{name}: {what} it ended with code {code}: {self.bench.said()}"
+        )
+        _expect_nothing_half(self.bench, self.job, what)
+        now = self.job.finished(self.bench.work)
+        self.bench.expect(now >= self.finished, f"{name}: {what}, of {self.finished} finished parts {now} were left")
+        self.finished = now
+        return False
 
 
 def _expect_nothing_half(bench: Bench, job: Job, what: str) -> None:

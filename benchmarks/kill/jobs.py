@@ -47,6 +47,7 @@ class Job:
         reads: Files that it reads, of a volume with the array inside.
         before: Commands that make its inputs.
         finished: Counts what is finished in its folder, a number that no disturbance may lower.
+        times: Regular expression of the times in its results, which are not compared.
         grows: Whether its output is a folder that is filled step by step, such as a run directory, instead of appearing whole.
     """
 
@@ -56,6 +57,7 @@ class Job:
     reads: tuple[str, ...] = ()
     before: tuple[tuple[str, ...], ...] = ()
     finished: Callable[[Path], int] = lambda _folder: 0
+    times: bytes | None = None
     grows: bool = False
 
     @property
@@ -134,7 +136,8 @@ JOBS = {
         ),
         Job(
             "compare", ("compare", "tables.yaml", "--out", "new"),
-            ("new/cells/*/*/run/best.safetensors", "new/tables.md"), ("tables.yaml", *_LABELLED), finished=cells, grows=True,
+            ("new/cells/*/*/run/best.safetensors", "new/tables.md"), ("tables.yaml", *_LABELLED), finished=cells,
+            times=rb"(?<=\d,\d{3} \| )(?:[\d.]+|-)", grows=True,
         ),
         Job(
             "download", ("download", "cremi", "--sample", "A+", "--dest", "data", "--mirror", "URL"), (f"data/{FILE}",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -99,7 +100,11 @@ class Bench:
         """Return what a job printed, and the bytes of its results by their names."""
         files = {path for pattern in job.results for path in self.work.glob(pattern) if path.is_file()}
         named = {str(path.relative_to(self.work)): _content(path) for path in sorted(files)}
-        return named | {"what it prints": (self.folder / "stdout").read_bytes()}
+        named["what it prints"] = (self.folder / "stdout").read_bytes()
+        for name in named:
+            if job.times is not None and not name.endswith(".safetensors"):
+                named[name] = re.sub(job.times, b"", named[name])
+        return named
 
     def expect(self, sound: bool, problem: str) -> None:
         """Note a problem."""

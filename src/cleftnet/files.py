@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -20,6 +20,7 @@ from cleftnet.errors import InputError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(.*)")  # a `Path` has joined the slashes; one letter is a drive
+_TEMPORARY = ".part"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # network file systems may know no locks
 
 
@@ -49,28 +50,52 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if disk_full(error) is not None:
+            raise full_disk(error, path) from error
         raise InputError(f"cannot make the folder {path.parent}: {error.strerror}; choose another output") from None
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"the folder {path.parent} cannot be written to; choose another output")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY}")
     try:
         yield temporary
         _rename(temporary, path)
     except BaseException as error:  # an interrupt too: a half-written file must never be taken for a result
         _remove(temporary)
-        if is_disk_full(error):
-            raise full_disk(path, error) from error
+        if (full := disk_full(error)) is not None:
+            raise full_disk(full, path) from full
         raise
 
 
-def is_disk_full(error: BaseException | None) -> TypeGuard[OSError]:
-    """Return whether an error says that the disk is full, which would end every further write as well."""
-    return isinstance(error, OSError) and error.errno in DISK_FULL
+def disk_full(error: BaseException | None) -> OSError | None:
+    """Return the error of a full disk that an error is or was raised from: it would end every further write as well."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return error
+        error = error.__cause__
+    return None
 
 
-def full_disk(path: Path, error: OSError) -> InputError:
-    """Return what to raise for a full disk that a file cannot be written to."""
-    return InputError(f"cannot write {path}: {error.strerror}; free some space or choose another disk")
+def full_disk(error: OSError, path: str | Path | None = None, kept: str = "") -> InputError:
+    """Return what to raise for a full disk.
+
+    Args:
+        error: What the operating system said.
+        path: File that cannot be written, where it is known.
+        kept: What was finished and is kept, such as "finished blocks".
+    """
+    what = "cannot write" if path is None else f"cannot write {path}"
+    kept = kept and f": {kept} are kept"
+    return InputError(f"{what} ({error.strerror}); free some space or choose another disk, and try again{kept}")
+
+
+def is_left_behind(path: Path) -> bool:
+    """Return whether a path is what a process that was killed within `replacing` left behind.
+
+    Example:
+        >>> is_left_behind(Path("runs/.run.json.0f3a9c21.part")), is_left_behind(Path("runs/run.json"))
+        (True, False)
+    """
+    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)
 
 
 def refuse_address(path: Path) -> None:
@@ -172,8 +197,8 @@ def holding(path: Path, wait_s: float = 0) -> Iterator[bool]:
     except Timeout:
         mine = False
     except OSError as error:
-        if is_disk_full(error):
-            raise full_disk(path, error) from error
+        if disk_full(error) is not None:
+            raise full_disk(error, path) from error
         if error.errno not in _NO_LOCKS:
             raise
         mine = True

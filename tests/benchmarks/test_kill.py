@@ -69,6 +69,16 @@ def test_a_byte_that_differs_is_named(tmp_path):
     assert differing(bench, JOBS["convert"], expected) == ["out.zarr/0", "out.zarr/1"]
 
 
+def test_times_in_tables_are_not_compared(tmp_path):
+    bench = Bench(tmp_path, tmp_path, "")
+    (tmp_path / "work" / "new").mkdir(parents=True)
+    (tmp_path / "work" / "new" / "tables.md").write_text("| 0.50 | 4,514 | 0.89 | 0.80 |\n")
+    (tmp_path / "stdout").write_bytes(b"")
+    for table, wrong in (("| 0.50 | 4,514 |  | 0.80 |\n", []), ("| 0.50 | 4,514 |  | 0.81 |\n", ["new/tables.md"])):
+        expected = {"new/tables.md": table.encode()}
+        assert differing(bench, JOBS["compare"], expected) == wrong
+
+
 def test_what_is_finished_is_counted(tmp_path):
     (tmp_path / "out.zarr.unfinished").mkdir()
     (tmp_path / "out.zarr.unfinished" / "blocks.txt").write_text("0\n3\n")

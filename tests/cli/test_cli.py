@@ -43,7 +43,7 @@ FULL = Path("/dev/full")
 def test_results_for_a_full_disk_are_one_line():
     with FULL.open("w") as full:
         done = subprocess.run([*PROGRAM, "models"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    advice = "free some space or choose another disk, and run the same command again"
+    advice = "free some space or choose another disk, and try again"
     assert done.stderr == f"error: cannot write (No space left on device); {advice}\n"
     assert done.returncode == 2
 

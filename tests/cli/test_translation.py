@@ -94,14 +94,14 @@ def test_unfinished_work_is_exit_code_1(capsys, monkeypatch):
     ("error", "what"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "cannot write"),
-        (OSError(errno.EFBIG, "File too large", "a.csv"), "'a.csv' cannot be written"),
+        (OSError(errno.EFBIG, "File too large", "a.csv"), "cannot write a.csv"),
     ],
 )
 def test_a_full_disk_is_one_line_even_without_the_name_of_a_file(capsys, monkeypatch, error, what):
     def fail(*_, **__):
         raise error
 
-    advice = "free some space or choose another disk, and run the same command again"
+    advice = "free some space or choose another disk, and try again"
     assert stderr_of(capsys, fail, monkeypatch) == (2, f"error: {what} ({error.strerror}); {advice}\n")
 
 

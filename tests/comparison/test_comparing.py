@@ -1,6 +1,7 @@
 """A whole comparison, killed and gone on with, shared, failing in parts, and refused before anything is trained."""
 
 import copy
+import errno
 import importlib.util
 import json
 import signal
@@ -16,7 +17,7 @@ from cleftnet.cli import main
 from cleftnet.comparison import RESULTS, TABLES, CellFolder, Comparison, Plan, Results, cell_making, compare, comparing
 from cleftnet.comparison.recipe import with_defaults
 from cleftnet.errors import InputError
-from cleftnet.files import holding
+from cleftnet.files import holding, replacing
 from cleftnet.metrics.calibration import Calibration
 from cleftnet.prediction import to_uint8
 from cleftnet.training.recipe import load_recipe
@@ -147,6 +148,39 @@ def test_a_cell_that_fails_is_told_and_the_others_are_made(tiny, write, quick, t
     assert [cell["row"] for cell in found["cells"]] == ["resunet"]
     assert run("compare", write(tiny), "--out", out) == 0
     assert (results(out)["failed"], len(results(out)["cells"])) == ([], 2)
+
+
+def test_cells_that_fail_because_of_the_data_are_one_line_and_code_2(tiny, write, tmp_path, monkeypatch, capsys):
+    def failing(*_):
+        raise InputError("a.hdf cannot be read")
+
+    monkeypatch.setattr(comparing, "make_cell", failing)
+    out = tmp_path / "out"
+    assert run("compare", write(tiny), "--out", out) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == f"error: cleftnet, seed 0: a.hdf cannot be read (1 more failed: {out / RESULTS} lists all)"
+
+
+def test_a_full_disk_ends_a_comparison_which_goes_on_when_there_is_room(
+    tiny, write, quick, tmp_path, monkeypatch, capsys
+):
+    def failing(comparison, row, seed, folder):
+        with replacing(folder.file):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(comparing, "make_cell", failing)
+        assert run("compare", write(tiny), "--out", out) == 2
+    said = capsys.readouterr().err
+    assert said.count("No space left on device") == 1
+    assert not list(out.rglob("failed.txt"))
+    assert run("compare", write(tiny), "--out", out) == 0
+
+
+def test_what_a_killed_start_left_in_the_folder_is_no_other_file(tiny, quick, tmp_path):
+    (tmp_path / ".recipe.yaml.0f3a9c21.part").touch()
+    assert len(compare(Comparison.model_validate(tiny), tmp_path, rows=["resunet"], seeds=[0]).cells) == 1
 
 
 def test_a_cell_that_another_process_is_at_is_left_to_it(tiny, quick, tmp_path):

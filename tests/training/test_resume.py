@@ -1,6 +1,7 @@
 """A training that was interrupted ends as if it never had been."""
 
 import csv
+import errno
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -22,7 +24,7 @@ import cleftnet
 import cleftnet.training.loop
 from cleftnet.cli import main
 from cleftnet.errors import InputError, TrainingInterrupted
-from cleftnet.files import holding
+from cleftnet.files import holding, replacing
 from cleftnet.models.checkpoint import BEST, LAST
 from cleftnet.training import runs
 from cleftnet.training.distributed import make_fabric
@@ -324,6 +326,35 @@ def test_where_there_is_nothing_to_resume_a_training_begins(recipe, tmp_path, me
     cleftnet.train(recipe, tmp_path / "run", changes=["training.steps=1"], resume=True)
     assert "nothing to resume" in messages.text
     assert len(table(tmp_path / "run", LOSSES)) == 1
+
+
+@pytest.mark.parametrize("name", [LOCK, ".recipe.yaml.0f3a9c21.part"])
+def test_what_a_start_without_room_on_the_disk_left_is_no_training(name, recipe, tmp_path):
+    (tmp_path / name).touch()
+    cleftnet.train(recipe, tmp_path, changes=["training.steps=1"])
+    assert len(table(tmp_path, LOSSES)) == 1
+
+
+def test_a_start_that_failed_after_its_recipe_was_written_is_resumed_at_the_first_step(
+    recipe, tmp_path, monkeypatch, messages
+):
+    @contextmanager
+    def fail(path, **settings):
+        with replacing(path, **settings) as temporary:
+            yield temporary
+            if path.name == "run.json":
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "replacing", fail)
+        with pytest.raises(InputError, match=r"cannot write .*run\.json \(No space"):
+            cleftnet.train(recipe, tmp_path, changes=["training.steps=1"])
+    assert (tmp_path / "recipe.yaml").exists()
+    with pytest.raises(InputError, match="is not empty"):
+        cleftnet.train(recipe, tmp_path, changes=["training.steps=1", "seed=9"])
+    cleftnet.train(recipe, tmp_path, changes=["training.steps=1"], resume=True)
+    assert "nothing to resume" in messages.text
+    assert len(table(tmp_path, LOSSES)) == 1
 
 
 def test_a_folder_that_is_no_run_is_not_resumed(recipe, tmp_path):

@@ -292,7 +292,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_and_crashes_nothing(tmp_path
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.endswith(": File too large; free some space or choose another disk\n")
+    assert ended.stdout.endswith(" (File too large); free some space or choose another disk, and try again\n")
     assert list(tmp_path.iterdir()) == []
 
 

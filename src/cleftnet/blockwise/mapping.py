@@ -19,7 +19,7 @@ from cleftnet.blockwise.work import (
     attempt,
 )
 from cleftnet.errors import InputError
-from cleftnet.files import is_disk_full
+from cleftnet.files import disk_full, full_disk
 from cleftnet.geometry import Block
 from cleftnet.progress import block_bar
 
@@ -144,11 +144,8 @@ class _Tally:
                     self.finished.add(outcome.index)
             except OSError as failure:
                 error = failure
-            if is_disk_full(error):
-                raise InputError(
-                    f"the disk is full ({error.strerror}); free some space and run the same command again: "
-                    f"finished blocks are kept"
-                ) from error
+            if (full := disk_full(error)) is not None:
+                raise full_disk(full, full.filename, "finished blocks") from error
             if error is None:
                 self.in_a_row = 0
                 self.progress(outcome.block.write.voxels)

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from cleftnet.files import is_disk_full
+from cleftnet.files import disk_full
 from cleftnet.geometry import Block
 from cleftnet.settings import Settings, Sides
 
@@ -106,7 +106,7 @@ def attempt(tries: int, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
         try:
             return step(*args, **kwargs)
         except Exception as error:
-            if is_disk_full(error):
+            if disk_full(error) is not None:
                 raise
             time.sleep(PAUSE_S * 2**further)
     return step(*args, **kwargs)

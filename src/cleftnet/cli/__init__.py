@@ -116,12 +116,13 @@ def main(arguments: list[str] | None = None) -> None:
         _drop_results()
         code = 1  # as click ends
     except OSError as error:
-        from cleftnet.files import is_disk_full
+        from cleftnet.files import disk_full, full_disk
 
         _drop_results()
-        if debug or (error.filename is None and not is_disk_full(error)):
+        full = disk_full(error)
+        if debug or (full is None and error.filename is None):
             raise
-        code = _fail(_full_disk(error) if is_disk_full(error) else _about_path(error), 2)
+        code = _fail(_about_path(error) if full is None else str(full_disk(full, full.filename)), 2)
     except RuntimeError as error:
         from cleftnet.blockwise import UnfinishedError
 
@@ -142,12 +143,6 @@ def _drop_results() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _full_disk(error: OSError) -> str:
-    """Describe a full disk in one line."""
-    what = f"'{error.filename}' cannot be written" if error.filename else "cannot write"
-    return f"{what} ({error.strerror}); free some space or choose another disk, and run the same command again"
 
 
 def _about_path(error: OSError) -> str:

@@ -218,9 +218,10 @@ def compare(
     """Train and score several networks, and write the tables.
 
     Every row of the recipe is trained with every seed. OUT/tables.md has the tables, OUT/results.json all results. The
-    same command continues after an interruption; several processes share the work. Exit code 1: a training failed.
+    same command continues after an interruption; several processes share the work. A training that fails does not
+    stop the others; exit code 2: each that failed did so because of its data or recipe; 1: for another reason.
     """
-    from cleftnet.comparison import TABLES, Plan, carry_out
+    from cleftnet.comparison import RESULTS, TABLES, Plan, carry_out
 
     plan = Plan.of(recipe, out, rows=None if rows is None else rows.split(","), seeds=whole_numbers(seeds, "seeds"))
     if dry_run:
@@ -232,7 +233,8 @@ def compare(
         print_json(results.model_dump(mode="json"))
     else:
         print((plan.out / TABLES).read_text())
-    for failure in results.failed:
-        print(f"error: {failure.row}, seed {failure.seed}: {failure.error}", file=sys.stderr)
     if results.failed:
-        raise SystemExit(1)
+        others = len(results.failed) - 1
+        more = f" ({others} more failed: {plan.out / RESULTS} lists all)" if others else ""
+        print(f"error: {results.failed[0]}{more}", file=sys.stderr)
+        raise SystemExit(2 if all(failure.is_of_input for failure in results.failed) else 1)

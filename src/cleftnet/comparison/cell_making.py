@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -210,8 +209,6 @@ def _grow(
 
 def _learn(recipe: Recipe, folder: CellFolder) -> tuple[Model, Effort, Provenance]:
     """Train a network in the run directory of a folder, resuming what is there, and load its best checkpoint."""
-    if folder.run.exists() and not (folder.run / RUN).exists():
-        shutil.rmtree(folder.run)  # left by a process that was killed before the training began
     run = train(recipe, folder.run, resume=True)
     model = load_model(run.best, best_device())
     parameters = sum(p.numel() for p in model.net.parameters())

@@ -16,14 +16,15 @@ from cleftnet.comparison.differences import Difference, differences
 from cleftnet.comparison.plan import Plan
 from cleftnet.comparison.recipe import Comparison
 from cleftnet.comparison.tables import SCORES, ScoreTable, markdown, tabulate
-from cleftnet.errors import TrainingInterrupted
-from cleftnet.files import holding, replacing
+from cleftnet.errors import InputError, TrainingInterrupted
+from cleftnet.files import disk_full, holding, replacing
 from cleftnet.training.provenance import provenance
 from cleftnet.training.recipe import dump
 from cleftnet.training.runs import RECIPE
 
 log = logging.getLogger(__name__)
 
+_OF_INPUT = f"{InputError.__module__}.{InputError.__qualname__}: "  # begins the last line of a traceback
 RESULTS, TABLES = "results.json", "tables.md"  # file names in an output folder
 
 
@@ -39,6 +40,15 @@ class Failure(ResultRecord):
     row: str
     seed: int
     error: str
+
+    @property
+    def is_of_input(self) -> bool:
+        """Whether data or recipe are at fault, as far as the error says."""
+        return self.error.startswith(_OF_INPUT)
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return f"{self.row}, seed {self.seed}: {self.error.removeprefix(_OF_INPUT)}"
 
 
 class Results(ResultRecord):
@@ -130,6 +140,8 @@ def carry_out(plan: Plan) -> Results:
             except TrainingInterrupted:
                 raise
             except Exception as error:  # one failure must not stop the other cells; the results list it
+                if disk_full(error) is not None:  # it would stop them all
+                    raise
                 with replacing(folder.failure, overwrite=True) as temporary:
                     temporary.write_text(traceback.format_exc())
                 log.info(f"cell {row}, seed {seed} failed: {error}; {folder.failure} has the traceback")

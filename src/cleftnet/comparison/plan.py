@@ -13,7 +13,7 @@ import torch
 from cleftnet.comparison.cells import CellFolder
 from cleftnet.comparison.recipe import Comparison, load_comparison, with_defaults
 from cleftnet.errors import InputError, nearest
-from cleftnet.files import refuse_address
+from cleftnet.files import is_left_behind, refuse_address
 from cleftnet.nets.skeleton import NetSpec, Network
 from cleftnet.training.data import open_data
 from cleftnet.training.recipe import dump, first_difference, load_recipe
@@ -131,7 +131,7 @@ class Plan:
         refuse_address(self.out)
         if self.out.is_file():
             raise InputError(f"{self.out} is a file; expected a name for a folder")
-        if not self.out.exists() or not any(self.out.iterdir()):
+        if not self.out.exists() or all(map(is_left_behind, self.out.iterdir())):
             return
         if not (self.out / RECIPE).is_file() or (self.out / RUN).is_file():
             raise InputError(f"{self.out} is not empty and holds no comparison; choose another folder, out=...")

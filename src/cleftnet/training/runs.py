@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from pydantic import JsonValue
 
 from cleftnet.errors import InputError, TrainingInterrupted
-from cleftnet.files import holding, json_object, refuse_address, replacing
+from cleftnet.files import holding, is_left_behind, json_object, refuse_address, replacing
 from cleftnet.models.checkpoint import BEST, LAST
 from cleftnet.nets.skeleton import Network
 from cleftnet.training.data import open_data
@@ -120,7 +120,7 @@ def _prepare(
     refuse_address(directory)
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory} is a file; expected a name for a run directory")
-    used = directory.exists() and any(directory.iterdir())
+    used = _holds_a_training(recipe, directory)
     if used and not (overwrite or resume):
         raise InputError(
             f"{directory} is not empty; choose another directory, resume=True to continue the training there, or "
@@ -141,10 +141,22 @@ def _prepare(
             for old in directory.glob(pattern):
                 old.unlink()
     with replacing(directory / RECIPE, overwrite=True) as temporary:
-        temporary.write_text(yaml.safe_dump(dump(recipe), sort_keys=False))
+        temporary.write_text(_text(recipe))
     with replacing(directory / RUN, overwrite=True) as temporary:
         temporary.write_text(json.dumps(about, indent=2))
     return _Start(about, state)
+
+
+def _holds_a_training(recipe: Recipe, directory: Path) -> bool:
+    """Return whether a directory holds more than what a start of this recipe leaves that failed before `run.json`."""
+    if not directory.exists():
+        return False
+    others = {path.name for path in directory.iterdir() if not is_left_behind(path)} - {LOCK}
+    return bool(others) and not (others == {RECIPE} and (directory / RECIPE).read_bytes() == _text(recipe).encode())
+
+
+def _text(recipe: Recipe) -> str:
+    return yaml.safe_dump(dump(recipe), sort_keys=False)
 
 
 def _earlier_legs(recipe: Recipe, directory: Path, data: JsonValue) -> list[JsonValue]:

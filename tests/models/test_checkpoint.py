@@ -6,6 +6,7 @@ import torch
 
 from cleftnet.errors import InputError
 from cleftnet.metrics.calibration import Calibration
+from cleftnet.models import checkpoint
 from cleftnet.models.checkpoint import (
     BEST,
     LAST,
@@ -18,6 +19,7 @@ from cleftnet.models.checkpoint import (
     store_operating_point,
 )
 from cleftnet.models.operating_point import ObjectClassifier, OperatingPoint
+from cleftnet.nets.skeleton import Network
 from cleftnet.prediction import predict
 from cleftnet.synapses import find_synapses
 from cleftnet.volumes import open_volume
@@ -99,6 +101,18 @@ def test_weights_that_do_not_fit_their_card_are_refused(model, tmp_path):
         {"cleftnet": wrong.model_dump_json()},
     )
     with pytest.raises(InputError, match="do not fit"):
+        load_model(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("change", [{"widths": (4, 2**20)}, {"widths": (4, 2**70)}, {"patch": (2**20, 2**20, 2**20)}])
+def test_a_card_of_a_huge_network_is_refused_before_memory_is_taken(model, tmp_path, monkeypatch, change):
+    def build(spec):
+        assert torch.get_default_device().type == "meta"
+        return Network(spec)
+
+    monkeypatch.setattr(checkpoint, "Network", build)
+    save_model(tmp_path / "m.safetensors", Model(model.net, ModelCard(spec=model.card.spec.model_copy(update=change))))
+    with pytest.raises(InputError, match=r"do not fit .*\((?:\S+ is \[[0-9, ]*\] by the card and|.*[Oo]verflow)"):
         load_model(tmp_path / "m.safetensors")
 
 

@@ -194,6 +194,7 @@ def load_model(address: str | Path, device: torch.device | str = "cpu") -> Model
     """
     path, card = find_model(address), load_card(address)
     with _refusing(path):
+        _check_weights(path, card)
         networks = [Network(card.spec) for _ in range(card.members)]
         net = Ensemble(networks) if len(networks) > 1 else networks[0]
         tensors = safetensors.torch.load_file(path)
@@ -202,6 +203,29 @@ def load_model(address: str | Path, device: torch.device | str = "cpu") -> Model
             {name: tensor for name, tensor in tensors.items() if trees is None or not name.startswith(PREFIX)}
         )
     return Model(net.channels_last().to(device).eval(), card, trees)
+
+
+def _check_weights(path: Path, card: ModelCard) -> None:
+    """Compare names and shapes of the weights with those of the card's network, before memory is taken for it.
+
+    Raises:
+        ValueError: when they differ.
+    """
+    try:
+        with torch.device("meta"):
+            one = {name: list(tensor.shape) for name, tensor in Network(card.spec).state_dict().items()}
+    except TypeError:  # a side beyond 64 bits
+        raise ValueError("overflow: its sizes are no sizes of a network") from None
+    prefixes = [""] if card.members == 1 else [f"members.{number}." for number in range(card.members)]
+    expected = {prefix + name: shape for prefix in prefixes for name, shape in one.items()}
+    with safetensors.safe_open(path, framework="pt") as file:
+        stored = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    if card.trees is not None:
+        stored = {name: shape for name, shape in stored.items() if not name.startswith(PREFIX)}
+    for name in expected | stored:
+        mine, theirs = (shapes.get(name, "missing") for shapes in (expected, stored))
+        if mine != theirs:
+            raise ValueError(f"{name} is {mine} by the card and {theirs} in the weights")
 
 
 def store_operating_point(address: str | Path, point: OperatingPoint) -> Path:

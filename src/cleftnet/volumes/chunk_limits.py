@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import struct
 import zlib
 from collections.abc import Iterator
 
@@ -107,43 +106,3 @@ def _bomb(address: str, corner: tuple[int, ...]) -> InputError:
         f"{address} has a chunk at {at} that unpacks to more than its voxels; the file is damaged or was made to "
         f"exhaust the memory: fetch it again"
     )
-
-
-def pixels_in_header(image: bytes) -> int:
-    r"""Return how many pixels a JPEG, PNG or JPEG 2000 image says it has; 0 where it is none of them.
-
-    Example:
-        >>> pixels_in_header(b"\xff\xd8\xff\xc0\x00\x0b\x08\x00\x10\x00\x20\x01")
-        512
-        >>> pixels_in_header(b"no image")
-        0
-    """
-    try:
-        if image.startswith(b"\x89PNG\r\n\x1a\n"):
-            width, height = struct.unpack_from(">II", image, 16)
-        elif image.startswith(b"\xff\xd8"):
-            width, height = _jpeg_sides(image)
-        elif (at := image.find(b"\xff\x4f\xff\x51")) >= 0:  # the code stream of JPEG 2000, alone or in a JP2 file
-            width, height = struct.unpack_from(">II", image, at + 8)
-        else:
-            return 0
-    except struct.error:  # cut short, which the decoder says
-        return 0
-    return int(width) * int(height)
-
-
-def _jpeg_sides(image: bytes) -> tuple[int, int]:
-    """Return width and height from the frame header of a JPEG (ITU-T T.81, B.2.2); zeros where there is none."""
-    at = image.find(b"\xff", 2)
-    while 0 <= at < len(image) - 1:
-        kind = image[at + 1]
-        if kind == 0xFF:  # a byte that fills
-            at += 1
-        elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", image, at + 5)
-            return width, height
-        else:
-            alone = kind in (0x00, 0x01) or 0xD0 <= kind <= 0xD9  # markers without a segment
-            length = 0 if alone else struct.unpack_from(">H", image, at + 2)[0]
-            at = image.find(b"\xff", at + 2 + length)
-    return 0, 0

@@ -28,18 +28,13 @@ from cleftnet.errors import InputError
 from cleftnet.files import replacing
 from cleftnet.geometry import FloatZYX, IntZYX
 from cleftnet.volumes.address import Location, missing
-from cleftnet.volumes.chunk_limits import pixels_in_header
+from cleftnet.volumes.image_limits import check_images, check_page
 from cleftnet.volumes.metadata import NM_PER_UNIT, ArraySpec, LayoutSettings
 from cleftnet.volumes.ome import read_ome_xml
 from cleftnet.volumes.volume import Array, Slices, Store, Volume, WritableStore
 
 ENDINGS = (".tif", ".tiff")
 OPTIONS: tuple[str, ...] = ()
-LARGEST_PAGE_BYTES = 2**32  # of a compressed page, which is unpacked whole to read any voxel of it
-_IMAGE_CODECS = (
-    "OJPEG", "JPEG", "JPEG_LOSSY", "ALT_JPEG", "PNG", "JPEG2000", "JPEG_2000_LOSSY", "APERIO_JP2000_RGB", "APERIO_JP2000_YCBC",
-)  # fmt: skip
-_IMAGES = {tifffile.COMPRESSION[name] for name in _IMAGE_CODECS if name in tifffile.COMPRESSION.__members__}
 _UINT32 = 2**32 - 1
 _CLASSIC_BYTES = 2**32 - 2**25  # above this only BigTIFF holds the stack
 
@@ -87,7 +82,7 @@ class PagesStore:
             with _readable(path), tifffile.TiffFile(path) as file:
                 for _, number in group:
                     page = file.pages[number]
-                    _check_images(page, path)
+                    check_images(page, path)
                     values = page.asarray(out="memmap") if page.is_memmappable else page.asarray()
                     slices.append(np.array(values[y, x], self.dtype))
         rows, columns = (len(range(*s.indices(side))) for s, side in zip((y, x), self.plane, strict=True))
@@ -247,31 +242,8 @@ def _gray(page: tifffile.TiffPage, path: Path) -> _Slice:
     if page.dtype is None or page.dtype.kind not in "biuf":
         raise InputError(f"{path} holds voxels of {page.bitspersample} bits, an unknown type; save it as 8 or 16 bit")
     height, width = page.shape
-    if not page.is_memmappable and height * width * page.dtype.itemsize > LARGEST_PAGE_BYTES:
-        raise InputError(
-            f"{path} has compressed slices of {height}×{width} voxels, each of which takes "
-            f"{height * width * page.dtype.itemsize / 2**30:.0f} GiB of memory to read; save it uncompressed, or as Zarr"
-        )
+    check_page(page, path)
     return _Slice(height, width, page.dtype)
-
-
-def _check_images(page: Any, path: str) -> None:
-    """Refuse a page whose tiles or strips are images with far more pixels than a tile or strip has.
-
-    An image codec takes the sides from the header of the image, the other codecs stop at the size of the tile.
-    """
-    if page.compression not in _IMAGES:
-        return
-    rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
-    most = 2 * min(rows, max(page.imagelength, page.tilelength)) * columns + 2**20
-    for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
-        page.parent.filehandle.seek(start)
-        found = pixels_in_header(page.parent.filehandle.read(size))
-        if found > most:
-            raise InputError(
-                f"{path}: a tile of {rows}×{columns} voxels is an image of {found:,}; the file is damaged or was made to "
-                f"exhaust the memory: fetch it again"
-            )
 
 
 def _geometry(file: tifffile.TiffFile) -> tuple[FloatZYX | None, FloatZYX]:

@@ -161,6 +161,7 @@ def _peak(command: tuple[str, ...], folder: Path) -> int:
     before = set(folder.iterdir())
     place = folder.parent if command else folder
     said, printed = place / "said", place / "printed"
+    printed.write_text("")  # the address of the viewer before would be taken for that of this one
     process = start_command(command or ("--help",), folder, printed, said, _heed_interrupts)
     if command[:1] == ("view",):
         _interrupt_when_served(process, printed)

@@ -9,6 +9,7 @@ from cleftnet.blockwise import ExecutionSettings
 from cleftnet.metrics.evaluation import ScoringSettings, evaluate
 from cleftnet.metrics.halo import HaloSettings
 from cleftnet.synapses import SynapseSettings, find_synapses
+from cleftnet.viewing.cleft_errors import find_cleft_errors
 from cleftnet.volumes import Volume, write_volume
 
 SIZE_NM = (40.0, 4.0, 4.0)
@@ -53,6 +54,18 @@ def test_a_copy_takes_the_memory_of_a_slab(tmp_path):
 
     copied(16)
     assert peak_bytes(lambda: copied(128)) < 1.3 * peak_bytes(lambda: copied(64))
+
+
+def test_comparing_labels_with_the_truth_for_the_viewer_takes_the_memory_of_a_slab_and_of_the_clefts():
+    class Few(Clefts):
+        def __getitem__(self, index):
+            return super().__getitem__(index) * (np.ogrid[index][0] < 8).astype(self.dtype)
+
+    def compared(depth):
+        find_cleft_errors(*(Volume(Few((depth, 512, 512), np.uint64, 7), SIZE_NM) for _ in range(2)))
+
+    compared(8)
+    assert peak_bytes(lambda: compared(96)) < 1.3 * peak_bytes(lambda: compared(32))
 
 
 def test_finding_synapses_takes_the_memory_of_a_block(tmp_path):

@@ -65,7 +65,7 @@ def test_comparing_labels_with_the_truth_for_the_viewer_takes_the_memory_of_a_sl
         find_cleft_errors(*(Volume(Few((depth, 512, 512), np.uint64, 7), SIZE_NM) for _ in range(2)))
 
     compared(8)
-    assert peak_bytes(lambda: compared(96)) < 1.3 * peak_bytes(lambda: compared(32))
+    assert peak_bytes(lambda: compared(128)) < 1.3 * peak_bytes(lambda: compared(64))
 
 
 def test_finding_synapses_takes_the_memory_of_a_block(tmp_path):

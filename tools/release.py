@@ -93,10 +93,13 @@ def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFil
         save_model(rounded, Model(ensemble, card, trees), half=True)
         shipped = load_model(rounded, best_device())
     folds = predict_folds(shipped, [choice.scored for choice in trained.folds], recipe)
-    tuning = TuningSettings(**trained.synapse_grid)
-    scored, _, _ = score_out_of_fold(folds, region, tuning)
-    chosen = choose_on_folds(folds, region, tuning)
-    about: dict[str, JsonValue] = {"recipe": dump(recipe), "folds": [choice.scored for choice in trained.folds]}
+    scored, _, _ = score_out_of_fold(folds, region, TuningSettings(**trained.synapse_grid))
+    chosen = choose_on_folds(folds, region, TuningSettings())  # a comparison may try less, and fit no classifier
+    about: dict[str, JsonValue] = {
+        "recipe": dump(recipe),
+        "folds": [choice.scored for choice in trained.folds],
+        "synapse_grid": trained.synapse_grid,
+    }
     card = card.model_copy(
         update={
             "calibration": chosen.calibration,
@@ -217,7 +220,10 @@ def _recipe(described: Mapping[str, JsonValue]) -> Recipe:
 
 def _scores(voxels: VoxelScores, objects: SynapseScores) -> dict[str, float | None]:
     """Return the scores for the card."""
-    names = ("f1", "precision", "recall", "threshold", "min_size_nm3", "gap", "min_score")
+    names = (
+        *("f1", "precision", "recall", "voxel_f1", "cremi_score"),
+        *("threshold", "seed_threshold", "min_size_nm3", "gap", "min_score"),
+    )
     return voxels.model_dump() | {f"object_{name}": getattr(objects, name) for name in names}
 
 
@@ -235,6 +241,8 @@ def _column(scores: VoxelScores, objects: SynapseScores) -> dict[str, str]:
         "object F1": (objects.f1, ".3f"),
         "object precision": (objects.precision, ".3f"),
         "object recall": (objects.recall, ".3f"),
+        "F1 of the synapses' voxels": (objects.voxel_f1, ".4f"),
+        "CREMI score of the synapses, nm": (objects.cremi_score, ".2f"),
     }
     shown = {name: "–" if value is None else format(value, form) for name, (value, form) in values.items()}
     return shown | {"synapses: true, found, matched": f"{objects.true}, {objects.predicted}, {objects.matched}"}

@@ -106,11 +106,12 @@ def test_the_networks_of_a_released_model_reproduce_the_scores_of_its_card_out_o
     recipe = Recipe(**about["recipe"])
     region = open_region(recipe.data.train[0])
     folds = predict_folds(model, about["folds"], recipe)
-    found, _, _ = score_out_of_fold(folds, region, TuningSettings())
+    found, _, _ = score_out_of_fold(folds, region, TuningSettings(**about["synapse_grid"]))
     assert found.scores.f1 == pytest.approx(scores["f1"], abs=0.002)
     assert found.scores.auc == pytest.approx(scores["auc"], abs=0.0005)
     assert found.scores.cremi_score == pytest.approx(scores["cremi_score"], abs=1)
     assert found.objects.f1 == pytest.approx(scores["object_f1"], abs=0.03)
+    assert found.objects.voxel_f1 == pytest.approx(scores["object_voxel_f1"], abs=0.005)
 
 
 def test_the_folder_holds_a_page_for_every_model_and_a_model_for_every_page():

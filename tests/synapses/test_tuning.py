@@ -17,8 +17,8 @@ SIZE_NM = (40.0, 10.0, 10.0)  # a voxel of 4000 nm³
 
 
 def grid(**values):
-    """Values to try, without gaps."""
-    return TuningSettings(**{"gaps": (0,), **values})
+    """Values to try, without gaps and seeds."""
+    return TuningSettings(**{"gaps": (0,), "seed_thresholds": (0,), **values})
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_a_cleft_that_misses_a_section_is_whole_with_the_gap_that_was_chosen(tru
     values[1] = 0
     tuning = tune(Volume(values, SIZE_NM), Volume(labels, SIZE_NM))
     assert (tuning.point.gap, tuning.chosen.predicted, tuning.chosen.object_f1, tuning.chosen.splits) == (1, 2, 1.0, 0)
-    every_size = TuningSettings(sizes_nm3=(0,))
+    every_size = TuningSettings(sizes_nm3=(0,), seed_thresholds=(0,))
     kept = tune(Volume(values, SIZE_NM), Volume(labels, SIZE_NM), settings=SynapseSettings(gap=0), grid=every_size)
     assert (kept.point.gap, kept.chosen.splits) == (0, 2)
 
@@ -189,6 +189,63 @@ def test_regions_without_a_partner_are_refused(prediction, truth):
 @pytest.mark.parametrize(("f1", "decides"), [(0.82, False), (0.86, True)])
 def test_a_classifier_decides_only_where_it_leads_sizes_by_a_margin(prediction, truth, f1, decides):
     size = tune(prediction, truth, grid=grid(sizes_nm3=(0,), thresholds=(0.5,))).chosen
-    size = size.model_copy(update={"object_f1": 0.8})
-    classifier = size.model_copy(update={"object_f1": f1, "min_score": 0.5})
+    size = size.model_copy(update={"voxel_f1": 0.8, "object_f1": 0.8})
+    classifier = size.model_copy(update={"voxel_f1": f1, "object_f1": f1, "min_score": 0.5})
     assert (min([size, classifier], key=order) == classifier) is decides
+
+
+@pytest.fixture
+def large_and_pale(truth):
+    """Two clefts with a core of 0.95 in a rim of 0.4, and a false one of 0.6, larger than both."""
+    values = np.where(truth.read() > 0, 102, 0).astype(np.uint8)
+    values[1:3, 2:4, 5], values[1:3, 20:22, 5] = 242, 242
+    values[0:4, 26:31, 14:30] = 153
+    return Volume(values, SIZE_NM, threshold=0.3)
+
+
+def test_a_large_but_pale_false_one_is_left_out_by_the_threshold_of_seeds(large_and_pale, truth):
+    tuning = tune(large_and_pale, truth)
+    assert (tuning.point.threshold, tuning.point.seed_threshold) == (0.1, 0.7)
+    assert tuning.chosen.voxel_f1 == tuning.chosen.object_f1 == 1
+    assert len(find_synapses(large_and_pale, settings=tuning.settings).table) == 2
+    without = tune(large_and_pale, truth, grid=grid())
+    assert without.point.seed_threshold is None
+    assert without.chosen.voxel_f1 < 0.8
+    kept = tune(large_and_pale, truth, settings=SynapseSettings(seed_threshold=0.5))
+    assert {point.seed_threshold for point in kept.grid} == {0.5}
+
+
+def test_seeds_below_the_threshold_are_not_tried(prediction, truth):
+    tuning = tune(prediction, truth)
+    tried = {(point.threshold, point.seed_threshold) for point in tuning.grid}
+    assert {(0.6, 0.0), (0.6, 0.7), (0.5, 0.5)} <= tried
+    assert all(seed == 0 or seed >= threshold for threshold, seed in tried)
+
+
+@pytest.mark.parametrize(("voxel_f1", "object_f1"), [(0.5, 0.75), (0.75, 0.5)])
+def test_voxels_and_whole_synapses_decide_together(prediction, truth, voxel_f1, object_f1):
+    point = tune(prediction, truth, grid=grid(sizes_nm3=(0,), thresholds=(0.5,))).chosen
+    both = point.model_copy(update={"voxel_f1": 0.65, "object_f1": 0.65})
+    one = point.model_copy(update={"voxel_f1": voxel_f1, "object_f1": object_f1})
+    assert min([one, both], key=order) == both
+
+
+def test_voxels_of_several_regions_are_counted_together(prediction, truth):
+    empty = Volume(np.zeros(truth.shape, np.uint64), SIZE_NM)
+    pale = Volume(np.zeros(truth.shape, np.uint8), SIZE_NM)
+    values = {"grid": grid(sizes_nm3=(0,), thresholds=(0.5,)), "settings": SynapseSettings(hole_nm=0)}
+    one, two = (
+        at(tune(*pair, **values), 0.5, 0) for pair in ((prediction, truth), ([prediction, pale], [truth, truth]))
+    )
+    hits, found = 80, 84  # both clefts of 40 voxels, and the false one of 4
+    assert one.voxel_f1 == pytest.approx(2 * hits / (found + 80))
+    assert two.voxel_f1 == pytest.approx(2 * hits / (found + 160))
+    assert at(tune([prediction, pale], [truth, empty], **values), 0.5, 0).voxel_f1 == one.voxel_f1
+
+
+def test_a_higher_threshold_of_the_caller_ends_seeds_that_every_synapse_would_have(large_and_pale, truth):
+    point = tune(large_and_pale, truth).point
+    used = find_synapses(large_and_pale, settings=SynapseSettings(point=point, threshold=0.9)).used.point
+    assert (used.threshold, used.seed_threshold) == (0.9, None)
+    used = find_synapses(large_and_pale, settings=SynapseSettings(point=point, threshold=0.3)).used.point
+    assert (used.threshold, used.seed_threshold) == (0.3, 0.7)

@@ -73,7 +73,7 @@ def test_the_networks_of_the_folds_are_one_rounded_ensemble_scored_out_of_fold_a
     recipe = Recipe(**about["recipe"])
     region = open_region(recipe.data.train[0])
     folds = predict_folds(shipped, about["folds"], recipe)
-    scored, _, _ = score_out_of_fold(folds, region, TuningSettings(**CellFolder(cell).load().synapse_grid))
+    scored, _, _ = score_out_of_fold(folds, region, TuningSettings(**about["synapse_grid"]))
     assert scored.scores.auc == pytest.approx(shipped.card.scores["auc"], abs=1e-12)
     assert scored.scores.f1 == pytest.approx(shipped.card.scores["f1"], abs=1e-12)
 

@@ -136,7 +136,7 @@ def synapses(
         typer.Option(
             "--tune",
             metavar="TRUTH",
-            help="Choose threshold, gap, and smallest size or a classifier on these labels; see OUT/tuning.json.",
+            help="Choose threshold, seeds, gap, and smallest size or a classifier on these labels; see OUT/tuning.json.",
         ),
     ] = None,
     into: Annotated[

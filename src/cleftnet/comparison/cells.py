@@ -33,13 +33,14 @@ class VoxelScores(PooledScores):
 
 
 class SynapseScores(ResultRecord):
-    """Scores over whole synapses of all regions, at the threshold, gap, and smallest size or score with the highest F1.
+    """Scores over whole synapses of all regions, at the operating point that their F1 and that of the voxels chose.
 
     Attributes:
         threshold: Probability from which a voxel belongs to a synapse.
+        seed_threshold: Synapses without a voxel of at least this probability are left out; 0 leaves out none.
         min_size_nm3: Smallest volume of a synapse.
         gap: Longest run of sections without cleft that is filled.
-        min_score: Smallest score of a synapse by the classifier; 0 where size alone decides.
+        min_score: Smallest score of a synapse by the classifier; 0 where no classifier decides.
         f1: F1 of synapses matched one to one.
         precision: Share of the predicted synapses that are matched.
         recall: Share of the true synapses that are matched.
@@ -49,7 +50,7 @@ class SynapseScores(ResultRecord):
         splits: True synapses predicted in several pieces.
         merges: Predicted synapses that cover several true ones.
         average_precision: Mean over the regions.
-        voxel_f1: F1 over the voxels of the remaining synapses, mean over the regions.
+        voxel_f1: F1 over the voxels of the remaining synapses of all regions.
         cremi_score: CREMI score of the remaining synapses, mean over the regions, nm.
     """
 
@@ -66,6 +67,7 @@ class SynapseScores(ResultRecord):
     average_precision: float | None
     voxel_f1: float | None
     cremi_score: float | None
+    seed_threshold: float = 0.0
     gap: float = 0
     min_score: float = 0.0
 
@@ -101,9 +103,10 @@ class FoldChoice(ResultRecord):
         shift: Shift of the calibration.
         threshold: Probability with the best voxel F1.
         synapse_threshold: Probability from which a voxel belongs to a synapse.
+        seed_threshold: Synapses without a voxel of at least this probability are left out; 0 leaves out none.
         min_size_nm3: Smallest volume of a synapse.
         gap: Longest run of sections without cleft that is filled.
-        min_score: Smallest score of a synapse by the classifier; 0 where size alone decides.
+        min_score: Smallest score of a synapse by the classifier; 0 where no classifier decides.
     """
 
     scored: str
@@ -112,6 +115,7 @@ class FoldChoice(ResultRecord):
     threshold: float
     synapse_threshold: float
     min_size_nm3: float
+    seed_threshold: float = 0.0
     gap: int = 0
     min_score: float = 0.0
 

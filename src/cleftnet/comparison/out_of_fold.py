@@ -98,6 +98,7 @@ class ChosenOnFolds(NamedTuple):
             shift=self.calibration.shift,
             threshold=self.threshold,
             synapse_threshold=self.point.threshold,
+            seed_threshold=self.point.seed_threshold or 0.0,
             min_size_nm3=self.point.min_size_nm3,
             gap=self.point.gap,
             min_score=self.point.min_score,
@@ -186,6 +187,7 @@ def _score(
         objects=SynapseScores.of(
             objects,
             threshold=float(np.median([choice.synapse_threshold for choice in choices])),
+            seed_threshold=float(np.median([choice.seed_threshold for choice in choices])),
             min_size_nm3=float(np.median([choice.min_size_nm3 for choice in choices])),
             gap=float(np.median([choice.gap for choice in choices])),
             min_score=float(np.median([choice.min_score for choice in choices])),

@@ -73,5 +73,8 @@ def score_regions(predictions: Sequence[Volume], regions: Sequence[Region], sett
 def synapse_scores(point: TuningPoint) -> SynapseScores:
     """Return the scores of a point of the grid as a cell of a comparison keeps them."""
     counts = {name: getattr(point, name) for name in ("true", "predicted", "matched", "splits", "merges")}
-    names = ("threshold", "min_size_nm3", "gap", "min_score", "average_precision", "voxel_f1", "cremi_score")
+    names = (
+        *("threshold", "seed_threshold", "min_size_nm3", "gap", "min_score"),
+        *("average_precision", "voxel_f1", "cremi_score"),
+    )
     return SynapseScores.of(ObjectScores(**counts), **{name: getattr(point, name) for name in names})

@@ -16,13 +16,17 @@ SCORES: dict[str, tuple[str, int, Callable[[Cell], float | None]]] = {
     "f1": ("F1 ↑", 3, lambda cell: cell.scores.f1),
     "best_cremi_score": ("best CREMI score nm ↓", 1, lambda cell: cell.scores.best_cremi_score),
     "object_f1": ("synapse F1 ↑", 3, lambda cell: cell.objects.f1),
+    "synapse_voxel_f1": ("F1 of synapses' voxels ↑", 3, lambda cell: cell.objects.voxel_f1),
+    "synapse_cremi_score": ("CREMI score of synapses nm ↓", 1, lambda cell: cell.objects.cremi_score),
     "average_precision": ("synapse AP ↑", 3, lambda cell: cell.objects.average_precision),
     "parameters": ("parameters", 0, lambda cell: cell.effort.parameters),
     "seconds_per_step": ("s a step", 2, lambda cell: cell.effort.seconds_per_step),
 }
+ONLY_FOLDS = ("synapse_voxel_f1", "synapse_cremi_score")  # elsewhere they are chosen on what they are scored on
+NO_FOLDS = ("average_precision",)  # every fold has an operating point of its own
 ABOUT = (
-    "Validation. The threshold of each cell is that of its best voxel F1 there, threshold and smallest size of synapses "
-    "those of the best synapse F1: all are chosen on the data that they are scored on, alike for every row. "
+    "Validation. The threshold of each cell is that of its best voxel F1 there, and threshold and smallest size of synapses "
+    "are chosen there as well: all are chosen on the data that they are scored on, alike for every row. "
     "Mean ± standard deviation over seeds."
 )
 POOLED = (
@@ -30,8 +34,9 @@ POOLED = (
     "are means over the regions."
 )
 ABOUT_FOLDS = (
-    "Out of fold: every voxel is predicted by a model that never saw its fold, and calibration, thresholds and smallest size "
-    "of synapses are chosen on the other folds. Best CREMI score and nothing else is chosen on what it is scored on. "
+    "Out of fold: every voxel is predicted by a model that never saw its fold, and calibration, thresholds, seeds and smallest "
+    "size of synapses are chosen on the other folds. F1 and CREMI score of synapses are those of the voxels that are left in "
+    "synapses. Best CREMI score and nothing else is chosen on what it is scored on. "
     "Mean ± standard deviation over seeds."
 )
 PAPER = "CREMI, paper: "
@@ -155,8 +160,9 @@ def text_tables(
 ) -> Iterator[TextTable]:
     """Yield each table, followed by the differences between its reference and its other rows."""
     labels = {name: row.label for name, row in comparison.rows.items()}
+    hidden = ONLY_FOLDS if comparison.folds is None else NO_FOLDS
     for table in tables:
-        yield _scores(table)
+        yield _scores(table, [name for name in SCORES if name not in hidden])
         rows = {line.row for line in table.lines}
         found = [d for d in differences if d.reference == table.reference and d.row in rows]
         if found:
@@ -179,12 +185,12 @@ def markdown(comparison: Comparison, tables: Sequence[ScoreTable], differences: 
     return "\n\n".join([about(comparison), *parts]) + "\n"
 
 
-def _scores(table: ScoreTable) -> TextTable:
+def _scores(table: ScoreTable, names: Sequence[str]) -> TextTable:
     papers = [name for name in SCORES if any(name in line.paper for line in table.lines)]
-    header = ["", "seeds", *(title for title, _, _ in SCORES.values()), *(PAPER + SCORES[name][0] for name in papers)]
+    header = ["", "seeds", *(SCORES[name][0] for name in names), *(PAPER + SCORES[name][0] for name in papers)]
     lines = []
     for line in table.lines:
-        ours = [line.ours[name].text(digits) if line.ours else "" for name, (_, digits, _) in SCORES.items()]
+        ours = [line.ours[name].text(SCORES[name][1]) if line.ours else "" for name in names]
         paper = [
             f"{line.paper[name]:.{2 if name == 'cremi_score' else 3}f}" if name in line.paper else "" for name in papers
         ]

@@ -89,7 +89,6 @@ class Candidates:
         sums: Sums over the voxels of the components.
         table: Their table.
         features: Their features by name.
-        seeded: Whether a voxel reaches the threshold of seeds.
         shared: Voxels shared with each true cleft.
     """
 
@@ -98,7 +97,6 @@ class Candidates:
     sums: SynapseSums
     table: pd.DataFrame
     features: dict[str, Floats]
-    seeded: Mask
     shared: coo_array
 
     @classmethod
@@ -117,13 +115,13 @@ class Candidates:
         rows = labels.ravel()[inside].astype(np.int64) - 1
         clefts = region.clefts
         shared = shared_voxels(inside, rows, clefts.index, clefts.rows, (number, len(clefts)))
-        seed = as_stored(point.seed_threshold or 0.0, values.dtype)
-        return cls(region, labels, sums, table, object_features(sums, table, size), sums.maximum >= seed, shared)
+        return cls(region, labels, sums, table, object_features(sums, table, size), shared)
 
-    def large(self, size_nm3: float) -> Mask:
-        """Return which components have a seed and at least a volume."""
+    def large(self, size_nm3: float, seed_threshold: float = 0.0) -> Mask:
+        """Return which components have at least a volume, and a voxel of at least a probability."""
         voxels = size_nm3 / float(np.prod(self.region.prediction.voxel_size_nm)) * (1 - 1e-9)
-        return np.asarray(self.seeded & (self.sums.voxels >= voxels))
+        seed = as_stored(seed_threshold, self.region.voxels.values.dtype)
+        return np.asarray((self.sums.voxels >= voxels) & (self.sums.maximum >= seed))
 
     def matched(self, kept: Mask) -> MatchedPairs:
         """Match the components that are kept with the true clefts."""
@@ -144,10 +142,9 @@ class Candidates:
         centers[rows[order]] = true[columns[order]]
         return centers
 
-    def voxel_f1(self, kept: Mask) -> float | None:
-        """Return the F1 of the voxels of the components that are kept."""
-        predicted, hits, true = self._labelled[kept].sum(), self._hits[kept].sum(), self._true
-        return float(2 * hits / (predicted + true)) if predicted + true else None
+    def voxel_counts(self, kept: Mask) -> tuple[int, int, int]:
+        """Return how many voxels of the components that are kept are cleft, how many these are, and how many are cleft."""
+        return int(self._hits[kept].sum()), int(self._labelled[kept].sum()), self._true
 
     def cremi_score(self, kept: Mask) -> float | None:
         """Return the CREMI score of the components that are kept, in nm."""

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 REACH_NM = 60.0  # past the membrane and its density, but short of the next neurite but one
 DEFAULT_SIZE_NM3 = 2e5  # a cleft of 100 × 100 × 20 nm; all whole clefts of vnc-l3 are larger
 STORED = "synapses"  # key of the operating point in the provenance of a prediction
-FITTED_FOR = ("threshold", "seed_threshold", "gap", "hole_nm")  # decide what a component is
+FITTED_FOR = ("threshold", "gap", "hole_nm")  # decide what a component is
 
 Gap = Annotated[int, Field(ge=0, le=MAX_GAP)]
 
@@ -67,7 +67,7 @@ class SynapseSettings(Settings):
     @property
     def given(self) -> dict[str, Any]:
         """The values of the operating point that the caller chose."""
-        names = (*FITTED_FOR, "min_size_nm3", "min_score")
+        names = (*FITTED_FOR, "seed_threshold", "min_size_nm3", "min_score")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
@@ -103,6 +103,8 @@ class UsedPoint:
                 "the classifier was fitted for another threshold, gap or hole width: scores are mean probabilities"
             )
             changed = {"classifiers": (), "min_score": 0.0, "min_size_nm3": DEFAULT_SIZE_NM3} | changed
+        if "seed_threshold" not in changed and (point.seed_threshold or 1.0) < changed.get("threshold", 0.0):
+            changed["seed_threshold"] = None  # every synapse would have such a voxel
         point = point.changed(**changed)
         check_seeds(point.threshold, point.seed_threshold)
         names = ", ".join(f"{name}={value:g}" for name, value in settings.given.items())

@@ -1,11 +1,15 @@
-"""Chooses the operating point on labels: threshold, gap, and smallest size or a classifier, by the F1 of whole synapses.
+"""Chooses the operating point on labels: threshold, gap, and either smallest size and threshold of seeds, or a classifier.
 
-Components of every threshold and gap are scored with every smallest size, and with every smallest score of a classifier. Its
+The mean of the F1 of voxels and that of whole synapses decides. On a few dozen synapses the latter alone is mostly chance, and
+what both choose is better in both on tissue that nothing was chosen on (docs/log.md).
+
+Components of every threshold and gap are scored with every size and seed, and with every smallest score of a classifier. Its
 scores are cross-validated over regions, or over groups of neighboring objects, so that it is judged on objects it has not seen.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,12 +31,13 @@ from cleftnet.synapses.judging import stored_raw
 from cleftnet.synapses.rules import SynapseSettings
 from cleftnet.volumes import LABELS, PREDICTION, Address, Array, Volume, as_volume
 
-THRESHOLDS = tuple(step / 10 for step in range(1, 10))
-SIZES_NM3 = (0.0, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6)
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SEEDS = (0.0, 0.5, 0.7, 0.9)
+SIZES_NM3 = (0.0, 5e4, 1e5, 2e5, 5e5, 1e6, 1.5e6, 2e6, 3e6, 5e6)
 GAPS = (0, 1)
 SCORES = (0.2, 0.3, 0.4, 0.5, 0.6)
 CANDIDATE_NM3 = 5e4  # a classifier judges components of at least this volume
-MARGIN = 0.05  # of F1 by which a classifier must beat sizes; less was noise on held-out folds of vnc-l3 (docs/log.md)
+MARGIN = 0.05  # of F1 by which a classifier must beat sizes and seeds; less was noise on held-out folds (docs/log.md)
 
 Source = Volume | Address | Array
 
@@ -42,12 +47,14 @@ class TuningSettings(Settings):
 
     Attributes:
         thresholds: Probabilities, besides the one stored with the prediction.
+        seed_thresholds: Thresholds of seeds, where they are above the threshold; 0 asks for no seed.
         sizes_nm3: Smallest volumes of a synapse.
         gaps: Longest runs of sections without cleft that are filled.
         scores: Smallest scores of a classifier; empty fits none.
     """
 
     thresholds: tuple[float, ...] = Field(THRESHOLDS, min_length=1)
+    seed_thresholds: tuple[float, ...] = Field(SEEDS, min_length=1)
     sizes_nm3: tuple[float, ...] = Field(SIZES_NM3, min_length=1)
     gaps: tuple[int, ...] = Field(GAPS, min_length=1)
     scores: tuple[float, ...] = SCORES
@@ -58,9 +65,11 @@ class TuningPoint(BaseModel):
 
     Attributes:
         threshold: Voxels of at least this probability are cleft.
+        seed_threshold: Synapses without a voxel of at least this probability are left out; 0 leaves out none.
         gap: Runs of at most so many sections without cleft are filled.
         min_size_nm3: Smaller synapses are left out.
-        min_score: Synapses with a lower score by the classifier, cross-validated, are left out; 0 where size alone decides.
+        min_score: Synapses with a lower score by the classifier, cross-validated, are left out; 0 where no
+            classifier decides.
         object_f1: F1 of whole clefts, matched one to one by overlap.
         object_precision: Matched share of the predicted synapses.
         object_recall: Matched share of the true clefts.
@@ -69,15 +78,16 @@ class TuningPoint(BaseModel):
         true: True clefts.
         splits: Predicted synapses beyond the first that share voxels with a true cleft, summed over true clefts.
         merges: True clefts beyond the first that share voxels with a predicted synapse, summed over predicted synapses.
-        average_precision: Average precision of the synapses, ranked by the classifier, or by mean probability where size alone
+        average_precision: Average precision of the synapses, ranked by the classifier, or by mean probability where none
             decides; mean over regions.
-        voxel_f1: F1 of voxels, mean over regions.
+        voxel_f1: F1 of voxels; voxels of all regions are counted together.
         cremi_score: CREMI score in nm, lower is better, mean over regions; only of the chosen point.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float
+    seed_threshold: float
     gap: int
     min_size_nm3: float
     min_score: float
@@ -99,8 +109,8 @@ class Tuning(BaseModel):
 
     Attributes:
         point: The chosen operating point, with its classifiers.
-        chosen: Its scores: the highest object F1, where a classifier must be better than sizes by 0.05; of equals the highest
-            voxel F1, then the smallest size.
+        chosen: Its scores: the highest mean of voxel F1 and object F1, where a classifier must be better than sizes and seeds
+            by 0.05; of equals the highest object F1, then the lowest threshold of seeds and the smallest size.
         given: Settings that were given, and not chosen.
         predictions: Identities of the predictions, see `Volume.identity`.
         truths: Identities of the truths.
@@ -167,7 +177,7 @@ def tune(
         truth: Cleft ids or a mask for each prediction; unlabeled voxels are left out.
         raw: Gray values for each prediction; None opens the volumes whose addresses are stored with the predictions.
         voxel_size_nm: Voxel size, z y x, of sources that carry none, such as arrays.
-        settings: Hole width, threshold of seeds, and kind; a gap that is given is kept. Nothing else of it is used.
+        settings: Hole width and kind; a gap or a threshold of seeds that is given is kept. Nothing else of it is used.
         grid: Values to try.
 
     Raises:
@@ -196,7 +206,10 @@ def tune(
     best, others = _best(regions, settings, grid)
     chosen = best.best.with_cremi_score(best.candidates)
     point = best.point.changed(
-        min_size_nm3=chosen.min_size_nm3, min_score=chosen.min_score, classifiers=best.classifiers()
+        seed_threshold=chosen.seed_threshold or None,
+        min_size_nm3=chosen.min_size_nm3,
+        min_score=chosen.min_score,
+        classifiers=best.classifiers(),
     )
     return Tuning(
         point=point,
@@ -259,7 +272,7 @@ class _Pool(NamedTuple):
     """The components of all regions at one threshold and gap, and the points of the grid there.
 
     Attributes:
-        point: Threshold, gap, hole width and threshold of seeds.
+        point: Threshold, gap and hole width.
         candidates: Components of each region.
         judged: What a classifier says about them; None where there are too few of them.
         points: The points of the grid.
@@ -271,19 +284,23 @@ class _Pool(NamedTuple):
     points: list[_ScoredChoice]
 
     @classmethod
-    def of(cls, regions: Sequence[TuningRegion], point: OperatingPoint, grid: TuningSettings) -> _Pool:
-        """Find, measure and judge the components, and score every size and every score."""
+    def of(
+        cls, regions: Sequence[TuningRegion], point: OperatingPoint, grid: TuningSettings, seeds: Sequence[float]
+    ) -> _Pool:
+        """Find, measure and judge the components, and score every size with every threshold of seeds, and every score."""
         candidates = [Candidates.of(region, point) for region in regions]
         judged = judge(candidates, CANDIDATE_NM3) if grid.scores else None
+        means = [one.features["mean_probability"] for one in candidates]
         points = []
-        for size in sorted(grid.sizes_nm3):
-            kept = [one.large(size) for one in candidates]
-            means = [one.features["mean_probability"] for one in candidates]
-            points.append(_scored(point.changed(min_size_nm3=size), candidates, kept, means))
+        for seed, size in itertools.product(seeds, sorted(grid.sizes_nm3)):
+            kept = [one.large(size, seed) for one in candidates]
+            chosen = point.changed(seed_threshold=seed or None, min_size_nm3=size)
+            points.append(_scored(chosen, candidates, kept, means))
         if judged is not None:
-            for score in sorted(grid.scores):
-                kept = [scores >= score for scores in judged.scores]  # components that are too small score 0
-                chosen = point.changed(min_size_nm3=CANDIDATE_NM3, min_score=score)
+            for seed, score in itertools.product(seeds[:1], sorted(grid.scores)):
+                larges = [one.large(CANDIDATE_NM3, seed) for one in candidates]
+                kept = [large & (scores >= score) for large, scores in zip(larges, judged.scores, strict=True)]
+                chosen = point.changed(seed_threshold=seed or None, min_size_nm3=CANDIDATE_NM3, min_score=score)
                 points.append(_scored(chosen, candidates, kept, judged.scores))
         return cls(point, candidates, judged, points)
 
@@ -301,7 +318,9 @@ def _best(
     regions: Sequence[TuningRegion], settings: SynapseSettings, grid: TuningSettings
 ) -> tuple[_Pool, list[TuningPoint]]:
     """Return the components at the best threshold and gap, and the points of all other thresholds and gaps."""
-    highest = 1.0 if settings.seed_threshold is None else settings.seed_threshold
+    given = settings.seed_threshold
+    seeds = sorted(grid.seed_thresholds) if given is None else [given]
+    highest = 1.0 if given is None else given
     thresholds = sorted({t for t in (*grid.thresholds, *(region.threshold for region in regions)) if t <= highest})
     gaps = grid.gaps if settings.gap is None else (settings.gap,)
     places = [(threshold, gap) for threshold in thresholds for gap in gaps]
@@ -309,8 +328,8 @@ def _best(
     best: _Pool | None = None
     others: list[TuningPoint] = []
     for threshold, gap in track(places, "tuning", len(places)):
-        point = OperatingPoint(threshold=threshold, seed_threshold=settings.seed_threshold, gap=gap, **hole)
-        pool = _Pool.of(regions, point, grid)
+        point = OperatingPoint(threshold=threshold, gap=gap, **hole)
+        pool = _Pool.of(regions, point, grid, [seed for seed in seeds if not 0 < seed < threshold])
         if best is None:
             best = pool
             continue
@@ -338,10 +357,12 @@ def _scored(
         for values, mask, each in zip(scores, kept, pairs, strict=True)
         if len(each.true)
     ]
-    voxels = [one.voxel_f1(mask) for one, mask in zip(candidates, kept, strict=True)]
+    counts = zip(*(one.voxel_counts(mask) for one, mask in zip(candidates, kept, strict=True)), strict=True)
+    hits, found, true = (sum(numbers) for numbers in counts)
     return _ScoredChoice(
         TuningPoint(
             threshold=point.threshold,
+            seed_threshold=point.seed_threshold or 0.0,
             gap=point.gap,
             min_size_nm3=point.min_size_nm3,
             min_score=point.min_score,
@@ -354,7 +375,7 @@ def _scored(
             splits=total.splits,
             merges=total.merges,
             average_precision=mean_defined(precisions),
-            voxel_f1=mean_defined([f1 for f1 in voxels if f1 is not None]),
+            voxel_f1=2 * hits / (found + true) if found + true else None,
         ),
         kept,
     )
@@ -372,7 +393,7 @@ def _not_chosen(settings: SynapseSettings) -> SynapseSettings:
     )
 
 
-def order(point: TuningPoint) -> tuple[float, float, float, float, int]:
+def order(point: TuningPoint) -> tuple[float, ...]:
     """Return a key that sorts the best point first."""
-    f1 = (point.object_f1 or 0.0) - (MARGIN if point.min_score else 0.0)
-    return -f1, -(point.voxel_f1 or 0.0), point.min_size_nm3, point.threshold, point.gap
+    f1 = ((point.voxel_f1 or 0.0) + (point.object_f1 or 0.0)) / 2 - (MARGIN if point.min_score else 0.0)
+    return -f1, -(point.object_f1 or 0.0), point.seed_threshold, point.min_size_nm3, point.threshold, point.gap

@@ -27,6 +27,8 @@ KEYS = {  # words of a column of a page: key of an evaluation, or of a benchmark
     "best f1": "best_f1",
     "precision": "precision",
     "recall": "recall",
+    "f1 of synapses' voxels": "synapse_voxel_f1",
+    "cremi score of synapses nm": "synapse_cremi_score",
     "cremi score nm": "cremi_score",
     "cremi score": "cremi_score",
     "adgt nm": "adgt",

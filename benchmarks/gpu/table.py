@@ -30,6 +30,13 @@ from cleftnet.volumes import Volume, write_cremi, write_volume
 RECIPE_NAME = "tables-vnc-l3"
 BORDERS = (0, 256, 512, 768, 1024)  # of the folds along y; the fourth validates on y >= 768, as the recipe does
 CANDIDATE_S = 110.0
+SYNAPSES = {  # what was tried for whole synapses in the first cells, and so in all
+    "thresholds": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+    "sizes_nm3": [0.0, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6],
+    "gaps": [0, 1],
+    "scores": [0.2, 0.3, 0.4, 0.5, 0.6],
+    "seed_thresholds": [0.0],
+}
 REST_S = 25.0  # of a cell beside its minutes, before one was measured
 
 
@@ -149,7 +156,7 @@ def comparison_on(session: Session, fold: int) -> Comparison:
     base["training"] = training
     base["data"] = {"train": [part(a, b) for a, b in sides if b > a], "validate": [part(low, high)]}
     base["data"]["validate"][0].pop("tissue")
-    synapses = {"thresholds": [0.5], "sizes_nm3": [0.0]} if session.tiny else dump(comparison.synapses)
+    synapses = {"thresholds": [0.5], "sizes_nm3": [0.0]} if session.tiny else SYNAPSES
     content: dict[str, Any] = dump(comparison)
     return Comparison(**(content | {"base": base, "synapses": synapses, "tables": content["tables"][:1]}))
 

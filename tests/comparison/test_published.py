@@ -8,27 +8,35 @@ import pytest
 from cleftnet.comparison import CellFolder, Plan, load_comparison
 from cleftnet.comparison.comparing import TABLES, collect
 from cleftnet.comparison.recipe import with_defaults
-from cleftnet.comparison.tables import markdown
+from cleftnet.comparison.tables import SCORES, markdown
 from cleftnet.training.recipe import first_difference
 from cleftnet.training.runs import RECIPE
 from tools.check_results import PAGE, published, table
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = sorted(recipe.parent for recipe in (ROOT / "docs" / "results").glob(f"*/{RECIPE}"))
+OBJECTS = "whole synapses, of 37"
 OUT_OF_FOLD = [  # row and seed of a cell, and how its line in docs/results.md begins
-    ("resunet", 0, "ResUnet"),
-    ("coarse", 0, "CleftNet"),
-    ("resunet", 1, "ResUnet, seed 1"),
+    ("coarse-boosted", 0, "mean of CleftNet and boosted trees"),
+    ("coarse-boosted", 1, "mean of CleftNet and boosted trees, seed 1"),
+    ("coarse-boosted", 2, "mean of CleftNet and boosted trees, seed 2"),
+    ("coarse", 0, "CleftNet, coarse"),
     ("coarse", 1, "CleftNet in this form, seed 1"),
     ("coarse", 2, "CleftNet in this form, seed 2"),
+    ("resunet", 0, "ResUnet"),
+    ("resunet", 1, "ResUnet, seed 1"),
     ("resunet", 2, "ResUnet, seed 2"),
+    ("symmetric", 0, "recipe of PyTorch Connectomics"),
     ("forest", 0, "random forest"),
+    ("forest", 1, "random forest, seed 1"),
+    ("forest", 2, "random forest, seed 2"),
     ("boosted", 0, "boosted trees"),
+    ("boosted", 1, "boosted trees, seed 1"),
+    ("boosted", 2, "boosted trees, seed 2"),
     ("coarse-normalized", 0, "CleftNet with normalized gray values"),
     ("networks", 0, "mean of ResUnet and CleftNet"),
     ("resunet-boosted", 0, "mean of ResUnet and boosted"),
     ("coarse-forest", 0, "mean of CleftNet and forest"),
-    ("coarse-boosted", 0, "mean of CleftNet and boosted"),
 ]
 
 
@@ -51,9 +59,9 @@ def test_published_cells_are_those_of_the_recipe(out):
 def test_the_scores_on_the_page_are_those_of_the_cells(row, seed, line):
     page = published(PAGE.read_text(), "Out of fold: tissue that a network has not seen", line)
     cell = CellFolder.of(ROOT / "docs/results/tables-vnc-l3-folds", row, seed).load()
-    found = {key: getattr(cell.scores, key) for key in page}
-    assert set(page) == {"auc", "f1", "cremi_score"}
-    assert page == {key: round(value, 1 if key == "cremi_score" else 3) for key, value in found.items()}
+    assert set(page) == {"auc", "f1", "cremi_score", "synapse_voxel_f1", "synapse_cremi_score"}
+    found = {key: SCORES[key][2](cell) for key in page}
+    assert page == {key: round(value, SCORES[key][1]) for key, value in found.items()}
 
 
 def titled_tables(text):
@@ -89,9 +97,9 @@ def test_the_readme_shows_scores_of_the_page():
         "random forest on filters": "random forest on filters",
     }
     for row in table((ROOT / "README.md").read_text(), "Status"):
-        name, auc, f1, cremi_score, _ = row.values()
+        name, *shown = row.values()
         expected = of[lines.pop(name)]
-        assert (auc, f1, cremi_score) == (expected["auc"], expected["voxel f1"], f"{expected['cremi score nm']} nm")
+        assert shown == [expected[column] for column in ("auc", "voxel f1", "f1 of synapses' voxels", OBJECTS)]
     assert not lines
 
 

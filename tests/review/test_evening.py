@@ -1,0 +1,25 @@
+"""The person of examples/evening.py, who knows the truth."""
+
+import numpy as np
+
+from cleftnet.review import apply_review
+from cleftnet.volumes import INVALID, LABELS, Volume, open_volume
+from examples.evening import decide
+
+
+def test_a_candidate_is_accepted_redrawn_or_rejected_by_how_it_fits(made, review, tmp_path):
+    true = np.zeros(made.values.shape, np.uint64)
+    first, second = (review.box(number) for number in sorted(review.undecided())[:2])
+    true[first.slices] = 7
+    grown = second.grow((0, 3, 0)).intersect(review.window(sorted(review.undecided())[1]))
+    true[grown.slices] = 8  # more than twice as large
+    numbers = sorted(review.undecided())
+    verdicts = decide(review, Volume(true, review.labels.voxel_size_nm, review.labels.offset_nm))
+    made_of = {number: review.decisions()[number].verdict for number in numbers}
+    assert [made_of[number] for number in numbers] == ["accept", "redraw", *["reject"] * (len(numbers) - 2)]
+    assert verdicts == {"accept": 1, "redraw": 1, "reject": len(numbers) - 2}
+    apply_review(review.folder, tmp_path / "corrected")
+    corrected = open_volume(tmp_path / "corrected/corrected.hdf", default=LABELS).read()
+    labeled = corrected != INVALID
+    np.testing.assert_array_equal((corrected > 0)[labeled], (true > 0)[labeled])
+    assert np.count_nonzero(labeled & (true > 0)) == np.count_nonzero(true)

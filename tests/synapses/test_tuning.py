@@ -249,3 +249,16 @@ def test_a_higher_threshold_of_the_caller_ends_seeds_that_every_synapse_would_ha
     assert (used.threshold, used.seed_threshold) == (0.9, None)
     used = find_synapses(large_and_pale, settings=SynapseSettings(point=point, threshold=0.3)).used.point
     assert (used.threshold, used.seed_threshold) == (0.3, 0.7)
+
+
+def test_zero_ends_the_seeds_of_a_model(large_and_pale, truth):
+    point = tune(large_and_pale, truth).point
+    found = find_synapses(large_and_pale, settings=SynapseSettings(point=point, seed_threshold=0))
+    assert (found.used.point.describe().count("seed"), len(found.table)) == (0, 3)
+    tuning = tune(large_and_pale, truth, settings=SynapseSettings(seed_threshold=0))
+    assert {p.seed_threshold for p in tuning.grid} == {0.0}
+
+
+def test_thresholds_above_all_seeds_are_not_tried(prediction, truth):
+    tuning = tune(prediction, truth, grid=grid(seed_thresholds=(0.5,)))
+    assert max(p.threshold for p in tuning.grid) == 0.5

@@ -116,7 +116,8 @@ def synapses(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder, for labels.zarr and synapses.csv.")],
     threshold: Threshold = None,
     seed_threshold: Annotated[
-        float | None, typer.Option(help="Keep synapses with at least one voxel of this probability (hysteresis).")
+        float | None,
+        typer.Option(help="Keep synapses with at least one voxel of this probability (hysteresis); 0 keeps all."),
     ] = None,
     min_size: Annotated[
         float | None, typer.Option(metavar="NM3", help="Leave out synapses of a smaller volume, in nm³.")

@@ -110,7 +110,7 @@ class OperatingPoint(Settings):
             'threshold 0.3, gap 1, holes 100 nm, smallest size 200000 nm³, scores are mean probabilities'
         """
         parts = [f"threshold {self.threshold:.3g}"]
-        if self.seed_threshold is not None:
+        if self.seed_threshold:
             parts.append(f"seed threshold {self.seed_threshold:.3g}")
         parts += [f"gap {self.gap}", f"holes {self.hole_nm:g} nm", f"smallest size {self.min_size_nm3:g} nm³"]
         if self.min_score:

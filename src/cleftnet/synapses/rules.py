@@ -33,7 +33,7 @@ class SynapseSettings(Settings):
 
     Attributes:
         threshold: Voxels of at least this probability are cleft.
-        seed_threshold: Hysteresis: leaves out synapses without a voxel of at least this probability.
+        seed_threshold: Hysteresis: leaves out synapses without a voxel of at least this probability; 0 leaves out none.
         gap: Fills runs of at most so many sections without cleft, between two cleft voxels of one column (same y and x).
         hole_nm: Fills holes within a section, background that cleft encloses, up to this width along y and x; 0 fills none.
         min_size_nm3: Leaves out synapses of a smaller volume.
@@ -161,8 +161,8 @@ def describe_point(provenance: Mapping[str, Any]) -> str | None:
 
 def check_seeds(threshold: float | None, seed_threshold: float | None) -> None:
     """Raise `InputError` when the threshold of seeds lies below that of the other voxels: every synapse would have one."""
-    if threshold is not None and seed_threshold is not None and seed_threshold < threshold:
+    if threshold is not None and seed_threshold and seed_threshold < threshold:
         raise InputError(
             f"seed_threshold={seed_threshold:g} is below threshold={threshold:g}, so that every synapse would pass; choose a "
-            f"higher one, or leave it out"
+            f"higher one, or 0 for no seeds"
         )

@@ -320,7 +320,7 @@ def _best(
     """Return the components at the best threshold and gap, and the points of all other thresholds and gaps."""
     given = settings.seed_threshold
     seeds = sorted(grid.seed_thresholds) if given is None else [given]
-    highest = 1.0 if given is None else given
+    highest = max(seed or 1.0 for seed in seeds)
     thresholds = sorted({t for t in (*grid.thresholds, *(region.threshold for region in regions)) if t <= highest})
     gaps = grid.gaps if settings.gap is None else (settings.gap,)
     places = [(threshold, gap) for threshold in thresholds for gap in gaps]

@@ -297,10 +297,11 @@ class _Pool(NamedTuple):
             chosen = point.changed(seed_threshold=seed or None, min_size_nm3=size)
             points.append(_scored(chosen, candidates, kept, means))
         if judged is not None:
-            for seed, score in itertools.product(seeds[:1], sorted(grid.scores)):
-                larges = [one.large(CANDIDATE_NM3, seed) for one in candidates]
-                kept = [large & (scores >= score) for large, scores in zip(larges, judged.scores, strict=True)]
-                chosen = point.changed(seed_threshold=seed or None, min_size_nm3=CANDIDATE_NM3, min_score=score)
+            lowest = seeds[0]  # a classifier decides in the place of seeds, unless these were given
+            seeded = [one.large(CANDIDATE_NM3, lowest) for one in candidates]
+            for score in sorted(grid.scores):
+                kept = [large & (scores >= score) for large, scores in zip(seeded, judged.scores, strict=True)]
+                chosen = point.changed(seed_threshold=lowest or None, min_size_nm3=CANDIDATE_NM3, min_score=score)
                 points.append(_scored(chosen, candidates, kept, judged.scores))
         return cls(point, candidates, judged, points)
 

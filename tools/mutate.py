@@ -3,9 +3,10 @@
     python -m tools.mutate --minutes 60
 
 Cosmic Ray makes the changes (mutants). One mutant is drawn for each place and kind of change, and those are tested in an
-order drawn by the seed, until the time is over. Each is tested in a copy of the repository: first by the tests of its own
-module, then by those of its package. The results are lines of OUT/mutants.jsonl, and the same command goes on where it
-stopped. OUT/survivors.md lists the mutants that no test noticed.
+order drawn by the seed, until the time is over. Each is tested in a copy of the repository by the tests of its package that
+take SECONDS together without the change: those that run the changed line come first, the fastest of them before the
+others. The results are lines of OUT/mutants.jsonl, and the same command goes on where it stopped. OUT/survivors.md lists
+the mutants that no test noticed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import coverage
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {  # what is mutated, below src/cleftnet: the tests that should notice
@@ -143,20 +147,95 @@ def _meaning(source: str) -> str:
     return ast.dump(tree)
 
 
-def own_tests(root: Path, mutant: Mutant) -> list[str]:
-    """Return the tests named after the mutant's module, and the module itself for the examples of its docstrings."""
-    folder = root / mutant.tests
-    named = sorted(folder.glob(f"test_{Path(mutant.path).stem}*.py")) if folder.is_dir() else []
-    return [path.relative_to(root).as_posix() for path in named] + [mutant.path]
+class Lines:
+    """Plugin of pytest that measures which lines of the package each test runs, and for how long.
+
+    Attributes:
+        seconds: By test.
+    """
+
+    def __init__(self, root: Path) -> None:
+        import coverage
+
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._root = root
+        self._coverage: coverage.Coverage = coverage.Coverage(
+            data_file=None, config_file=False, source=[str(root / "src")]
+        )
+        self._coverage.start()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Count the lines from here on for this test."""
+        self._coverage.switch_context(nodeid)
+
+    def pytest_runtest_logreport(self, report: Report) -> None:
+        """Add the time of a test, its setup or its teardown."""
+        self.seconds[report.nodeid] += report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        """Write everything as a `Known`."""
+        self._coverage.stop()
+        data = self._coverage.get_data()
+        lines = {
+            Path(path).relative_to(self._root).as_posix(): {
+                str(line): tests for line, tests in data.contexts_by_lineno(path).items()
+            }
+            for path in data.measured_files()
+        }
+        (self._root / "known.json").write_text(json.dumps({"seconds": self.seconds, "lines": lines}))
 
 
-def passes(root: Path, tests: Sequence[str], limit_s: float) -> tuple[bool, float]:
+class Report(Protocol):
+    """What pytest reports of a test."""
+
+    nodeid: str
+    duration: float
+
+
+class Known(NamedTuple):
+    """What is known of the tests of a package.
+
+    Attributes:
+        seconds: By test, of the unchanged code.
+        lines: Tests that run a line, by module and line; "" stands for the import of a module.
+    """
+
+    seconds: dict[str, float]
+    lines: dict[str, dict[str, list[str]]]
+
+    def chosen(self, mutant: Mutant, seconds: float) -> list[str]:
+        """Return tests that take `seconds` together: first those that run the line, each group from the fastest on.
+
+        At least one test is returned.
+        """
+        own = set(self.lines.get(mutant.path, {}).get(str(mutant.line), ()))
+        ordered = sorted(self.seconds, key=lambda test: (test not in own, self.seconds[test]))
+        spent = list(itertools.accumulate(self.seconds[test] for test in ordered))
+        return ordered[: max(1, sum(one <= seconds for one in spent))]
+
+
+def known_of(root: Path, tests: str, out: Path) -> Known:
+    """Run the tests of a package without any change, and return what each of them runs; kept in a file of `out`.
+
+    The examples in the docstrings of the package are tests too.
+    """
+    kept = out / f"known-{tests.replace('/', '-')}.json"
+    if not kept.exists():
+        modules = [f"src/cleftnet/{pattern.removesuffix('/*.py')}" for pattern in SOURCES if SOURCES[pattern] == tests]
+        if not passes(root, [tests, *modules], 3600, lines=True)[0]:
+            raise SystemExit(f"{tests} fails without any change; see {root / 'pytest.txt'}")
+        (root / "known.json").replace(kept)
+    return Known(**json.loads(kept.read_text()))
+
+
+def passes(root: Path, tests: Sequence[str], limit_s: float, *, lines: bool = False) -> tuple[bool, float]:
     """Run tests in a fork of this process, which has the libraries in memory; return if they pass, and the seconds.
 
     Args:
         root: Copy of the repository.
-        tests: Files and folders in it.
+        tests: Tests, files and folders in it.
         limit_s: After so many seconds the tests are stopped, and count as failed.
+        lines: Also write `known.json` into the copy: which lines each test runs.
     """
     began, child = time.monotonic(), os.fork()
     if not child:
@@ -168,7 +247,7 @@ def passes(root: Path, tests: Sequence[str], limit_s: float) -> tuple[bool, floa
         sys.path[:0] = [str(root / "src"), str(root)]
         import pytest
 
-        os._exit(int(pytest.main([*PYTEST, *tests])))
+        os._exit(int(pytest.main([*PYTEST, *tests], plugins=[Lines(root)] if lines else [])))
     while time.monotonic() - began < limit_s:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -179,18 +258,17 @@ def passes(root: Path, tests: Sequence[str], limit_s: float) -> tuple[bool, floa
     return False, time.monotonic() - began
 
 
-def is_noticed(root: Path, mutant: Mutant, changed: str, usual_s: dict[str, float]) -> bool:
+def is_noticed(root: Path, mutant: Mutant, changed: str, known: Known, seconds: float) -> bool:
     """Return whether a test fails with the changed source, which is undone afterwards."""
     path = root / mutant.path
     source = path.read_text()
+    tests = known.chosen(mutant, seconds)
+    limit_s = max(SHORTEST_S, SLOWEST * sum(known.seconds[test] for test in tests))
     path.write_text(changed)
     try:
-        for tests in (own_tests(root, mutant), [mutant.tests]):
-            if not passes(root, tests, max(SHORTEST_S, SLOWEST * usual_s[mutant.tests]))[0]:
-                return True
+        return not passes(root, tests, limit_s)[0]
     finally:
         path.write_text(source)
-    return False
 
 
 def copied(out: Path) -> Path:
@@ -236,7 +314,7 @@ def summary(results: Sequence[dict[str, Any]], total: int) -> str:
     return head + table + "".join(survivors) + "\n"
 
 
-def run(out: Path, minutes: float, seed: int, only: Sequence[str]) -> str:
+def run(out: Path, minutes: float, seed: int, only: Sequence[str], seconds: float) -> str:
     """Test mutants until the time is over; return the page of survivors, which is also written.
 
     Args:
@@ -244,6 +322,7 @@ def run(out: Path, minutes: float, seed: int, only: Sequence[str]) -> str:
         minutes: When to stop; the mutant in work is finished.
         seed: Draws the mutants and their order.
         only: Parts of the names of modules to mutate; empty mutates all.
+        seconds: Of tests for each mutant.
     """
     ends = time.monotonic() + 60 * minutes
     out.mkdir(parents=True, exist_ok=True)
@@ -254,8 +333,7 @@ def run(out: Path, minutes: float, seed: int, only: Sequence[str]) -> str:
     for name in PRELOADED:
         with suppress(ImportError):
             importlib.import_module(name)
-    known = out / "seconds.json"
-    usual_s: dict[str, float] = json.loads(known.read_text()) if known.exists() else {}
+    known: dict[str, Known] = {}
     with log.open("a") as file:
         for mutant in mutants:
             if time.monotonic() > ends:
@@ -264,12 +342,9 @@ def run(out: Path, minutes: float, seed: int, only: Sequence[str]) -> str:
             changed = None if mutant.key in done else mutated(source, mutant.operator, mutant.occurrence)
             if changed is None:
                 continue
-            if mutant.tests not in usual_s:
-                passed, usual_s[mutant.tests] = passes(root, [mutant.tests], 3600)
-                if not passed:
-                    raise SystemExit(f"{mutant.tests} fails without any change; see {root / 'pytest.txt'}")
-                known.write_text(json.dumps(usual_s))
-            noticed = is_noticed(root, mutant, changed, usual_s)
+            if mutant.tests not in known:
+                known[mutant.tests] = known_of(root, mutant.tests, out)
+            noticed = is_noticed(root, mutant, changed, known[mutant.tests], seconds)
             change = changed_lines(source, changed)
             results.append({"key": mutant.key, **mutant._asdict(), "noticed": noticed, "change": change})
             print(json.dumps(results[-1]), file=file, flush=True)
@@ -285,9 +360,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="time for all mutants; default: 60")
     parser.add_argument("--seed", type=int, default=0, help="draws the mutants and their order; default: 0")
     parser.add_argument("--only", nargs="*", default=[], help="parts of the names of modules, such as metrics/")
+    parser.add_argument("--seconds", type=float, default=60, help="of tests for each mutant; default: 60")
     parser.add_argument("--out", type=Path, default=ROOT / "build/mutation", help="folder of the results")
     options = parser.parse_args()
-    print(run(options.out.resolve(), options.minutes, options.seed, options.only))
+    print(run(options.out.resolve(), options.minutes, options.seed, options.only, options.seconds))
 
 
 if __name__ == "__main__":

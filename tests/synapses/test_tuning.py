@@ -10,7 +10,7 @@ from cleftnet.errors import InputError
 from cleftnet.metrics.evaluation import evaluate
 from cleftnet.synapses import SynapseSettings, Tuning, TuningSettings, find_synapses, tune, tune_once
 from cleftnet.synapses.blocks import LabelWriter
-from cleftnet.synapses.tuning import order
+from cleftnet.synapses.tuning_result import order
 from cleftnet.volumes import INVALID, LABELS, Volume, write_volume
 
 SIZE_NM = (40.0, 10.0, 10.0)  # a voxel of 4000 nm³
@@ -209,7 +209,7 @@ def test_a_large_but_pale_false_one_is_left_out_by_the_threshold_of_seeds(large_
     assert tuning.chosen.voxel_f1 == tuning.chosen.object_f1 == 1
     assert len(find_synapses(large_and_pale, settings=tuning.settings).table) == 2
     without = tune(large_and_pale, truth, grid=grid())
-    assert without.point.seed_threshold is None
+    assert without.point.seed_threshold == 0
     assert without.chosen.voxel_f1 < 0.8
     kept = tune(large_and_pale, truth, settings=SynapseSettings(seed_threshold=0.5))
     assert {point.seed_threshold for point in kept.grid} == {0.5}
@@ -246,7 +246,7 @@ def test_voxels_of_several_regions_are_counted_together(prediction, truth):
 def test_a_higher_threshold_of_the_caller_ends_seeds_that_every_synapse_would_have(large_and_pale, truth):
     point = tune(large_and_pale, truth).point
     used = find_synapses(large_and_pale, settings=SynapseSettings(point=point, threshold=0.9)).used.point
-    assert (used.threshold, used.seed_threshold) == (0.9, None)
+    assert (used.threshold, used.seed_threshold) == (0.9, 0)
     used = find_synapses(large_and_pale, settings=SynapseSettings(point=point, threshold=0.3)).used.point
     assert (used.threshold, used.seed_threshold) == (0.3, 0.7)
 

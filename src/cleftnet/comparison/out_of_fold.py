@@ -98,7 +98,7 @@ class ChosenOnFolds(NamedTuple):
             shift=self.calibration.shift,
             threshold=self.threshold,
             synapse_threshold=self.point.threshold,
-            seed_threshold=self.point.seed_threshold or 0.0,
+            seed_threshold=self.point.seed_threshold,
             min_size_nm3=self.point.min_size_nm3,
             gap=self.point.gap,
             min_score=self.point.min_score,

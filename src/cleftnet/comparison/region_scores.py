@@ -12,7 +12,7 @@ from cleftnet.metrics.intervals import Territory, territories
 from cleftnet.metrics.pooling import mean_evaluation, pool_at_best_f1
 from cleftnet.metrics.predictions import predicted_mask
 from cleftnet.synapses import TuningSettings, find_synapses, tune
-from cleftnet.synapses.tuning import TuningPoint
+from cleftnet.synapses.tuning_result import TuningPoint
 from cleftnet.training.validation import Region
 from cleftnet.volumes import Volume, is_cleft
 

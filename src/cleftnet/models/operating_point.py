@@ -78,7 +78,7 @@ class OperatingPoint(Settings):
 
     Attributes:
         threshold: Voxels of at least this probability are cleft.
-        seed_threshold: Hysteresis: leaves out synapses without a voxel of at least this probability.
+        seed_threshold: Hysteresis: leaves out synapses without a voxel of at least this probability; 0 leaves out none.
         gap: Fills runs of at most so many sections without cleft, between two cleft voxels of one column (same y and x).
         hole_nm: Fills holes within a section, background that cleft encloses, up to this width along y and x; 0 fills none.
         min_size_nm3: Leaves out synapses of a smaller volume.
@@ -91,7 +91,7 @@ class OperatingPoint(Settings):
     """
 
     threshold: Probability
-    seed_threshold: Probability | None = None
+    seed_threshold: Probability = 0.0
     gap: int = Field(0, ge=0, le=MAX_GAP)
     hole_nm: Length = 100.0
     min_size_nm3: Length = 0.0

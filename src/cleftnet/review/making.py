@@ -126,7 +126,7 @@ def _of_any_size(labels: Volume, settings: ReviewSettings, raw: Volume | None) -
     kind = str(labels.provenance["kind"])
     smallest = min(settings.smallest_nm3, point.min_size_nm3)
     if kind == PredictionKind.PROBABILITY:
-        everything = point.changed(min_size_nm3=smallest, min_score=0.0, seed_threshold=None)
+        everything = point.changed(min_size_nm3=smallest, min_score=0.0, seed_threshold=0.0)
         return SynapseSettings(point=everything, kind=kind, raw=raw)
     return SynapseSettings(gap=point.gap, hole_nm=point.hole_nm, min_size_nm3=smallest, kind=kind)
 

@@ -4,7 +4,8 @@ from cleftnet.synapses.features import FEATURES
 from cleftnet.synapses.finding import Synapses, find_synapses
 from cleftnet.synapses.rules import SynapseSettings, describe_point
 from cleftnet.synapses.table import COLUMNS, PARTNERS, Column, write_table
-from cleftnet.synapses.tuning import Tuning, TuningSettings, tune, tune_once
+from cleftnet.synapses.tuning import TuningSettings, tune, tune_once
+from cleftnet.synapses.tuning_result import Tuning
 
 __all__ = [
     "COLUMNS",

@@ -182,9 +182,7 @@ class _Search:
         threshold = None if threshold is None else point.threshold
         voxels = point.min_size_nm3 / float(np.prod(size_nm)) * (1 - 1e-9)  # whole voxels times nm³ round either way
         labeler = BlockLabeler(volume, Segmenter.of(point, kind, threshold, size_nm))
-        return cls(
-            labeler, used, threshold, around, voxels, as_stored(point.seed_threshold or 0.0, volume.dtype), neurons
-        )
+        return cls(labeler, used, threshold, around, voxels, as_stored(point.seed_threshold, volume.dtype), neurons)
 
     @property
     def identity(self) -> dict[str, JsonValue]:

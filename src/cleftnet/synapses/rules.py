@@ -103,8 +103,8 @@ class UsedPoint:
                 "the classifier was fitted for another threshold, gap or hole width: scores are mean probabilities"
             )
             changed = {"classifiers": (), "min_score": 0.0, "min_size_nm3": DEFAULT_SIZE_NM3} | changed
-        if "seed_threshold" not in changed and (point.seed_threshold or 1.0) < changed.get("threshold", 0.0):
-            changed["seed_threshold"] = None  # every synapse would have such a voxel
+        if "seed_threshold" not in changed and point.seed_threshold < changed.get("threshold", 0.0):
+            changed["seed_threshold"] = 0.0  # every synapse would have such a voxel
         point = point.changed(**changed)
         check_seeds(point.threshold, point.seed_threshold)
         names = ", ".join(f"{name}={value:g}" for name, value in settings.given.items())

@@ -14,21 +14,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from cleftnet.errors import InputError
-from cleftnet.files import replacing
 from cleftnet.geometry import FloatZYX
 from cleftnet.metrics.clefts import ObjectScores, ScoreCurve
 from cleftnet.metrics.pooling import mean_defined
 from cleftnet.metrics.voxels import Floats, Mask
 from cleftnet.models.operating_point import ObjectClassifier, OperatingPoint
 from cleftnet.progress import track
-from cleftnet.settings import Settings, SettingsError
+from cleftnet.settings import Settings
 from cleftnet.synapses.candidates import Candidates, TuningRegion
 from cleftnet.synapses.classifying import JudgedComponents, judge
 from cleftnet.synapses.judging import stored_raw
 from cleftnet.synapses.rules import SynapseSettings
+from cleftnet.synapses.tuning_result import Tuning, TuningPoint, kept_settings, order
 from cleftnet.volumes import LABELS, PREDICTION, Address, Array, Volume, as_volume
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -37,7 +37,6 @@ SIZES_NM3 = (0.0, 5e4, 1e5, 2e5, 5e5, 1e6, 1.5e6, 2e6, 3e6, 5e6)
 GAPS = (0, 1)
 SCORES = (0.2, 0.3, 0.4, 0.5, 0.6)
 CANDIDATE_NM3 = 5e4  # a classifier judges components of at least this volume
-MARGIN = 0.05  # of F1 by which a classifier must beat sizes and seeds; less was noise on held-out folds (docs/log.md)
 
 Source = Volume | Address | Array
 
@@ -58,106 +57,6 @@ class TuningSettings(Settings):
     sizes_nm3: tuple[float, ...] = Field(SIZES_NM3, min_length=1)
     gaps: tuple[int, ...] = Field(GAPS, min_length=1)
     scores: tuple[float, ...] = SCORES
-
-
-class TuningPoint(BaseModel):
-    """The scores at one threshold, gap, and smallest size or score, over all regions; None where undefined.
-
-    Attributes:
-        threshold: Voxels of at least this probability are cleft.
-        seed_threshold: Synapses without a voxel of at least this probability are left out; 0 leaves out none.
-        gap: Runs of at most so many sections without cleft are filled.
-        min_size_nm3: Smaller synapses are left out.
-        min_score: Synapses with a lower score by the classifier, cross-validated, are left out; 0 where no
-            classifier decides.
-        object_f1: F1 of whole clefts, matched one to one by overlap.
-        object_precision: Matched share of the predicted synapses.
-        object_recall: Matched share of the true clefts.
-        predicted: Predicted synapses.
-        matched: Predicted synapses matched to a true cleft.
-        true: True clefts.
-        splits: Predicted synapses beyond the first that share voxels with a true cleft, summed over true clefts.
-        merges: True clefts beyond the first that share voxels with a predicted synapse, summed over predicted synapses.
-        average_precision: Average precision of the synapses, ranked by the classifier, or by mean probability where none
-            decides; mean over regions.
-        voxel_f1: F1 of voxels; voxels of all regions are counted together.
-        cremi_score: CREMI score in nm, lower is better, mean over regions; only of the chosen point.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    threshold: float
-    seed_threshold: float
-    gap: int
-    min_size_nm3: float
-    min_score: float
-    object_f1: float | None
-    object_precision: float | None
-    object_recall: float | None
-    predicted: int
-    matched: int
-    true: int
-    splits: int
-    merges: int
-    average_precision: float | None
-    voxel_f1: float | None
-    cremi_score: float | None = None
-
-
-class Tuning(BaseModel):
-    """The result of `tune`, which can be kept in a JSON file.
-
-    Attributes:
-        point: The chosen operating point, with its classifiers.
-        chosen: Its scores: the highest mean of voxel F1 and object F1, where a classifier must be better than sizes and seeds
-            by 0.05; of equals the highest object F1, then the lowest threshold of seeds and the smallest size.
-        given: Settings that were given, and not chosen.
-        predictions: Identities of the predictions, see `Volume.identity`.
-        truths: Identities of the truths.
-        grid: Every point that was tried.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    point: OperatingPoint
-    chosen: TuningPoint
-    given: SynapseSettings
-    predictions: tuple[str, ...]
-    truths: tuple[str, ...]
-    grid: list[TuningPoint]
-
-    @property
-    def settings(self) -> SynapseSettings:
-        """Settings with the chosen operating point, for `find_synapses`."""
-        return SynapseSettings(point=self.point, kind=self.given.kind)
-
-    def is_of(self, prediction: Volume, truth: Volume, settings: SynapseSettings) -> bool:
-        """Return whether this is the tuning of these volumes and settings; what is chosen does not matter."""
-        mine = (self.predictions, self.truths, self.given)
-        return mine == ((prediction.identity(),), (truth.identity(),), _not_chosen(settings))
-
-    def save(self, path: Path, overwrite: bool = False) -> None:
-        """Write the tuning to a JSON file, whole or not at all.
-
-        Raises:
-            InputError: when the file exists and may not be replaced.
-        """
-        with replacing(path, overwrite) as temporary:
-            temporary.write_text(self.model_dump_json(indent=1) + "\n")
-
-    @classmethod
-    def load(cls, path: Path) -> Tuning:
-        """Read a file that `save` wrote.
-
-        Raises:
-            InputError: when it is not such a file.
-        """
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}; give the tuning.json of a tuning") from None
-        except (ValidationError, SettingsError):
-            raise InputError(f"{path} holds no tuning; give a file that Tuning.save or tune_once wrote") from None
 
 
 def tune(
@@ -206,7 +105,7 @@ def tune(
     best, others = _best(regions, settings, grid)
     chosen = best.best.with_cremi_score(best.candidates)
     point = best.point.changed(
-        seed_threshold=chosen.seed_threshold or None,
+        seed_threshold=chosen.seed_threshold,
         min_size_nm3=chosen.min_size_nm3,
         min_score=chosen.min_score,
         classifiers=best.classifiers(),
@@ -214,7 +113,7 @@ def tune(
     return Tuning(
         point=point,
         chosen=chosen,
-        given=_not_chosen(settings),
+        given=kept_settings(settings),
         predictions=tuple(one.identity() for one in predictions),
         truths=tuple(one.identity() for one in truths),
         grid=[*others, *(chosen if scored is best.best else scored.point for scored in best.points)],
@@ -294,14 +193,14 @@ class _Pool(NamedTuple):
         points = []
         for seed, size in itertools.product(seeds, sorted(grid.sizes_nm3)):
             kept = [one.large(size, seed) for one in candidates]
-            chosen = point.changed(seed_threshold=seed or None, min_size_nm3=size)
+            chosen = point.changed(seed_threshold=seed, min_size_nm3=size)
             points.append(_scored(chosen, candidates, kept, means))
         if judged is not None:
             lowest = seeds[0]  # a classifier decides in the place of seeds, unless these were given
             seeded = [one.large(CANDIDATE_NM3, lowest) for one in candidates]
             for score in sorted(grid.scores):
                 kept = [large & (scores >= score) for large, scores in zip(seeded, judged.scores, strict=True)]
-                chosen = point.changed(seed_threshold=lowest or None, min_size_nm3=CANDIDATE_NM3, min_score=score)
+                chosen = point.changed(seed_threshold=lowest, min_size_nm3=CANDIDATE_NM3, min_score=score)
                 points.append(_scored(chosen, candidates, kept, judged.scores))
         return cls(point, candidates, judged, points)
 
@@ -363,7 +262,7 @@ def _scored(
     return _ScoredChoice(
         TuningPoint(
             threshold=point.threshold,
-            seed_threshold=point.seed_threshold or 0.0,
+            seed_threshold=point.seed_threshold,
             gap=point.gap,
             min_size_nm3=point.min_size_nm3,
             min_score=point.min_score,
@@ -385,16 +284,3 @@ def _scored(
 def _listed(sources: Source | Sequence[Source | None]) -> list[Any]:
     """Return several sources as a list, and one as a list of one."""
     return list(sources) if isinstance(sources, list | tuple) else [sources]
-
-
-def _not_chosen(settings: SynapseSettings) -> SynapseSettings:
-    """Return the settings that `tune` takes as they are."""
-    return SynapseSettings(
-        seed_threshold=settings.seed_threshold, gap=settings.gap, hole_nm=settings.hole_nm, kind=settings.kind
-    )
-
-
-def order(point: TuningPoint) -> tuple[float, ...]:
-    """Return a key that sorts the best point first."""
-    f1 = ((point.voxel_f1 or 0.0) + (point.object_f1 or 0.0)) / 2 - (MARGIN if point.min_score else 0.0)
-    return -f1, -(point.object_f1 or 0.0), point.seed_threshold, point.min_size_nm3, point.threshold, point.gap

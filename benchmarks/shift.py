@@ -23,7 +23,15 @@ from cleftnet.prediction import to_uint8, whole_logits
 from cleftnet.synapses import TuningSettings, tune
 from cleftnet.synapses.tuning_result import TuningPoint, order
 from cleftnet.training.validation import Region
-from cleftnet.volumes import Volume
+from cleftnet.volumes import Volume, matched_to, normalized
+
+
+def sections_differ(raw: Floats) -> Floats:
+    """Return raw whose sections have a contrast of 0.7 to 1.3, and are up to 20 brighter or darker, at random."""
+    random = np.random.default_rng(0)
+    contrast, offset = random.uniform(0.7, 1.3, (len(raw), 1, 1)), random.uniform(-20, 20, (len(raw), 1, 1))
+    return np.asarray(raw.mean() + contrast * (raw - raw.mean()) + offset)
+
 
 SHIFTS: dict[str, Callable[[Floats], Floats]] = {  # of gray values in 0-255, z y x
     "unchanged": lambda raw: raw,
@@ -34,6 +42,7 @@ SHIFTS: dict[str, Callable[[Floats], Floats]] = {  # of gray values in 0-255, z 
     "gamma 0.7": lambda raw: 255 * (raw / 255) ** 0.7,
     "gamma 1.4": lambda raw: 255 * (raw / 255) ** 1.4,
     "blur of 1.5 pixels": lambda raw: gaussian_filter(raw, (0, 1.5, 1.5)),
+    "sections differ": sections_differ,
     "noise of 20": lambda raw: raw + np.random.default_rng(0).normal(0, 20, raw.shape),
 }
 
@@ -46,19 +55,24 @@ class Setup(NamedTuple):
         row: Its row.
         seed: Its seed.
         folder: The finished cell.
+        percentiles: Percentiles of gray values that are matched with those of the unchanged raw; None matches none.
     """
 
     comparison: Comparison
     row: str
     seed: int
     folder: CellFolder
+    percentiles: tuple[float, float] | None = None
 
     def logits(self, region: Region, change: Callable[[Floats], Floats]) -> list[FoldLogits]:
         """Predict every fold of the changed raw by the model that never saw it."""
         recipe = self.comparison.recipe(self.row, self.seed)
         origin = open_whole(recipe)[1]
         values = np.clip(change(region.raw.read().astype(np.float64)), 0, 255).round().astype(np.uint8)
-        changed = Region(replace(region.raw, store=values), region.labels)
+        seen = replace(region.raw, store=values)
+        if self.percentiles is not None:
+            seen = normalized(seen, matched_to(region.raw, self.percentiles))
+        changed = Region(seen, region.labels)
         folds = []
         for number, fold in enumerate(self.comparison.cut(self.row)):
             scored = fold.scored.relative_to(origin)
@@ -71,7 +85,8 @@ class Setup(NamedTuple):
 
     def grid(self, name: str, region: Region, settings: TuningSettings) -> list[TuningPoint]:
         """Score every operating point on a changed raw, each fold calibrated on the unchanged other folds; kept in a file."""
-        path = self.folder.path / "shift" / f"{name.replace(' ', '-')}.json"
+        how = "plain" if self.percentiles is None else "matched-{:g}-{:g}".format(*self.percentiles)
+        path = self.folder.path / "shift" / how / f"{name.replace(' ', '-')}.json"
         if not path.exists():
             probability = np.zeros(region.labels.shape, np.uint8)
             clean = [
@@ -86,7 +101,7 @@ class Setup(NamedTuple):
                 probability[fold.scored.slices] = to_uint8(calibration.probability(fold.logits))
             placed = Volume(probability, region.labels.voxel_size, region.labels.offset_nm)
             points = tune(placed, region.labels, grid=settings).grid
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps([point.model_dump() for point in points]) + "\n")
         return [TuningPoint(**point) for point in json.loads(path.read_text())]
@@ -118,9 +133,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("out", type=Path, help="folder of a comparison by folds, with the trainings of the cell")
     parser.add_argument("--row", default="coarse", help="a row of networks; default: coarse")
     parser.add_argument("--seed", type=int, default=0, help="its seed; default: 0")
+    parser.add_argument(
+        "--match", type=float, nargs=2, metavar=("LOW", "HIGH"), help="percentiles of gray values to match"
+    )
     given = parser.parse_args(arguments)
+    percentiles = None if given.match is None else tuple(given.match)
     comparison = load_comparison(given.out / "recipe.yaml")
-    setup = Setup(comparison, given.row, given.seed, CellFolder.of(given.out, given.row, given.seed))
+    setup = Setup(comparison, given.row, given.seed, CellFolder.of(given.out, given.row, given.seed), percentiles)
     region = open_whole(comparison.recipe(given.row, given.seed))[0]
     settings = comparison.synapses.changed(scores=(), gaps=(1,))
     grids = {}

@@ -38,6 +38,7 @@ from cleftnet.prediction import best_device, whole_logits
 from cleftnet.progress import log_to_stderr
 from cleftnet.synapses import TuningSettings
 from cleftnet.training.recipe import Recipe, dump
+from cleftnet.volumes import matched_to
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,10 @@ class ReleaseFiles(NamedTuple):
 def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFiles:
     """Add the networks of a cell's folds to the released models as one ensemble, or replace the one of the same name.
 
-    A cell that is the mean of a network and boosted trees gives a model of both. Weights are rounded to float16. Each rounded
-    network predicts the fold that it never saw, as do the trees. These predictions choose calibration, threshold and operating
-    point of the ensemble, and give the scores on its card and page.
+    A cell that is the mean of a network and boosted trees gives a model of both. Weights are rounded to float16. Networks that
+    were trained without normalization give every volume the contrast of their training data. Each rounded network predicts
+    the fold that it never saw, as do the trees. These predictions choose calibration, threshold and operating point of the
+    ensemble, and give the scores on its card and page.
 
     Args:
         cell: Folder of a finished cell of a comparison with folds.
@@ -88,7 +90,10 @@ def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFil
         ensemble = Ensemble(parts.networks)
         trees = BoostedTrees.mean(parts.trees) if parts.trees else None
         card = ModelCard(
-            spec=ensemble.spec, members=len(parts.networks), trees=None if trees is None else trees.settings
+            spec=ensemble.spec,
+            members=len(parts.networks),
+            trees=None if trees is None else trees.settings,
+            normalize=recipe.data.normalize or matched_to(region.raw),
         )
         save_model(rounded, Model(ensemble, card, trees), half=True)
         shipped = load_model(rounded, best_device())
@@ -106,7 +111,6 @@ def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFil
             "threshold": chosen.threshold,
             "synapses": chosen.point,
             "voxel_size_nm": region.raw.voxel_size_nm,
-            "normalize": recipe.data.normalize,
             "step": parts.steps,
             "scores": _scores(scored.scores, scored.objects),
             "provenance": trained.provenance | about,
@@ -128,11 +132,12 @@ def predict_folds(model: Model, scored: Sequence[str], recipe: Recipe) -> list[F
     """Predict every fold with the member of a released ensemble that never saw it, and with the trees that never did.
 
     Args:
-        model: An ensemble with one member for each fold, in their order.
+        model: An ensemble with one member for each fold, in their order. Raw is normalized as its card says.
         scored: The part of each fold, in voxels of the labels.
         recipe: Its recipe, with the volume that is cut into folds.
     """
     assert isinstance(model.net, Ensemble)
+    recipe = recipe.changed(data=recipe.data.changed(normalize=model.card.normalize))
     (region, origin), folds = open_whole(recipe), []
     members = model.net.networks
     trees = [None] * len(members) if model.trees is None else model.trees.split(len(members))
@@ -269,6 +274,7 @@ def _numbers(
         "trained on": f"{volume.raw} {volume.roi or ''}".strip() + ", each network without its fold",
         "folds": "; ".join(choice.scored for choice in cell.folds),
         "file": f"{size / MEGABYTE:.1f} MB",
+        "gray values": _contrast(card),
         "threshold": f"{card.threshold:.3f}",
         "synapses": "–" if card.synapses is None else card.synapses.describe(),
     }
@@ -290,6 +296,14 @@ def _numbers(
         f"    cleftnet compare tables-vnc-l3-folds --out runs/folds --rows {rows} --seeds {cell.seed}",
         "",
     ]
+
+
+def _contrast(card: ModelCard) -> str:
+    """Return how gray values are normalized."""
+    if card.normalize is None:
+        return "as they are"
+    (low, high), (black, white) = card.normalize.percentiles, card.normalize.levels
+    return f"the percentiles {low:g} and {high:g} of a volume become {black:.4g} and {white:.4g} of 255"
 
 
 def _network_name(card: ModelCard) -> str:

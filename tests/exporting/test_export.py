@@ -30,7 +30,7 @@ from cleftnet.models.released import LICENSE, list_models
 from cleftnet.nets.zoo import ZOO, build
 from cleftnet.prediction import PredictionSettings, predict, predict_in_memory
 from cleftnet.synthetic import synthetic_volume
-from cleftnet.volumes import NormalizationSettings, Volume, intensity, open_volume
+from cleftnet.volumes import NormalizationSettings, Volume, intensity, normalized, open_volume
 
 ROOT = Path(__file__).parents[2]
 PATCH = (8, 32, 32)
@@ -182,11 +182,13 @@ def test_a_package_passes_the_tests_of_bioimageio_core_and_has_a_halo_of_half_th
 def test_a_package_of_a_model_that_normalizes_does_so_itself(tmp_path, raw):
     from bioimageio.spec import load_model_description
 
-    model = small_model(normalize=NormalizationSettings(percentiles=(1, 99)), voxel_size_nm=SIZE_NM)
+    normalize = NormalizationSettings(percentiles=(1, 99), levels=(51, 204))
+    model = small_model(normalize=normalize, voxel_size_nm=SIZE_NM)
     path = export(model, tmp_path / "net.zip")  # refused, had bioimageio.core not reproduced its outputs
     steps = load_model_description(path, perform_io_checks=False).inputs[0].preprocessing
-    assert [step.id for step in steps] == ["ensure_dtype", "scale_range", "clip", "ensure_dtype"]
+    assert [step.id for step in steps] == ["ensure_dtype", "scale_range", "scale_linear", "clip", "ensure_dtype"]
     assert (steps[1].kwargs.min_percentile, steps[1].kwargs.max_percentile) == (1, 99)
+    assert (steps[2].kwargs.gain, steps[2].kwargs.offset) == pytest.approx((0.6, 0.2))
 
 
 CASES = [(name, {}) for name in ZOO]
@@ -210,12 +212,12 @@ def test_every_network_is_translated_to_onnx(name, change, tmp_path):
 @pytest.mark.timeout(1200)
 def test_the_released_model_exported_predicts_real_tissue_as_predict_does(real_data, tmp_path):
     raw = open_volume(real_data / "vnc-l3/vnc-l3.hdf").crop(Box((0, 384, 256), (12, 384 + 192, 256 + 192)))
-    patch = load_card("vnc-l3-cleftnet").spec.patch
+    card = load_card("vnc-l3-cleftnet")
     expected = predict("vnc-l3-cleftnet", raw, settings=EXACT).read()
     assert expected.max() > 0.9
     for ending in (".onnx", ".pt2"):
         run = opened(export("vnc-l3-cleftnet", tmp_path / f"net{ending}"))
-        found = blended_from_tiles(run, raw, patch, EXACT.overlap)
+        found = blended_from_tiles(run, normalized(raw, card.normalize), card.spec.patch, EXACT.overlap)
         print(f"{ending}: largest difference {np.abs(found - expected).max():.1e}")
         np.testing.assert_allclose(found, expected, atol=TOLERANCE)
 

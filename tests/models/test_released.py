@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from cleftnet.comparison.out_of_fold import score_out_of_fold
@@ -11,12 +12,16 @@ from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import BEST, find_model, load_card, load_model, save_model
 from cleftnet.models.released import FOLDER, list_models, released_page, released_weights
 from cleftnet.nets.zoo import ZOO
+from cleftnet.prediction import PredictionSettings
+from cleftnet.prediction.view import NetworkView
 from cleftnet.synapses import TuningSettings
 from cleftnet.training.data import open_region
 from cleftnet.training.recipe import Recipe
+from cleftnet.volumes import Volume
 from tools.release import BEGIN, END, predict_folds
 
 MEGABYTE = 1e6
+SIZE_NM = (50.0, 4.6, 4.6)
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def empty_folder(tmp_path, monkeypatch):
 
 def test_a_released_model_is_found_by_its_name(empty_folder):
     assert find_model("vnc-l3") == released_weights("vnc-l3")
-    assert load_model("vnc-l3").card.voxel_size_nm == (50.0, 4.6, 4.6)
+    assert load_model("vnc-l3").card.voxel_size_nm == SIZE_NM
 
 
 def test_a_file_and_a_run_directory_of_that_name_come_first(empty_folder, model):
@@ -60,6 +65,17 @@ def test_no_released_model_has_the_name_of_a_network():
 def test_weights_take_a_few_megabytes_and_come_back_as_float32(name):
     assert released_weights(name).stat().st_size < 16 * MEGABYTE
     assert {str(p.dtype) for p in load_model(name).net.parameters()} == {"torch.float32"}
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_contrast_is_seen_as_that_of_the_training_data(name, synthetic):
+    def seen(gray):
+        return NetworkView.of(Volume(gray, SIZE_NM), load_card(name), PredictionSettings()).seen.read()
+
+    raw = synthetic.raw.read()
+    as_it_is, pale = seen(raw), seen((raw // 2 + 60).astype(np.uint8))
+    assert np.percentile(as_it_is, (5, 95)) == pytest.approx((32, 204), abs=2)  # of vnc-l3, x < 768
+    assert np.abs(as_it_is.astype(int) - pale).mean() < 1
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -15,6 +15,7 @@ from cleftnet.models.checkpoint import Model, ModelCard, load_model, load_trees,
 from cleftnet.synapses import TuningSettings
 from cleftnet.training.data import open_region
 from cleftnet.training.recipe import Recipe
+from cleftnet.volumes import matched_to
 from tools.release import BEGIN, END, predict_folds, release
 
 
@@ -68,6 +69,9 @@ def test_the_networks_of_the_folds_are_one_rounded_ensemble_scored_out_of_fold_a
         assert all(torch.equal(a, b) for a, b in zip(member.state_dict().values(), rounded, strict=True))
     assert (shipped.card.members, shipped.card.voxel_size_nm) == (2, (40.0, 4.0, 4.0))
     assert shipped.card.synapses is not None
+    assert shipped.card.normalize == matched_to(
+        open_region(Recipe(**shipped.card.provenance["recipe"]).data.train[0]).raw
+    )
 
     about = shipped.card.provenance
     recipe = Recipe(**about["recipe"])

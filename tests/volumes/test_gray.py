@@ -5,7 +5,15 @@ import pytest
 
 from cleftnet.errors import InputError
 from cleftnet.geometry import Box
-from cleftnet.volumes import NormalizationSettings, Volume, in_gray_range, measured_range, open_volume
+from cleftnet.volumes import (
+    NormalizationSettings,
+    Volume,
+    in_gray_range,
+    matched_to,
+    measured_range,
+    normalized,
+    open_volume,
+)
 from cleftnet.volumes.contrast import gray_statistics
 from cleftnet.volumes.gray import SAMPLE_BLOCKS, sample_boxes
 
@@ -34,6 +42,24 @@ def test_a_range_keeps_padding_black_and_may_invert():
     raw = Volume(np.array([[[0, 10, 20, 30, 40]]], np.int16))
     assert in_gray_range(raw, (10, 30)).read().tolist() == [[[0, 1, 128, 255, 255]]]
     assert in_gray_range(raw, (30, 10)).read().tolist() == [[[0, 255, 128, 1, 1]]]
+
+
+def test_other_contrast_becomes_that_of_a_known_volume_which_stays_as_it_is():
+    gray = np.random.default_rng(0).integers(40, 200, (4, 60, 60)).astype(np.uint8)
+    settings = matched_to(Volume(gray), (5, 95))
+    assert (normalized(Volume(gray), settings).read() == gray).all()
+    pale = Volume((gray.astype(np.uint16) * 3 + 9000).astype(np.uint16))
+    assert (normalized(pale, settings).read() == gray).all()
+    dark = normalized(Volume((gray // 2).astype(np.uint8)), settings).read()
+    assert np.abs(dark.astype(int) - gray).max() <= 2
+    as_floats = matched_to(Volume(gray / np.float32(255)), (5, 95))
+    assert as_floats.levels == pytest.approx(settings.levels)
+
+
+@pytest.mark.parametrize("levels", [(5, 5), (-1, 50), (50, 256), (90, 10)])
+def test_levels_out_of_order_are_refused(levels):
+    with pytest.raises(InputError, match="ascending gray levels"):
+        NormalizationSettings(levels=levels)
 
 
 @pytest.mark.parametrize("percentiles", [(5, 5), (-1, 50), (50, 101)])

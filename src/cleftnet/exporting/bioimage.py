@@ -75,10 +75,12 @@ def preprocessed(gray: npt.NDArray[np.uint8], source: ExportSource) -> Float32:
         gray: Gray values 0-255.
         source: The model, which may normalize by percentiles.
     """
-    if source.card.normalize is None:
+    normalize = source.card.normalize
+    if normalize is None:
         return (gray * np.float32(1 / WHITE)).astype(np.float32)
-    low, high = np.percentile(gray, source.card.normalize.percentiles)
-    return np.asarray(((gray - low) / (high - low + EPS)).clip(0, 1), np.float32)
+    low, high = np.percentile(gray, normalize.percentiles)
+    black, white = (level / WHITE for level in normalize.levels)
+    return np.asarray(((gray - low) / (high - low + EPS) * (white - black) + black).clip(0, 1), np.float32)
 
 
 def _pack(package: Path, folder: Path, source: ExportSource) -> None:
@@ -146,11 +148,13 @@ def _input(folder: Path, source: ExportSource) -> Any:
     steps: list[Any] = [spec.ScaleLinearDescr(kwargs=spec.ScaleLinearKwargs(gain=1 / WHITE, offset=0))]
     if source.card.normalize is not None:
         low, high = source.card.normalize.percentiles
+        black, white = (level / WHITE for level in source.card.normalize.levels)
         whole = [spec.AxisId(name) for name in ("channel", *"zyx")]  # of each sample, not of a batch
         steps = [
             spec.ScaleRangeDescr(
                 kwargs=spec.ScaleRangeKwargs(axes=whole, min_percentile=low, max_percentile=high, eps=EPS)
             ),
+            spec.ScaleLinearDescr(kwargs=spec.ScaleLinearKwargs(gain=white - black, offset=black)),
             spec.ClipDescr(kwargs=spec.ClipKwargs(min=0, max=1)),
         ]
     steps.append(spec.EnsureDtypeDescr(kwargs=spec.EnsureDtypeKwargs(dtype="float32")))

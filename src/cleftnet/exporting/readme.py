@@ -38,8 +38,11 @@ def readme(source: ExportSource) -> str:
     card, found = source.card, source.description
     black_white = ""
     if card.normalize is not None:
-        low, high = card.normalize.percentiles
-        black_white = f"- The percentiles {low:g} and {high:g} of the whole volume become black and white.\n"
+        (low, high), (black, white) = card.normalize.percentiles, card.normalize.levels
+        black_white = (
+            f"- The percentiles {low:g} and {high:g} of the whole volume become the gray levels {black:.4g} and {white:.4g} "
+            f"of 0 (black) to 255 (white).\n"
+        )
     page = _PAGE.format(
         name=f"cleftnet {source.released}" if source.released else "cleftnet model",
         cleftnet_version=found["cleftnet_version"],

@@ -19,6 +19,7 @@ from cleftnet.volumes.cremi import write_cremi as write_cremi
 from cleftnet.volumes.gray import GrayRange as GrayRange
 from cleftnet.volumes.gray import NormalizationSettings as NormalizationSettings
 from cleftnet.volumes.gray import in_gray_range as in_gray_range
+from cleftnet.volumes.gray import matched_to as matched_to
 from cleftnet.volumes.gray import measured_range as measured_range
 from cleftnet.volumes.gray import normalized as normalized
 from cleftnet.volumes.hdf5 import Hdf5Store as Hdf5Store

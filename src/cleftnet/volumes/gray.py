@@ -21,12 +21,19 @@ from cleftnet.settings import Settings
 from cleftnet.volumes.volume import Array, Slices, Volume
 
 SAMPLE_BLOCK: IntZYX = (8, 128, 128)
+MATCHED = (5.0, 95.0)  # percentiles; those further out change more with blur and noise
 SAMPLE_BLOCKS = 64  # at most, which is 8 million voxels
 
 
 def _check_percentiles(values: tuple[float, float]) -> tuple[float, float]:
     if not 0 <= values[0] < values[1] <= 100:
         raise ValueError("expected two ascending percentiles between 0 and 100, such as [0.5, 99.5]")
+    return values
+
+
+def _check_levels(values: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= values[0] < values[1] <= 255:
+        raise ValueError("expected two ascending gray levels between 0 and 255, such as [30, 220]")
     return values
 
 
@@ -37,6 +44,7 @@ def _check_range(values: tuple[float, float]) -> tuple[float, float]:
 
 
 Percentiles = Annotated[tuple[float, float], AfterValidator(_check_percentiles)]
+Levels = Annotated[tuple[float, float], AfterValidator(_check_levels)]
 GrayRange = Annotated[tuple[float, float], AfterValidator(_check_range)]
 
 
@@ -44,10 +52,13 @@ class NormalizationSettings(Settings):
     """How the gray values of every volume are brought to one range; it belongs to the model that was trained with it.
 
     Attributes:
-        percentiles: Percentiles of the volume's gray values that become black and white.
+        percentiles: Two percentiles of the volume's gray values.
+        levels: What they become, of 0 (black) to 255 (white). Where a model was trained without normalization, those that its
+            training data have at these percentiles give every other volume the contrast that it knows (`matched_to`).
     """
 
     percentiles: Percentiles = (0.5, 99.5)
+    levels: Levels = (0.0, 255.0)
 
 
 def sample_boxes(box: Box) -> Iterator[Box]:
@@ -87,11 +98,11 @@ def sampled_values(volume: Volume) -> Array:
 
 
 def measured_range(volume: Volume, settings: NormalizationSettings) -> tuple[float, float]:
-    """Return the gray values of a volume that become black and white, from a sample that depends on its shape alone.
+    """Return the gray values that become black and white, from a sample of a volume that depends on its shape alone.
 
     Args:
         volume: Gray values of any type.
-        settings: The percentiles to measure.
+        settings: The percentiles to measure, and the levels that they become.
 
     Raises:
         InputError: when the volume has no contrast.
@@ -99,6 +110,9 @@ def measured_range(volume: Volume, settings: NormalizationSettings) -> tuple[flo
     Example:
         >>> measured_range(Volume(np.arange(1, 202, dtype=np.uint16).reshape(1, 1, -1)), NormalizationSettings())
         (2.0, 200.0)
+        >>> volume = Volume(np.arange(1, 202, dtype=np.uint16).reshape(1, 1, -1))
+        >>> measured_range(volume, NormalizationSettings(levels=(51, 204)))  # 2 and 200 become a fifth and four fifths
+        (-64.0, 266.0)
     """
     values = sampled_values(volume)
     low, high = np.percentile(values, settings.percentiles).tolist() if values.size else (0.0, 0.0)
@@ -107,7 +121,30 @@ def measured_range(volume: Volume, settings: NormalizationSettings) -> tuple[flo
             f"{volume.address} has no contrast: the percentiles {settings.percentiles} of its gray values are {low:g} and "
             f"{high:g}; check that it is the raw volume, or give the range: gray_range=(low, high)"
         )
-    return low, high
+    black, white = settings.levels
+    slope = (high - low) / (white - black)
+    return low - black * slope, low + (255 - black) * slope
+
+
+def matched_to(volume: Volume, percentiles: tuple[float, float] = MATCHED) -> NormalizationSettings:
+    """Return the settings that give every volume the contrast of this one, as 0-255; this one stays as it is.
+
+    Args:
+        volume: Gray values as a model sees them without normalization.
+        percentiles: The percentiles to match.
+
+    Raises:
+        InputError: when the volume has no contrast.
+
+    Example:
+        >>> known = Volume(np.arange(1, 202, dtype=np.uint8).reshape(1, 1, -1))
+        >>> brighter = replace(known, store=known.read() + np.uint8(50))
+        >>> normalized(brighter, matched_to(known)).read()[0, 0, ::50].tolist()
+        [1, 51, 101, 151, 201]
+    """
+    low, high = measured_range(volume, NormalizationSettings(percentiles=percentiles))
+    to_255 = 255 / float(np.iinfo(volume.dtype).max) if volume.dtype.kind == "u" else 255.0
+    return NormalizationSettings(percentiles=percentiles, levels=(low * to_255, high * to_255))
 
 
 @dataclass(frozen=True)

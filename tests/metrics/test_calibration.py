@@ -36,6 +36,14 @@ def test_it_is_logistic_regression():
     assert found.shift == pytest.approx(-reference.intercept_[0], rel=1e-3)
 
 
+def test_the_lowest_logits_count_though_they_are_few():
+    logits, true = drawn(0.5, 4.0)
+    few = np.flatnonzero(true)[:20]
+    logits[few] = -40
+    reference = LogisticRegression(C=1e9).fit(logits[:, None], true)
+    assert fitted(logits, true).scale == pytest.approx(reference.coef_[0, 0], rel=1e-3)
+
+
 def test_class_weights_are_undone():
     """At the optimum of Eq. 7 a network says βp / (βp + (1−β)(1−p)): the true logit plus log β/(1−β), here log 99."""
     rng = np.random.default_rng(1)

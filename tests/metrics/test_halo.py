@@ -55,10 +55,12 @@ def test_a_halo_too_small_never_exaggerates_a_distance_unless_it_says_so_is_exac
     assert (parts.fp_far, parts.fn_far) == (one.fp_far, one.fn_far)
 
 
-def test_a_lower_bound_is_the_distance_to_the_nearest_voxel_that_the_block_does_not_see():
+@pytest.mark.parametrize("upwards", [True, False])
+def test_a_lower_bound_is_the_distance_to_the_nearest_voxel_that_the_block_does_not_see(upwards):
     """Blocks of 2 sections of 100 nm, halo of 3: the first reads 0 to 4. From section 0 the next unseen, 5, is 500 nm away."""
     predicted, true = np.zeros((12, 1, 1), bool), np.zeros((12, 1, 1), bool)
-    predicted[0], true[11] = True, True
+    ends = (0, 11) if upwards else (11, 0)
+    predicted[ends[0]], true[ends[1]] = True, True
     distances = blockwise(predicted, true, HaloSettings(shape=(2, 1, 1), halo_nm=201)).of_predicted
     assert (distances.values_nm.tolist(), distances.lower_bounds) == ([500], 1)
 

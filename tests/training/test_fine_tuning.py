@@ -7,6 +7,7 @@ from cleftnet.errors import InputError
 from cleftnet.models.checkpoint import Model, ModelCard, save_model
 from cleftnet.nets.zoo import build
 from cleftnet.training.fine_tuning import start_from
+from cleftnet.volumes import NormalizationSettings
 
 TINY = {"widths": (4, 8), "patch": (4, 16, 16)}
 
@@ -80,7 +81,8 @@ def test_a_recipe_with_init_learns_from_there(cremi_file, tmp_path, messages):
     """With a learning rate of next to nothing the trained weights are still those of the model."""
     torch.manual_seed(7)
     net = build("cleftnet", widths=(4, 8), patch=(8, 32, 32), max_keys=64)
-    save_model(tmp_path / "m.safetensors", Model(net, ModelCard(spec=net.spec)))
+    card = ModelCard(spec=net.spec, normalize=NormalizationSettings(levels=(32, 204)))
+    save_model(tmp_path / "m.safetensors", Model(net, card))
     content = {
         "net": {"name": "cleftnet", "patch": [8, 32, 32], "widths": [4, 8], "max_keys": 64},
         "init": str(tmp_path / "m.safetensors"),
@@ -91,3 +93,12 @@ def test_a_recipe_with_init_learns_from_there(cremi_file, tmp_path, messages):
     run = cleftnet.train(tmp_path / "r.yaml", tmp_path / "run")
     assert torch.allclose(cleftnet.load_model(run.best).net.head.weight, net.head.weight, atol=1e-6)
     assert "starting from" in messages.text
+    told = "knows gray values as data.normalize: {'percentiles': [0.5, 99.5], 'levels': [32.0, 204.0]} makes them"
+    assert told in messages.text
+
+    messages.clear()
+    content["data"]["normalize"] = {"levels": [32, 204]}
+    (tmp_path / "same.yaml").write_text(yaml.safe_dump(content))
+    cleftnet.train(tmp_path / "same.yaml", tmp_path / "same")
+    assert "starting from" in messages.text
+    assert "knows gray values" not in messages.text

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from cleftnet.errors import InputError, TrainingInterrupted
 from cleftnet.files import holding, is_left_behind, json_object, refuse_address, replacing
-from cleftnet.models.checkpoint import BEST, LAST
+from cleftnet.models.checkpoint import BEST, LAST, load_card
 from cleftnet.nets.skeleton import Network
 from cleftnet.training.data import open_data
 from cleftnet.training.distributed import by_the_first, keep_random_state, launch, make_fabric, synchronize_batch_norm
@@ -94,11 +94,22 @@ def _train(fabric: Fabric, recipe: Recipe, directory: Path, overwrite: bool, res
             if fabric.is_global_zero:
                 for line in loaded.lines():
                     log.info(line)
+                _tell_of_other_gray_values(recipe)
         synchronize_batch_norm(net.channels_last().to(fabric.device), fabric)
         state = initial_state(net, recipe.training)
         if start.state is not None:
             state.restore(start.state)
         return fit(fabric, state, data, recipe.training, recipe.loss, directory, start.provenance)
+
+
+def _tell_of_other_gray_values(recipe: Recipe) -> None:
+    """Say so where the model that a training starts from saw gray values that this training does not."""
+    known = load_card(str(recipe.init)).normalize
+    if known is not None and known != recipe.data.normalize:
+        log.info(
+            f"{recipe.init} knows gray values as data.normalize: {known.model_dump(mode='json')} makes them, and this "
+            f"recipe has another data.normalize, or none"
+        )
 
 
 class _Start(NamedTuple):

@@ -56,6 +56,7 @@ class Setup(NamedTuple):
         seed: Its seed.
         folder: The finished cell.
         percentiles: Percentiles of gray values that are matched with those of the unchanged raw; None matches none.
+        sections: Match every section by itself.
     """
 
     comparison: Comparison
@@ -63,6 +64,7 @@ class Setup(NamedTuple):
     seed: int
     folder: CellFolder
     percentiles: tuple[float, float] | None = None
+    sections: bool = False
 
     def logits(self, region: Region, change: Callable[[Floats], Floats]) -> list[FoldLogits]:
         """Predict every fold of the changed raw by the model that never saw it."""
@@ -71,7 +73,7 @@ class Setup(NamedTuple):
         values = np.clip(change(region.raw.read().astype(np.float64)), 0, 255).round().astype(np.uint8)
         seen = replace(region.raw, store=values)
         if self.percentiles is not None:
-            seen = normalized(seen, matched_to(region.raw, self.percentiles))
+            seen = normalized(seen, matched_to(region.raw, self.percentiles, sections=self.sections))
         changed = Region(seen, region.labels)
         folds = []
         for number, fold in enumerate(self.comparison.cut(self.row)):
@@ -85,7 +87,11 @@ class Setup(NamedTuple):
 
     def grid(self, name: str, region: Region, settings: TuningSettings) -> list[TuningPoint]:
         """Score every operating point on a changed raw, each fold calibrated on the unchanged other folds; kept in a file."""
-        how = "plain" if self.percentiles is None else "matched-{:g}-{:g}".format(*self.percentiles)
+        how = (
+            "plain"
+            if self.percentiles is None
+            else "{}-{:g}-{:g}".format("sections" if self.sections else "matched", *self.percentiles)
+        )
         path = self.folder.path / "shift" / how / f"{name.replace(' ', '-')}.json"
         if not path.exists():
             probability = np.zeros(region.labels.shape, np.uint8)
@@ -136,10 +142,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--match", type=float, nargs=2, metavar=("LOW", "HIGH"), help="percentiles of gray values to match"
     )
+    parser.add_argument("--sections", action="store_true", help="match every section by itself")
     given = parser.parse_args(arguments)
     percentiles = None if given.match is None else tuple(given.match)
     comparison = load_comparison(given.out / "recipe.yaml")
-    setup = Setup(comparison, given.row, given.seed, CellFolder.of(given.out, given.row, given.seed), percentiles)
+    folder = CellFolder.of(given.out, given.row, given.seed)
+    setup = Setup(comparison, given.row, given.seed, folder, percentiles, given.sections)
     region = open_whole(comparison.recipe(given.row, given.seed))[0]
     settings = comparison.synapses.changed(scores=(), gaps=(1,))
     grids = {}

@@ -93,7 +93,7 @@ def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFil
             spec=ensemble.spec,
             members=len(parts.networks),
             trees=None if trees is None else trees.settings,
-            normalize=recipe.data.normalize or matched_to(region.raw),
+            normalize=recipe.data.normalize or matched_to(region.raw, sections=True),
         )
         save_model(rounded, Model(ensemble, card, trees), half=True)
         shipped = load_model(rounded, best_device())
@@ -303,7 +303,8 @@ def _contrast(card: ModelCard) -> str:
     if card.normalize is None:
         return "as they are"
     (low, high), (black, white) = card.normalize.percentiles, card.normalize.levels
-    return f"the percentiles {low:g} and {high:g} of a volume become {black:.4g} and {white:.4g} of 255"
+    of = "every section" if card.normalize.sections else "a volume"
+    return f"the percentiles {low:g} and {high:g} of {of} become {black:.4g} and {white:.4g} of 255"
 
 
 def _network_name(card: ModelCard) -> str:

@@ -19,6 +19,7 @@ from cleftnet.blockwise import ExecutionSettings, UnfinishedError
 from cleftnet.cli import main
 from cleftnet.datasets import write_submission
 from cleftnet.errors import InputError
+from cleftnet.models.operating_point import OperatingPoint
 from cleftnet.synapses import COLUMNS, SynapseSettings, find_synapses
 from cleftnet.synapses.blocks import LabelWriter, PartMeasurer
 from cleftnet.volumes import CLEFT_ZERO, LABELS, Volume, open_volume, write_volume
@@ -213,6 +214,15 @@ def test_thresholds_are_those_of_the_prediction_unless_others_are_given():
         assert ids(f"{name}/lower", threshold=0.4) == [0, 1, 0, 0, 2, 2, 0, 0, 3]
         assert ids(f"{name}/seeds", seed_threshold=0.9) == [0, 0, 0, 0, 1, 1, 0, 0, 0]
         assert ids(f"{name}/size", min_size_nm3=1600) == [0, 0, 0, 0, 1, 1, 0, 0, 0]
+
+
+def test_it_is_said_that_a_lower_threshold_of_seeds_may_find_more(messages):
+    pale = Volume(np.full((1, 4, 4), 150, np.uint8), SIZE_NM)
+    for seed, said in ((0.9, True), (0, False)):
+        messages.clear()
+        point = OperatingPoint(threshold=0.5, seed_threshold=seed)
+        assert len(find_synapses(pale, settings=SynapseSettings(point=point)).table) == (seed == 0)
+        assert ("each must have a voxel of at least 0.9; where" in messages.text) == said
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint64])

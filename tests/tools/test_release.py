@@ -69,13 +69,11 @@ def test_the_networks_of_the_folds_are_one_rounded_ensemble_scored_out_of_fold_a
         assert all(torch.equal(a, b) for a, b in zip(member.state_dict().values(), rounded, strict=True))
     assert (shipped.card.members, shipped.card.voxel_size_nm) == (2, (40.0, 4.0, 4.0))
     assert shipped.card.synapses is not None
-    assert shipped.card.normalize == matched_to(
-        open_region(Recipe(**shipped.card.provenance["recipe"]).data.train[0]).raw
-    )
 
     about = shipped.card.provenance
     recipe = Recipe(**about["recipe"])
     region = open_region(recipe.data.train[0])
+    assert shipped.card.normalize == matched_to(region.raw, sections=True)
     folds = predict_folds(shipped, about["folds"], recipe)
     scored, _, _ = score_out_of_fold(folds, region, TuningSettings(**about["synapse_grid"]))
     assert scored.scores.auc == pytest.approx(shipped.card.scores["auc"], abs=1e-12)
@@ -97,7 +95,9 @@ def test_networks_and_boosted_trees_are_one_model_scored_out_of_fold(cells, fold
     assert all(
         np.array_equal(mine.value, theirs.value) for mine, theirs in zip(shipped.trees.split(2), own, strict=True)
     )
-    assert shipped.card.scores["auc"] == pytest.approx(CellFolder(cells["both"]).load().scores.auc, abs=0.002)
+    assert shipped.card.scores["auc"] == pytest.approx(
+        CellFolder(cells["both"]).load().scores.auc, abs=0.01
+    )  # sections are matched
     page = done.page.read_text()
     assert "| beside them | boosted trees on filters of 8, 40 nm |" in page
     assert "--rows cleftnet,boosted,both --seeds 0" in page

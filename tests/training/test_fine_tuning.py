@@ -93,8 +93,8 @@ def test_a_recipe_with_init_learns_from_there(cremi_file, tmp_path, messages):
     run = cleftnet.train(tmp_path / "r.yaml", tmp_path / "run")
     assert torch.allclose(cleftnet.load_model(run.best).net.head.weight, net.head.weight, atol=1e-6)
     assert "starting from" in messages.text
-    told = "knows gray values as data.normalize: {'percentiles': [0.5, 99.5], 'levels': [32.0, 204.0]} makes them"
-    assert told in messages.text
+    assert "knows gray values as data.normalize: {" in messages.text
+    assert "'levels': [32.0, 204.0]" in messages.text
 
     messages.clear()
     content["data"]["normalize"] = {"levels": [32, 204]}

@@ -25,6 +25,7 @@ from cleftnet.exporting.onnx_graph import OPSET, run_onnx, write_onnx
 from cleftnet.exporting.readme import readme
 from cleftnet.exporting.source import ExportSource
 from cleftnet.models.checkpoint import Float32
+from cleftnet.volumes import NormalizationSettings
 
 WEIGHTS, README, CARD = "weights.onnx", "README.md", "cleftnet.json"
 PAPER = ("Liu and Ji: CleftNet, IEEE Transactions on Medical Imaging 2021", "10.1109/TMI.2021.3089547")
@@ -78,9 +79,14 @@ def preprocessed(gray: npt.NDArray[np.uint8], source: ExportSource) -> Float32:
     normalize = source.card.normalize
     if normalize is None:
         return (gray * np.float32(1 / WHITE)).astype(np.float32)
-    low, high = np.percentile(gray, normalize.percentiles)
+    low, high = np.percentile(gray, normalize.percentiles, axis=_measured(normalize), keepdims=True)
     black, white = (level / WHITE for level in normalize.levels)
     return np.asarray(((gray - low) / (high - low + EPS) * (white - black) + black).clip(0, 1), np.float32)
+
+
+def _measured(normalize: NormalizationSettings) -> tuple[int, ...]:
+    """Return the axes of `b 1 z y x` that are normalized together: those of a section, or of a sample of the batch."""
+    return (1, 3, 4) if normalize.sections else (1, 2, 3, 4)
 
 
 def _pack(package: Path, folder: Path, source: ExportSource) -> None:
@@ -149,10 +155,11 @@ def _input(folder: Path, source: ExportSource) -> Any:
     if source.card.normalize is not None:
         low, high = source.card.normalize.percentiles
         black, white = (level / WHITE for level in source.card.normalize.levels)
-        whole = [spec.AxisId(name) for name in ("channel", *"zyx")]  # of each sample, not of a batch
+        names = ("batch", "channel", *"zyx")
+        together = [spec.AxisId(names[axis]) for axis in _measured(source.card.normalize)]
         steps = [
             spec.ScaleRangeDescr(
-                kwargs=spec.ScaleRangeKwargs(axes=whole, min_percentile=low, max_percentile=high, eps=EPS)
+                kwargs=spec.ScaleRangeKwargs(axes=together, min_percentile=low, max_percentile=high, eps=EPS)
             ),
             spec.ScaleLinearDescr(kwargs=spec.ScaleLinearKwargs(gain=white - black, offset=black)),
             spec.ClipDescr(kwargs=spec.ClipKwargs(min=0, max=1)),

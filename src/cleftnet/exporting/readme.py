@@ -39,9 +39,10 @@ def readme(source: ExportSource) -> str:
     black_white = ""
     if card.normalize is not None:
         (low, high), (black, white) = card.normalize.percentiles, card.normalize.levels
+        of = "every section" if card.normalize.sections else "the volume"
         black_white = (
-            f"- The percentiles {low:g} and {high:g} of the whole volume become the gray levels {black:.4g} and {white:.4g} "
-            f"of 0 (black) to 255 (white).\n"
+            f"- The percentiles {low:g} and {high:g} of {of} become the gray levels {black:.4g} and {white:.4g} of 0 (black) "
+            f"to 255 (white).\n"
         )
     page = _PAGE.format(
         name=f"cleftnet {source.released}" if source.released else "cleftnet model",

@@ -159,10 +159,10 @@ class PredictionJob:
     def provenance(self) -> dict[str, JsonValue]:
         """Return what the attributes of the prediction say about how it was made."""
         normalize = self.model.card.normalize
-        measured: JsonValue = None
+        measured: dict[str, JsonValue] = {"gray_percentiles": None, "gray_sections": False}
         if normalize is not None and self.settings.gray_range is None:
-            measured = list(normalize.percentiles)
-        return {"model_sha256": self.digest, **self.view.provenance(), "gray_percentiles": measured, **self._source()}
+            measured = {"gray_percentiles": list(normalize.percentiles), "gray_sections": normalize.sections}
+        return {"model_sha256": self.digest, **self.view.provenance(), **measured, **self._source()}
 
     def _source(self) -> dict[str, JsonValue]:
         """Return how synapses are found in the prediction, and the address of raw, where there are such."""

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from cleftnet.geometry import Box, FloatZYX
 from cleftnet.models.checkpoint import Float32, ModelCard
 from cleftnet.prediction.prediction_settings import PredictionSettings
-from cleftnet.volumes import Resampling, Volume, VoxelGrid, in_gray_range, measured_range, resampled
+from cleftnet.volumes import Resampling, Volume, VoxelGrid, in_gray_range, normalized_from, resampled
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +40,26 @@ class NetworkView:
 
     @classmethod
     def of(cls, raw: Volume, card: ModelCard, settings: PredictionSettings) -> Self:
-        """Resample a volume to the voxel size of a model and bring its gray values to the model's range, where they differ.
+        """Bring gray values of a volume to the range of a model and resample it to the model's voxel size, where they differ.
 
         Raises:
             InputError: when the volume has no voxel size, or the model normalizes gray values and the volume has no contrast.
         """
-        seen = raw
+        seen, gray_range, by_section = raw, settings.gray_range, ""
+        if gray_range is not None:
+            seen = in_gray_range(seen, gray_range)
+        elif card.normalize is not None:
+            seen, gray_range = normalized_from(seen, card.normalize)
+            by_section = ", and every section is measured by itself" if card.normalize.sections else ""
+        if gray_range is not None:
+            low, high = gray_range
+            log.info(f"gray values from {low:g} to {high:g} are black to white for the model{by_section}")
         if card.voxel_size_nm is not None:
             wanted = voxel_size_to_see(raw.voxel_size_nm, card.voxel_size_nm)
             if wanted == raw.voxel_size_nm:
                 pass
             elif settings.rescale:
-                seen = resampled(raw, wanted)
+                seen = resampled(seen, wanted)
                 log.info(f"voxels of {_nm(raw.voxel_size_nm)} are resampled to {_nm(wanted)} for the model, and back")
             else:
                 warnings.warn(
@@ -59,12 +67,6 @@ class NetworkView:
                     f"{_nm(raw.voxel_size_nm)} (z y x): expect worse results; leave out rescale=False",
                     stacklevel=4,
                 )
-        gray_range = settings.gray_range
-        if gray_range is None and card.normalize is not None:
-            gray_range = measured_range(seen, card.normalize)
-        if gray_range is not None:
-            seen = in_gray_range(seen, gray_range)
-            log.info(f"gray values from {gray_range[0]:g} to {gray_range[1]:g} are black to white for the model")
         return cls(raw, seen, gray_range)
 
     @property

@@ -296,6 +296,11 @@ class _Search:
         table = scored(joined.sums, tabulate(joined.sums, self.volume), self.used.point, self.volume.voxel_size_nm)
         kept = table["score"].to_numpy() >= self.used.point.min_score
         joined.number(arrays, grid, kept)
+        if not kept.any() and self.used.point.seed_threshold:
+            log.info(
+                f"no synapse was found, and each must have a voxel of at least {self.used.point.seed_threshold:g}; where the "
+                f"tissue is unlike that of the training, try a lower seed_threshold, or 0 for none"
+            )
         return keep_rows(table, kept)
 
     def contact_grid(self, block: IntZYX, neurons: PlacedSegmentation) -> BlockGrid:

@@ -98,7 +98,7 @@ def open_region(volume: VolumeSettings) -> Region:
 def as_seen(region: Region, recipe: Recipe) -> Region:
     """Return a region with the gray values that the network of a recipe sees (`data.normalize`).
 
-    The range is measured on the region alone, as `predict` measures it for a region of interest.
+    The range is measured on the whole volume that the region is a part of, as `predict` does.
 
     Raises:
         InputError: when the region has no contrast to normalize.

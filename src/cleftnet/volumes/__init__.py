@@ -22,6 +22,7 @@ from cleftnet.volumes.gray import in_gray_range as in_gray_range
 from cleftnet.volumes.gray import matched_to as matched_to
 from cleftnet.volumes.gray import measured_range as measured_range
 from cleftnet.volumes.gray import normalized as normalized
+from cleftnet.volumes.gray import normalized_from as normalized_from
 from cleftnet.volumes.hdf5 import Hdf5Store as Hdf5Store
 from cleftnet.volumes.hdf5 import new_hdf5 as new_hdf5
 from cleftnet.volumes.hdf5 import reading_hdf5 as reading_hdf5

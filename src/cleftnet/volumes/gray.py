@@ -1,7 +1,7 @@
 """Gray values of a volume: their range on a fixed sample, whether they look inverted, and the volume with that range as 0-255.
 
 Laboratories differ in contrast, bit depth and sign. A model may be trained on volumes whose percentiles were brought to one
-range; every volume that it then sees is brought to the same range, once for the whole volume.
+range; every volume that it then sees is brought to the same range, once for the whole volume or section by section.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from cleftnet.volumes.volume import Array, Slices, Volume
 SAMPLE_BLOCK: IntZYX = (8, 128, 128)
 MATCHED = (5.0, 95.0)  # percentiles; those further out change more with blur and noise
 SAMPLE_BLOCKS = 64  # at most, which is 8 million voxels
+SECTION_BLOCKS = 16  # at most, of a section
+LEAST_OF_SECTION = 4096  # gray values that are not 0, else a section is not measured by itself
+LEAST_CONTRAST = 0.5  # of that of the volume
 
 
 def _check_percentiles(values: tuple[float, float]) -> tuple[float, float]:
@@ -43,6 +46,7 @@ def _check_range(values: tuple[float, float]) -> tuple[float, float]:
     return values
 
 
+Floats = npt.NDArray[np.float64]
 Percentiles = Annotated[tuple[float, float], AfterValidator(_check_percentiles)]
 Levels = Annotated[tuple[float, float], AfterValidator(_check_levels)]
 GrayRange = Annotated[tuple[float, float], AfterValidator(_check_range)]
@@ -55,10 +59,13 @@ class NormalizationSettings(Settings):
         percentiles: Two percentiles of the volume's gray values.
         levels: What they become, of 0 (black) to 255 (white). Where a model was trained without normalization, those that its
             training data have at these percentiles give every other volume the contrast that it knows (`matched_to`).
+        sections: Measure every section by itself, since sections of one volume differ too. A section without much to measure,
+            or with less than half the contrast of the volume, which has hardly any tissue, is taken as the volume is.
     """
 
     percentiles: Percentiles = (0.5, 99.5)
     levels: Levels = (0.0, 255.0)
+    sections: bool = False
 
 
 def sample_boxes(box: Box) -> Iterator[Box]:
@@ -69,16 +76,15 @@ def sample_boxes(box: Box) -> Iterator[Box]:
         ['0:8,0:128,0:128', '0:8,0:128,128:256', '0:8,0:128,256:300']
     """
     counts = [-(-n // side) for n, side in zip(box.shape, SAMPLE_BLOCK, strict=True)]
-    everything = list(itertools.product(*map(range, counts))) if np.prod(counts) <= SAMPLE_BLOCKS else _lattice(counts)
-    for place in everything:
+    for place in _lattice(counts, SAMPLE_BLOCKS):
         start = [b + n * side for b, n, side in zip(box.start, place, SAMPLE_BLOCK, strict=True)]
         yield Box.at(start, SAMPLE_BLOCK).intersect(box)
 
 
-def _lattice(counts: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return at most `SAMPLE_BLOCKS` places of a grid, as evenly spread along each axis as its length allows."""
+def _lattice(counts: Sequence[int], most: int) -> list[tuple[int, ...]]:
+    """Return all places of a grid, or as many as may be, as evenly spread along each axis as its length allows."""
     kept = list(counts)
-    while np.prod(kept) > SAMPLE_BLOCKS:  # thin out the axis with the most places
+    while np.prod(kept) > most:  # thin out the axis with the most places
         kept[int(np.argmax(kept))] -= 1
     return list(
         itertools.product(*([(2 * n + 1) * c // (2 * k) for n in range(k)] for c, k in zip(counts, kept, strict=True)))
@@ -121,17 +127,45 @@ def measured_range(volume: Volume, settings: NormalizationSettings) -> tuple[flo
             f"{volume.address} has no contrast: the percentiles {settings.percentiles} of its gray values are {low:g} and "
             f"{high:g}; check that it is the raw volume, or give the range: gray_range=(low, high)"
         )
-    black, white = settings.levels
-    slope = (high - low) / (white - black)
-    return low - black * slope, low + (255 - black) * slope
+    return _black_and_white(low, high, settings.levels)
 
 
-def matched_to(volume: Volume, percentiles: tuple[float, float] = MATCHED) -> NormalizationSettings:
-    """Return the settings that give every volume the contrast of this one, as 0-255; this one stays as it is.
+def _black_and_white(low: float, high: float, levels: tuple[float, float]) -> tuple[float, float]:
+    """Return the gray values that become 0 and 255 where these two become levels."""
+    slope = (high - low) / (levels[1] - levels[0])
+    return low - levels[0] * slope, low + (255 - levels[0]) * slope
+
+
+def _section_ranges(volume: Volume, sections: range, settings: NormalizationSettings, whole: GrayRange) -> Floats:
+    """Return the range of every section, `z 2`, from a sample of each; that of the volume where a section has no own."""
+    ranges = np.tile(np.array(whole), (len(sections), 1))
+    (_, height, width), (depth, *sides) = volume.shape, SAMPLE_BLOCK
+    counts = [-(-n // side) for n, side in zip((height, width), sides, strict=True)]
+    places = [(y * sides[0], x * sides[1]) for y, x in _lattice(counts, SECTION_BLOCKS)]
+    for first in sections[::depth]:
+        shape = (min(depth, sections.stop - first), *sides)
+        boxes = [Box.at((first, *place), shape).intersect(volume.box) for place in places]
+        sample = np.concatenate([volume[box].reshape(box.shape[0], -1) for box in boxes], axis=1)
+        for z, values in enumerate(sample, first - sections.start):
+            kept = values[values != 0]
+            if kept.size < LEAST_OF_SECTION or not np.isfinite(kept).all():
+                continue
+            low, high = np.percentile(kept, settings.percentiles).tolist()
+            black, white = _black_and_white(low, high, settings.levels)
+            if white - black >= LEAST_CONTRAST * (whole[1] - whole[0]):
+                ranges[z] = black, white
+    return ranges
+
+
+def matched_to(
+    volume: Volume, percentiles: tuple[float, float] = MATCHED, *, sections: bool = False
+) -> NormalizationSettings:
+    """Return the settings that give every volume the contrast of this one; without `sections` this one stays as it is.
 
     Args:
         volume: Gray values as a model sees them without normalization.
         percentiles: The percentiles to match.
+        sections: Give every section this contrast.
 
     Raises:
         InputError: when the volume has no contrast.
@@ -144,16 +178,16 @@ def matched_to(volume: Volume, percentiles: tuple[float, float] = MATCHED) -> No
     """
     low, high = measured_range(volume, NormalizationSettings(percentiles=percentiles))
     to_255 = 255 / float(np.iinfo(volume.dtype).max) if volume.dtype.kind == "u" else 255.0
-    return NormalizationSettings(percentiles=percentiles, levels=(low * to_255, high * to_255))
+    return NormalizationSettings(percentiles=percentiles, levels=(low * to_255, high * to_255), sections=sections)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _RangedStore:
-    """The store of a volume in a gray range."""
+    """The store of a volume in a gray range, which may be another one in every section: arrays `z 1 1`."""
 
     parent: Volume
-    low: float
-    high: float
+    low: Floats
+    high: Floats
 
     @property
     def shape(self) -> IntZYX:
@@ -164,12 +198,10 @@ class _RangedStore:
         return np.dtype(np.uint8)
 
     def __getitem__(self, index: Slices) -> Array:
-        values = self.parent[index]
-        return np.where(values == 0, np.uint8(0), self._gray(values))
-
-    def _gray(self, values: Array) -> npt.NDArray[np.uint8]:
-        scaled = (values.astype(np.float32) - np.float32(self.low)) * np.float32(255 / (self.high - self.low))
-        return np.asarray(np.rint(scaled.clip(1, 255)), np.uint8)
+        values, sections = self.parent[index], index[0]
+        low, high = self.low[sections], self.high[sections]
+        scaled = (values.astype(np.float32) - low.astype(np.float32)) * (255 / (high - low)).astype(np.float32)
+        return np.where(values == 0, np.uint8(0), np.rint(scaled.clip(1, 255)).astype(np.uint8))
 
 
 def in_gray_range(volume: Volume, gray_range: tuple[float, float]) -> Volume:
@@ -186,18 +218,38 @@ def in_gray_range(volume: Volume, gray_range: tuple[float, float]) -> Volume:
         >>> in_gray_range(raw, (1000, 2000)).read().tolist()
         [[[0, 1, 1, 128, 255, 255]]]
     """
-    low, high = gray_range
+    return _ranged(volume, np.tile(np.array(gray_range, np.float64), (volume.shape[0], 1)), gray_range)
+
+
+def _ranged(volume: Volume, ranges: Floats, whole: GrayRange) -> Volume:
+    """Show a volume in a range for every section, `z 2`."""
+    low, high = ranges.T[..., None, None]
     return replace(
         volume,
-        store=_RangedStore(volume, float(low), float(high)),
-        address=f"{volume.address} from {low:g} to {high:g}",
+        store=_RangedStore(volume, low, high),
+        address=f"{volume.address} from {whole[0]:g} to {whole[1]:g}",
     )
 
 
 def normalized(volume: Volume, settings: NormalizationSettings | None) -> Volume:
     """Show a volume as a model that was trained with these settings sees it; the volume itself without settings.
 
+    A part that was cropped from a volume is seen as it is in the whole.
+
     Raises:
         InputError: when the volume has no contrast.
     """
-    return volume if settings is None else in_gray_range(volume, measured_range(volume, settings))
+    return volume if settings is None else normalized_from(volume, settings)[0]
+
+
+def normalized_from(volume: Volume, settings: NormalizationSettings) -> tuple[Volume, tuple[float, float]]:
+    """Return `normalized`, and the gray values of the whole volume that become black and white.
+
+    Raises:
+        InputError: when the volume has no contrast.
+    """
+    whole, box = volume.uncropped()
+    found = measured_range(whole, settings)
+    if not settings.sections:
+        return in_gray_range(volume, found), found
+    return _ranged(volume, _section_ranges(whole, range(box.start[0], box.stop[0]), settings, found), found), found

@@ -230,6 +230,20 @@ class Volume:
             offset = (z, y, x)
         return replace(self, store=_Window(self, box), offset_nm=offset, address=f"{self.address}[{box}]")
 
+    def uncropped(self) -> tuple[Volume, Box]:
+        """Return the volume that this one was cropped from, in one step or several, and its place there.
+
+        Example:
+            >>> part = Volume(np.zeros((4, 5, 6), np.uint8)).crop(Box((1, 1, 1), (4, 5, 6))).crop(Box((1, 0, 0), (3, 2, 2)))
+            >>> whole, place = part.uncropped()
+            >>> whole.shape, str(place)
+            ((4, 5, 6), '2:4,1:3,1:3')
+        """
+        whole, box = self, self.box
+        while isinstance(window := whole.store, _Window):
+            whole, box = window.parent, box.shift(window.box.start)
+        return whole, box
+
 
 @dataclass(frozen=True)
 class _Window:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-avx2 test-slow test-oldest test-wheel mutate audit check docs notebooks package fix fuzz bench clean
-.PHONY: results-cells results-gpu results-tables results-released results-quick results-synapses results-overlap results-rescaling \
+.PHONY: results-cells results-gpu results-tables results-released results-quick results-synapses results-overlap results-rescaling results-shift \
 	results-workers results-monai results-synapses-large results-stack results-export results-demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -127,6 +127,11 @@ results-rescaling: $(VENV)/ready  ## Voxels of another size: the cell of its net
 	$(BIN)/python -m benchmarks rescaling 50,4.6,4.6 50,8,8 40,4,4 60,6,6 --overlap 0.25 \
 		--model $(RESULTS)/folds/cells/coarse/seed-0/fold-3/run --json $(RESULTS)/rescaling.json
 	$(CHECK) $(RESULTS)/rescaling.json "Voxels of another size" --tolerance 0.1
+
+results-shift: $(VENV)/ready  ## Gray values of another volume: half an hour, and an hour where its cell is not trained yet
+	$(CLEFTNET) compare tables-vnc-l3-folds --out $(RESULTS)/folds --rows coarse --seeds 0
+	$(BIN)/python -m benchmarks shift $(RESULTS)/folds --json $(RESULTS)/shift.json
+	$(CHECK) $(RESULTS)/shift.json "Gray values of another volume" --tolerance 0.1
 
 results-workers: $(VENV)/ready  ## A large volume: processes; a quarter of an hour
 	$(BIN)/python -m benchmarks prediction workers --shape 512,1024,1024 --volume "$(VNC)/vnc-l3.hdf" \

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from benchmarks.measure import write_rows
 from cleftnet.comparison.cells import CellFolder
 from cleftnet.comparison.folds import open_whole, raw_around
 from cleftnet.comparison.out_of_fold import FoldLogits, choose_on_folds
@@ -47,6 +48,10 @@ SHIFTS: dict[str, Callable[[Floats], Floats]] = {  # of gray values in 0-255, z 
 }
 
 
+MATCHED = ("plain", "volume", "sections")  # whose contrast becomes that of the unchanged raw
+Place = tuple[float, float, int, float]  # threshold, threshold of seeds, gap and smallest size
+
+
 class Setup(NamedTuple):
     """What is tried.
 
@@ -55,25 +60,21 @@ class Setup(NamedTuple):
         row: Its row.
         seed: Its seed.
         folder: The finished cell.
-        percentiles: Percentiles of gray values that are matched with those of the unchanged raw; None matches none.
-        sections: Match every section by itself.
     """
 
     comparison: Comparison
     row: str
     seed: int
     folder: CellFolder
-    percentiles: tuple[float, float] | None = None
-    sections: bool = False
 
-    def logits(self, region: Region, change: Callable[[Floats], Floats]) -> list[FoldLogits]:
+    def logits(self, region: Region, change: Callable[[Floats], Floats], matched: str) -> list[FoldLogits]:
         """Predict every fold of the changed raw by the model that never saw it."""
         recipe = self.comparison.recipe(self.row, self.seed)
         origin = open_whole(recipe)[1]
         values = np.clip(change(region.raw.read().astype(np.float64)), 0, 255).round().astype(np.uint8)
         seen = replace(region.raw, store=values)
-        if self.percentiles is not None:
-            seen = normalized(seen, matched_to(region.raw, self.percentiles, sections=self.sections))
+        if matched != "plain":
+            seen = normalized(seen, matched_to(region.raw, sections=matched == "sections"))
         changed = Region(seen, region.labels)
         folds = []
         for number, fold in enumerate(self.comparison.cut(self.row)):
@@ -85,21 +86,16 @@ class Setup(NamedTuple):
             )
         return folds
 
-    def grid(self, name: str, region: Region, settings: TuningSettings) -> list[TuningPoint]:
+    def grid(self, name: str, matched: str, region: Region, settings: TuningSettings) -> dict[Place, TuningPoint]:
         """Score every operating point on a changed raw, each fold calibrated on the unchanged other folds; kept in a file."""
-        how = (
-            "plain"
-            if self.percentiles is None
-            else "{}-{:g}-{:g}".format("sections" if self.sections else "matched", *self.percentiles)
-        )
-        path = self.folder.path / "shift" / how / f"{name.replace(' ', '-')}.json"
+        path = self.folder.path / "shift" / matched / f"{name.replace(' ', '-')}.json"
         if not path.exists():
             probability = np.zeros(region.labels.shape, np.uint8)
             clean = [
                 np.load(self.folder.fold(k).logits, allow_pickle=False)
                 for k in range(len(self.comparison.cut(self.row)))
             ]
-            folds = self.logits(region, SHIFTS[name])
+            folds = self.logits(region, SHIFTS[name], matched)
             kept = [FoldLogits(fold.scored, own) for fold, own in zip(folds, clean, strict=True)]
             for number, fold in enumerate(folds):
                 others = [one for other, one in enumerate(kept) if other != number]
@@ -110,28 +106,8 @@ class Setup(NamedTuple):
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps([point.model_dump() for point in points]) + "\n")
-        return [TuningPoint(**point) for point in json.loads(path.read_text())]
-
-
-Place = tuple[float, float, int, float]
-
-
-def by_place(points: Sequence[TuningPoint]) -> dict[Place, TuningPoint]:
-    """Return points by threshold, threshold of seeds, gap and smallest size."""
-    return {(one.threshold, one.seed_threshold, one.gap, one.min_size_nm3): one for one in points}
-
-
-def report(grids: dict[str, dict[Place, TuningPoint]], places: dict[str, Place]) -> list[str]:
-    """Return the lines of a table: a row for each change of raw, a column for each operating point and for the best one."""
-    lines = [f"{'raw':20s}" + "".join(f"{name:>34s}" for name in [*places, "best"])]
-    for name, grid in grids.items():
-        shown = [grid[place] for place in places.values()] + [min(grid.values(), key=order)]
-        texts = [
-            f"{one.object_f1 or 0:.3f} ({one.matched} of {one.predicted}), {one.voxel_f1 or 0:.3f}" for one in shown
-        ]
-        texts[-1] += f" at {shown[-1].threshold:g}, {shown[-1].seed_threshold:g}, {shown[-1].min_size_nm3:g}"
-        lines.append(f"{name:20s}" + "".join(f"{text:>34s}" for text in texts))
-    return lines
+        points = [TuningPoint(**point) for point in json.loads(path.read_text())]
+        return {(one.threshold, one.seed_threshold, one.gap, one.min_size_nm3): one for one in points}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -139,27 +115,31 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("out", type=Path, help="folder of a comparison by folds, with the trainings of the cell")
     parser.add_argument("--row", default="coarse", help="a row of networks; default: coarse")
     parser.add_argument("--seed", type=int, default=0, help="its seed; default: 0")
-    parser.add_argument(
-        "--match", type=float, nargs=2, metavar=("LOW", "HIGH"), help="percentiles of gray values to match"
-    )
-    parser.add_argument("--sections", action="store_true", help="match every section by itself")
+    parser.add_argument("--json", type=Path, help="file for the F1 of whole synapses")
     given = parser.parse_args(arguments)
-    percentiles = None if given.match is None else tuple(given.match)
     comparison = load_comparison(given.out / "recipe.yaml")
-    folder = CellFolder.of(given.out, given.row, given.seed)
-    setup = Setup(comparison, given.row, given.seed, folder, percentiles, given.sections)
+    setup = Setup(comparison, given.row, given.seed, CellFolder.of(given.out, given.row, given.seed))
     region = open_whole(comparison.recipe(given.row, given.seed))[0]
     settings = comparison.synapses.changed(scores=(), gaps=(1,))
-    grids = {}
+    unchanged = setup.grid("unchanged", "plain", region, settings)
+    place = min(unchanged, key=lambda place: order(unchanged[place]))
+    print(
+        f"threshold {place[0]:g}, seeds {place[1]:g}, gap {place[2]}, smallest {place[3]:g} nm³: best of unchanged raw"
+    )
+    print("F1 of whole synapses and of their voxels, right of listed; at the best operating point of each")
+    rows = []
     for name in SHIFTS:
-        grids[name] = by_place(setup.grid(name, region, settings))
-        print(f"{name}: done", flush=True)
-    shared = list(grids["unchanged"])
-    places = {
-        "best of unchanged": min(shared, key=lambda place: order(grids["unchanged"][place])),
-        "best of all": min(shared, key=lambda place: sum(order(grid[place])[0] for grid in grids.values())),
-    }
-    print("whole synapses: F1 (right of listed), then voxel F1")
-    for name, place in places.items():
-        print(f"{name}: threshold {place[0]:g}, seeds {place[1]:g}, gap {place[2]}, smallest {place[3]:g} nm³")
-    print("\n".join(report(grids, places)))
+        row: dict[str, str | float] = {"name": name}
+        for matched in MATCHED:
+            grid = setup.grid(name, matched, region, settings)
+            print(
+                f"{name:20s} {matched:10s} {_text(grid[place]):35s} {_text(min(grid.values(), key=order))}", flush=True
+            )
+            row[matched] = grid[place].object_f1 or 0.0
+        rows.append(row)
+    write_rows(given.json, rows)
+
+
+def _text(point: TuningPoint) -> str:
+    """Return the scores of an operating point."""
+    return f"{point.object_f1 or 0:.3f} {point.voxel_f1 or 0:.3f} ({point.matched} of {point.predicted})"

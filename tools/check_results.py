@@ -38,6 +38,9 @@ KEYS = {  # words of a column of a page: key of an evaluation, or of a benchmark
     "speed": "speed",  # the ratio of a benchmark; its seconds depend on the machine
     "memory": "memory",
     "synapses": "synapses",
+    "as they are": "plain",
+    "volume matched": "volume",
+    "sections matched": "sections",
 }
 TOLERANCE = 0.02  # relative; another processor or version of PyTorch trains and predicts slightly differently
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*")

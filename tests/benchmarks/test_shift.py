@@ -1,5 +1,7 @@
 """The benchmark of changed gray values, on a comparison of two small folds."""
 
+import json
+
 import numpy as np
 import pytest
 import yaml
@@ -41,18 +43,17 @@ def test_changed_volumes_are_scored_and_what_is_known_is_read_again(finished, mo
     monkeypatch.setattr(
         shift, "SHIFTS", {"unchanged": shift.SHIFTS["unchanged"], "contrast 0.6": shift.SHIFTS["contrast 0.6"]}
     )
-    shift.main([str(finished)])
-    plain, narrow = np.concatenate(seen[:2], 2), np.concatenate(seen[2:], 2)
-    assert narrow.std() == pytest.approx(0.6 * plain.std(), rel=0.05)
-    shift.main([str(finished), "--match", "5", "95"])
-    matched = np.concatenate(seen[6:], 2)
-    assert matched.std() == pytest.approx(plain.std(), rel=0.05)
-    assert np.abs(np.concatenate(seen[4:6], 2).astype(int) - plain).max() <= 1
+    shift.main([str(finished), "--json", str(finished / "f1.json")])
+    plain, *others = [np.concatenate(seen[first : first + 2], 2) for first in range(0, 12, 2)]
+    same = [np.abs(values.astype(int) - plain).max() for values in others[:2]]
+    assert same[0] <= 1  # matched with itself
+    assert [values.std() / plain.std() for values in others] == pytest.approx([1, 1, 0.6, 1, 1], rel=0.1)
+    rows = json.loads((finished / "f1.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["unchanged", "contrast 0.6"]
+    assert all(0 <= row[matched] <= 1 for row in rows for matched in shift.MATCHED)
 
     predictions, said = len(seen), capsys.readouterr().out
+    assert said.startswith("threshold ")
     shift.main([str(finished)])
-    assert len(seen) == predictions
-    again = capsys.readouterr().out
-    assert again in said
-    assert "best of unchanged: threshold " in again
-    assert again.splitlines()[-1].startswith("contrast 0.6 ")
+    assert len(seen) == predictions == 12
+    assert capsys.readouterr().out == said

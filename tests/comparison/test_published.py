@@ -27,6 +27,7 @@ OUT_OF_FOLD = [  # row and seed of a cell, and how its line in docs/results.md b
     ("resunet", 1, "ResUnet, seed 1"),
     ("resunet", 2, "ResUnet, seed 2"),
     ("symmetric", 0, "recipe of PyTorch Connectomics"),
+    ("coarse-fa", 0, "CleftNet w/o LA, coarse queries"),
     ("forest", 0, "random forest"),
     ("forest", 1, "random forest, seed 1"),
     ("forest", 2, "random forest, seed 2"),

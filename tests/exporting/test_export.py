@@ -179,15 +179,17 @@ def test_a_package_passes_the_tests_of_bioimageio_core_and_has_a_halo_of_half_th
 
 
 @pytest.mark.slow  # half a minute: another translation
-def test_a_package_of_a_model_that_normalizes_does_so_itself(tmp_path, raw):
+@pytest.mark.parametrize(("sections", "axes"), [(False, ["channel", "z", "y", "x"]), (True, ["channel", "y", "x"])])
+def test_a_package_of_a_model_that_normalizes_does_so_itself(tmp_path, raw, sections, axes):
     from bioimageio.spec import load_model_description
 
-    normalize = NormalizationSettings(percentiles=(1, 99), levels=(51, 204))
+    normalize = NormalizationSettings(percentiles=(1, 99), levels=(51, 204), sections=sections)
     model = small_model(normalize=normalize, voxel_size_nm=SIZE_NM)
     path = export(model, tmp_path / "net.zip")  # refused, had bioimageio.core not reproduced its outputs
     steps = load_model_description(path, perform_io_checks=False).inputs[0].preprocessing
     assert [step.id for step in steps] == ["ensure_dtype", "scale_range", "scale_linear", "clip", "ensure_dtype"]
     assert (steps[1].kwargs.min_percentile, steps[1].kwargs.max_percentile) == (1, 99)
+    assert list(map(str, steps[1].kwargs.axes)) == axes
     assert (steps[2].kwargs.gain, steps[2].kwargs.offset) == pytest.approx((0.6, 0.2))
 
 

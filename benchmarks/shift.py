@@ -15,9 +15,11 @@ from scipy.ndimage import gaussian_filter
 from benchmarks.measure import write_rows
 from cleftnet.comparison.cells import CellFolder
 from cleftnet.comparison.folds import open_whole, raw_around
-from cleftnet.comparison.out_of_fold import FoldLogits, choose_on_folds
+from cleftnet.comparison.out_of_fold import FoldLogits
 from cleftnet.comparison.recipe import Comparison, load_comparison
+from cleftnet.errors import InputError
 from cleftnet.files import replacing
+from cleftnet.metrics.calibration import Calibration
 from cleftnet.metrics.voxels import Floats
 from cleftnet.models.checkpoint import load_model
 from cleftnet.prediction import to_uint8, whole_logits
@@ -46,7 +48,6 @@ SHIFTS: dict[str, Callable[[Floats], Floats]] = {  # of gray values in 0-255, z 
     "sections differ": sections_differ,
     "noise of 20": lambda raw: raw + np.random.default_rng(0).normal(0, 20, raw.shape),
 }
-
 
 MATCHED = ("plain", "volume", "sections")  # whose contrast becomes that of the unchanged raw
 Place = tuple[float, float, int, float]  # threshold, threshold of seeds, gap and smallest size
@@ -80,7 +81,7 @@ class Setup(NamedTuple):
         for number, fold in enumerate(self.comparison.cut(self.row)):
             scored = fold.scored.relative_to(origin)
             raw, inside = raw_around(changed, scored, recipe)
-            net = load_model(self.folder.fold(number).run / "best.safetensors").net
+            net = load_model(self.folder.fold(number).run).net
             folds.append(
                 FoldLogits(scored, whole_logits(net, raw, overlap=recipe.training.validation_overlap)[0][inside])
             )
@@ -91,15 +92,11 @@ class Setup(NamedTuple):
         path = self.folder.path / "shift" / matched / f"{name.replace(' ', '-')}.json"
         if not path.exists():
             probability = np.zeros(region.labels.shape, np.uint8)
-            clean = [
-                np.load(self.folder.fold(k).logits, allow_pickle=False)
-                for k in range(len(self.comparison.cut(self.row)))
-            ]
-            folds = self.logits(region, SHIFTS[name], matched)
-            kept = [FoldLogits(fold.scored, own) for fold, own in zip(folds, clean, strict=True)]
-            for number, fold in enumerate(folds):
-                others = [one for other, one in enumerate(kept) if other != number]
-                calibration = choose_on_folds(others, region, TuningSettings(scores=(), thresholds=(0.5,))).calibration
+            cell = self.folder.load()
+            if cell is None:
+                raise InputError(f"{self.folder.path} holds no finished cell; run the comparison first")
+            for fold, choice in zip(self.logits(region, SHIFTS[name], matched), cell.folds, strict=True):
+                calibration = Calibration(choice.scale, choice.shift)
                 probability[fold.scored.slices] = to_uint8(calibration.probability(fold.logits))
             placed = Volume(probability, region.labels.voxel_size, region.labels.offset_nm)
             points = tune(placed, region.labels, grid=settings).grid

@@ -64,7 +64,7 @@ def release(cell: str | Path, name: str, *, folder: Path = FOLDER) -> ReleaseFil
     """Add the networks of a cell's folds to the released models as one ensemble, or replace the one of the same name.
 
     A cell that is the mean of a network and boosted trees gives a model of both. Weights are rounded to float16. Networks that
-    were trained without normalization give every volume the contrast of their training data. Each rounded network predicts
+    were trained without normalization give every section the contrast of their training data. Each rounded network predicts
     the fold that it never saw, as do the trees. These predictions choose calibration, threshold and operating point of the
     ensemble, and give the scores on its card and page.
 

@@ -46,25 +46,25 @@ def test_a_range_keeps_padding_black_and_may_invert():
 
 def test_other_contrast_becomes_that_of_a_known_volume_which_stays_as_it_is():
     gray = np.random.default_rng(0).integers(40, 200, (4, 60, 60)).astype(np.uint8)
-    settings = matched_to(Volume(gray), (5, 95))
+    settings = matched_to(Volume(gray))
     assert (normalized(Volume(gray), settings).read() == gray).all()
     pale = Volume((gray.astype(np.uint16) * 3 + 9000).astype(np.uint16))
     assert (normalized(pale, settings).read() == gray).all()
     dark = normalized(Volume((gray // 2).astype(np.uint8)), settings).read()
     assert np.abs(dark.astype(int) - gray).max() <= 2
-    as_floats = matched_to(Volume(gray / np.float32(255)), (5, 95))
+    as_floats = matched_to(Volume(gray / np.float32(255)))
     assert as_floats.levels == pytest.approx(settings.levels)
 
 
 def test_every_section_may_get_the_contrast_of_the_whole():
     gray = np.random.default_rng(0).integers(40, 200, (20, 100, 150)).astype(np.uint8)
-    settings = matched_to(Volume(gray), (5, 95), sections=True)
+    settings = matched_to(Volume(gray), sections=True)
     factor = np.linspace(0.6, 1.2, 20)[:, None, None]
     uneven = Volume((gray * factor).round().astype(np.uint8))
     even = normalized(uneven, settings)
     assert np.abs(even.read().astype(int) - gray).max() <= 4
     assert (even[Box((9, 20, 30), (17, 60, 90))] == even.read()[9:17, 20:60, 30:90]).all()
-    assert np.abs(normalized(uneven, matched_to(Volume(gray), (5, 95))).read()[0].astype(int) - gray[0]).max() > 30
+    assert np.abs(normalized(uneven, matched_to(Volume(gray))).read()[0].astype(int) - gray[0]).max() > 30
 
 
 def test_a_part_is_seen_as_it_is_in_the_whole():
@@ -79,7 +79,7 @@ def test_a_part_is_seen_as_it_is_in_the_whole():
 
 def test_sections_without_tissue_are_taken_as_the_volume_is():
     gray = np.random.default_rng(0).integers(40, 200, (20, 100, 150)).astype(np.uint8)
-    settings = matched_to(Volume(gray), (5, 95), sections=True)
+    settings = matched_to(Volume(gray), sections=True)
     gray[3], gray[9], gray[12, :, 40:] = (
         0,
         gray[9] // 10 + 100,

@@ -21,7 +21,7 @@ from cleftnet.settings import Settings
 from cleftnet.volumes.volume import Array, Slices, Volume
 
 SAMPLE_BLOCK: IntZYX = (8, 128, 128)
-MATCHED = (5.0, 95.0)  # percentiles; those further out change more with blur and noise
+MATCHED = (5.0, 95.0)  # percentiles by which the contrast of two volumes is matched
 SAMPLE_BLOCKS = 64  # at most, which is 8 million voxels
 SECTION_BLOCKS = 16  # at most, of a section
 LEAST_OF_SECTION = 4096  # gray values that are not 0, else a section is not measured by itself
@@ -157,14 +157,11 @@ def _section_ranges(volume: Volume, sections: range, settings: NormalizationSett
     return ranges
 
 
-def matched_to(
-    volume: Volume, percentiles: tuple[float, float] = MATCHED, *, sections: bool = False
-) -> NormalizationSettings:
+def matched_to(volume: Volume, *, sections: bool = False) -> NormalizationSettings:
     """Return the settings that give every volume the contrast of this one; without `sections` this one stays as it is.
 
     Args:
         volume: Gray values as a model sees them without normalization.
-        percentiles: The percentiles to match.
         sections: Give every section this contrast.
 
     Raises:
@@ -176,9 +173,9 @@ def matched_to(
         >>> normalized(brighter, matched_to(known)).read()[0, 0, ::50].tolist()
         [1, 51, 101, 151, 201]
     """
-    low, high = measured_range(volume, NormalizationSettings(percentiles=percentiles))
+    low, high = measured_range(volume, NormalizationSettings(percentiles=MATCHED))
     to_255 = 255 / float(np.iinfo(volume.dtype).max) if volume.dtype.kind == "u" else 255.0
-    return NormalizationSettings(percentiles=percentiles, levels=(low * to_255, high * to_255), sections=sections)
+    return NormalizationSettings(percentiles=MATCHED, levels=(low * to_255, high * to_255), sections=sections)
 
 
 @dataclass(frozen=True, eq=False)

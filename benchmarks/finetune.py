@@ -18,22 +18,23 @@ from cleftnet.files import replacing
 from cleftnet.geometry import Box
 from cleftnet.metrics.clefts import Instances
 from cleftnet.metrics.evaluation import evaluate
-from cleftnet.models.checkpoint import Model, load_card, save_model
+from cleftnet.models.checkpoint import BEST, Model, load_card, save_model, store_operating_point
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction import predict
-from cleftnet.synapses import find_synapses
+from cleftnet.synapses import SynapseSettings, find_synapses, tune
 from cleftnet.training.adapting import FineTuneSettings
 from cleftnet.training.adapting import finetune as finetune_model
 from cleftnet.training.data import open_region
 from cleftnet.training.label_folds import LabelFolds
 from cleftnet.training.recipe import Recipe, VolumeSettings, load_recipe
 from cleftnet.training.runs import train
-from cleftnet.volumes import INVALID, LABELS, Volume, open_volume, write_volume
+from cleftnet.volumes import INVALID, LABELS, Volume, is_cleft, open_volume, write_volume
 
 METHODS = ("base", "fine-tuned", "scratch", "forest")
 COUNTS, DRAWS, STEPS = (3, 5, 8), 3, 200  # vnc-l3 has 16 synapses at y < 512, x < 768: no half holds 10
 FOREST_CELL_VOX = (8, 128, 128)
-SURROUNDINGS_NM = 200.0  # labeled around a corrected synapse, as by `cleftnet review`
+SURROUNDINGS_NM = 200.0  # labeled around what was looked at, as by `cleftnet review`
+PREDICTED = "prediction.hdf"
 
 Ids = npt.NDArray[np.uint64]
 
@@ -63,27 +64,41 @@ VNC_L3 = Tissue(
 """vnc-l3, x < 768: the base sees y ≥ 512; the halves meet at y = 256."""
 
 
-def corrected(labels: Volume, part: Box, count: int, draw: int) -> Ids:
-    """Return labels in which some synapses of a part are labeled with their surroundings, and all else is invalid.
+def corrected(labels: Volume, part: Box, found: Ids, count: int, draw: int) -> Ids:
+    """Return the labels that a person makes who looks at a random share of what a model found in a part of the volume.
+
+    Some synapses are labeled with their surroundings, the same share of the false detections is background, with what is around
+    them, and all else is invalid.
 
     Args:
         labels: All labels.
         part: The part that synapses are drawn from.
+        found: Ids of what the model found there, of the shape of the part.
         count: Number of synapses.
         draw: Seed. The synapses of a smaller count are among those of a larger one.
     """
-    ids = labels.read()
-    inside = Instances.of_labels(ids[part.slices])
-    known = np.unique(inside.ids)
-    kept = np.random.default_rng(draw).permutation(known)[:count]
+    ids, rng = labels.read(), np.random.default_rng(draw)
+    true = ids[part.slices]
+    known = np.unique(Instances.of_labels(true).ids)
+    kept = rng.permutation(known)[:count]
+    false = rng.permutation(np.setdiff1d(found, np.append(found[is_cleft(true)], 0)))
+    rejected = false[: round(len(false) * len(kept) / len(known))]
     result = np.full(ids.shape, INVALID, np.uint64)
     margin = [int(SURROUNDINGS_NM / side) for side in labels.voxel_size_nm]
-    for one in kept:
-        where = np.argwhere(ids[part.slices] == one) + part.start
-        box = Box(tuple(where.min(0).tolist()), tuple((where.max(0) + 1).tolist())).grow(margin).intersect(part)
+    for where in [*(true == one for one in kept), *(found == one for one in rejected)]:
+        box = _around(where).shift(part.start).grow(margin).intersect(part)
         result[box.slices] = ids[box.slices]
-    result[(ids != 0) & ~np.isin(ids, kept)] = INVALID  # nobody decided about the others
+    undecided = (ids != 0) & ~np.isin(ids, kept)
+    undecided[part.slices] |= np.isin(found, false[len(rejected) :])
+    result[undecided] = INVALID
     return result
+
+
+def _around(mask: npt.NDArray[np.bool_]) -> Box:
+    """Return the bounding box of what is true."""
+    where = np.argwhere(mask)
+    (z0, y0, x0), (z1, y1, x1) = where.min(0).tolist(), (where.max(0) + 1).tolist()
+    return Box((z0, y0, x0), (z1, y1, x1))
 
 
 def cells(counts: Sequence[int], draws: int) -> Iterator[tuple[str, int, int]]:
@@ -113,16 +128,25 @@ class Experiment(NamedTuple):
     given: str | None = None
 
     def base(self) -> str:
-        """Return the base model, trained on its own part of the volume where none is given."""
+        """Return the base model; where none is given, one is trained and tuned on its own part of the volume."""
         if self.given is not None:
             return self.given
-        run, volume = self.out / "base", self.tissue.volume
+        run, volume, checked = self.out / "base", self.tissue.volume, self.tissue.base_validate
+        if (run / BEST).exists() and load_card(run).synapses is not None:
+            return str(run)
         data = self.recipe.data.changed(
             train=[{"raw": volume, "roi": str(self.tissue.base)}],
-            validate=[{"raw": volume, "roi": str(self.tissue.base_validate)}],
+            validate=[{"raw": volume, "roi": str(checked)}],
         )
         train(self.recipe.changed(data=data), run, resume=True)
+        truth = open_volume(volume, default=LABELS).crop(checked)
+        store_operating_point(run, tune(predict(run, volume, roi=checked), truth).point)
         return str(run)
+
+    def found_by_base(self, draw: int) -> Ids:
+        """Return the synapses that the base finds in the part that a draw corrects: the part that the other draw scores."""
+        self.result("base", 0, 1 - draw % 2)
+        return find_synapses(self.out / "work" / f"base-0-{1 - draw % 2}" / PREDICTED).labels.read().astype(np.uint64)
 
     def result(self, method: str, count: int, draw: int) -> dict[str, Any]:
         """Return a result, computed where its file is not there yet."""
@@ -130,22 +154,32 @@ class Experiment(NamedTuple):
         if path.exists():
             return dict(json.loads(path.read_text()))
         work = self.out / "work" / path.stem
-        prediction = work / "prediction.hdf"
+        prediction = work / PREDICTED
         work.mkdir(parents=True, exist_ok=True)
         raw = open_volume(self.tissue.volume)
         if not prediction.exists():
             self._predict(method, count, draw, work, raw)
-        found = find_synapses(prediction).labels
+        rule = SynapseSettings()  # the operating point stored with the prediction
+        if method == "forest":  # which chooses none: that of the base, as of the others below five synapses
+            rule = SynapseSettings(point=load_card(self.base()).synapses, raw=raw)
+        found = find_synapses(prediction, settings=rule).labels
         test = self.tissue.halves[1 - draw % 2]
         truth = open_volume(self.tissue.volume, default=LABELS).crop(test)
         voxels, objects = evaluate(prediction, truth), evaluate(found, truth).objects
+        assert voxels.histogram is not None, "it is a probability"
+        assert objects is not None, "they are labels"
+        best = voxels.histogram.best_f1()
         values = {
             "method": method,
             "synapses": count,
             "draw": draw,
             "voxel_f1": voxels.f1,
             "object_f1": objects.f1,
+            "auc": voxels.histogram.auc,
+            "best_f1": None if best is None else best[1],
             "true": objects.true,
+            "found": objects.predicted,
+            "matched": objects.matched,
             "steps": self.steps,
             "test": str(test),
         }
@@ -157,10 +191,10 @@ class Experiment(NamedTuple):
         """Train a method on a draw of synapses, and predict the test part."""
         test = self.tissue.halves[1 - draw % 2]
         if method == "base":
-            predict(self.base(), raw, work / "prediction.hdf", roi=test, overwrite=True)
+            predict(self.base(), raw, work / PREDICTED, roi=test, overwrite=True)
             return
         labels = open_volume(self.tissue.volume, default=LABELS)
-        ids = corrected(labels, self.tissue.halves[draw % 2], count, draw)
+        ids = corrected(labels, self.tissue.halves[draw % 2], self.found_by_base(draw), count, draw)
         path = work / "labels.zarr"
         write_volume(Volume(ids, labels.voxel_size, labels.offset_nm), f"{path}/{LABELS[0]}", overwrite=True)
         if method == "forest":
@@ -171,7 +205,7 @@ class Experiment(NamedTuple):
             model = str(_unlearned(model, work / "unlearned.safetensors", draw))
             settings = settings.changed(learning_rate=2e-3, patience=max(1, self.steps))
         finetune_model(model, raw, path, work / "run", settings=settings, resume=True)
-        predict(work / "run", raw, work / "prediction.hdf", roi=test, overwrite=True)
+        predict(work / "run", raw, work / PREDICTED, roi=test, overwrite=True)
 
     def _forest(self, labels: Volume, work: Path, raw: Volume, draw: int) -> None:
         """Train a random forest on all corrected synapses, calibrated as one that saw half of them; predict the test part."""
@@ -189,7 +223,7 @@ class Experiment(NamedTuple):
             train_forest(settings, [*learned, *checked], draw), calibration=half.calibration, scores=half.scores
         )
         test = self.tissue.halves[1 - draw % 2]
-        forest.predict(raw.crop(test), work / "prediction.hdf", overwrite=True)
+        forest.predict(raw.crop(test), work / PREDICTED, overwrite=True)
 
 
 def _box(labels: Path) -> Box:
@@ -207,20 +241,25 @@ def _unlearned(model: str, path: Path, seed: int) -> Path:
     card = load_card(model)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        save_model(path, Model(Network(card.spec), card.model_copy(update={"members": 1, "synapses": None})))
+        save_model(path, Model(Network(card.spec), card.model_copy(update={"members": 1})))
     return path
 
 
 def report(experiment: Experiment, counts: Sequence[int], draws: int) -> list[str]:
-    """Compute every result that is missing, and return the lines of a table of means."""
+    """Compute every result that is missing, and return the lines of a table: means, and sums of the synapses."""
     results = [experiment.result(*cell) for cell in cells(counts, draws)]
-    lines = ["method      synapses  voxel F1  object F1  draws"]
+    columns = ("auc", "voxel_f1", "best_f1", "object_f1")
+    lines = ["method      synapses     AUC  voxel F1  best F1  object F1   true  found  right  draws"]
     for method in METHODS:
         for count in (0, *counts):
             own = [one for one in results if (one["method"], one["synapses"]) == (method, count)]
             if own:
-                voxel, whole = (np.mean([one[name] or 0.0 for one in own]) for name in ("voxel_f1", "object_f1"))
-                lines.append(f"{method:10s}  {count:8d}  {voxel:8.3f}  {whole:9.3f}  {len(own):5d}")
+                auc, voxel, best, whole = (np.mean([one[name] or 0.0 for one in own]) for name in columns)
+                true, found, right = (sum(one[name] for one in own) for name in ("true", "found", "matched"))
+                lines.append(
+                    f"{method:10s}  {count:8d}  {auc:6.4f}  {voxel:8.3f}  {best:7.3f}  {whole:9.3f}"
+                    f"  {true:5d}  {found:5d}  {right:5d}  {len(own):5d}"
+                )
     return lines
 
 

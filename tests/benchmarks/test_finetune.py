@@ -45,7 +45,10 @@ def test_every_method_is_scored_once_and_a_second_call_computes_nothing(experime
         + ["base-0-0.json", "base-0-1.json"]
     )
     one = json.loads((experiment.out / "forest-2-0.json").read_text())
-    assert set(one) == {"method", "synapses", "draw", "voxel_f1", "object_f1", "true", "steps", "test"}
+    assert set(one) == {
+        *("method", "synapses", "draw", "auc", "voxel_f1", "best_f1", "object_f1", "true", "found", "matched", "steps"),
+        "test",
+    }
     monkeypatch.setattr(Experiment, "_predict", lambda *_: 1 / 0)
     assert report(experiment, [2], 1) == lines
 
@@ -59,10 +62,18 @@ def test_corrected_labels_hold_the_drawn_synapses_and_their_surroundings():
     ids = np.zeros((2, 100, 300), np.uint64)
     ids[0, 40:44, 40:44], ids[0, 40:44, 200:204], ids[0, 40:44, 60:64] = 1, 2, 3
     labels, part = Volume(ids, (50.0, 10.0, 10.0)), Box((0, 0, 0), (2, 100, 150))
-    found = corrected(labels, part, 1, draw=0)
-    (kept,) = np.setdiff1d(np.unique(found), [0, INVALID])
+    listed = np.zeros(part.shape, np.uint64)
+    listed[0, 42:46, 42:46], listed[1, 90:94, 10:14], listed[1, 90:94, 130:134] = 1, 2, 3  # right, wrong, wrong
+    made = corrected(labels, part, listed, 1, draw=0)
+    (kept,) = np.setdiff1d(np.unique(made), [0, INVALID])
     assert kept in (1, 3)
-    assert (found[ids == kept] == kept).all()
-    assert (found[(ids != 0) & (ids != kept)] == INVALID).all()
-    assert (found[:, :, 150:] == INVALID).all()
-    assert set(np.unique(corrected(labels, part, 2, draw=0))) == {0, 1, 3, INVALID}
+    assert (made[ids == kept] == kept).all()
+    assert (made[(ids != 0) & (ids != kept)] == INVALID).all()
+    assert (made[:, :, 150:] == INVALID).all()
+    background = [(made[:, :, :150][listed == one] == 0).all() for one in (2, 3)]
+    assert sum(background) == 1, "half of the false detections were looked at"
+    undecided = [(made[:, :, :150][listed == one] == INVALID).all() for one in (2, 3)]
+    assert sum(undecided) == 1
+    every = corrected(labels, part, listed, 2, draw=0)
+    assert set(np.unique(every)) == {0, 1, 3, INVALID}
+    assert (every[:, :, :150][listed > 1] == 0).all()

@@ -47,3 +47,25 @@ def test_a_prediction_on_unlabeled_voxels_costs_nothing_in_any_score():
         [logits], [Region(Volume(np.zeros(labels.shape, np.uint8), (40, 4, 4)), Volume(labels, (40, 4, 4)))]
     ).scores
     assert (scores.cremi_score, scores.f1, scores.auc) == (0, 1, 1)
+
+
+def test_calibration_and_threshold_are_those_for_a_volume_with_more_background_than_the_labels():
+    """One voxel in ten of the labels is cleft, one in a hundred of the volume; both have the same voxels of each class."""
+    rng = np.random.default_rng(0)
+
+    def region(positives, negatives):
+        true = np.repeat([True, False], [positives, negatives])
+        logits = rng.normal(np.where(true, 2.0, -2.0), 2.0).astype(np.float32)
+        shape = (10, 100, -1)
+        raw = Volume(np.zeros(true.size, np.uint8).reshape(shape), (40, 4, 4))
+        return logits.reshape(shape), Region(raw, Volume(true.astype(np.uint64).reshape(shape), (40, 4, 4)))
+
+    labels, volume = region(10_000, 90_000), region(10_000, 990_000)
+    alone, weighted, whole = (
+        assess([logits], [part], weight) for (logits, part), weight in ((labels, 1), (labels, 11), (volume, 1))
+    )
+    assert weighted.calibration.scale == pytest.approx(whole.calibration.scale, rel=0.03)
+    assert weighted.calibration.shift == pytest.approx(whole.calibration.shift, rel=0.03)
+    assert weighted.scores.threshold == pytest.approx(whole.scores.threshold, abs=0.05)
+    assert weighted.scores.auc == pytest.approx(alone.scores.auc, abs=0.02)  # of uint8
+    assert alone.calibration.shift < whole.calibration.shift - 2

@@ -34,6 +34,20 @@ class Calibration(NamedTuple):
         """Return probabilities from 0 to 1, of the type and shape of the logits."""
         return np.asarray(expit(self.scale * logits - self.shift))
 
+    def with_background(self, weight: float) -> Calibration:
+        """Return the calibration for tissue that holds another share of background than the labels it was fitted on.
+
+        Bayes' rule for another prior (Saerens et al., Neural Computation 2002): all odds are divided by the weight.
+
+        Args:
+            weight: Background voxels for each cleft voxel, as a multiple of those in the labels; above 0.
+
+        Example:
+            >>> round(float(Calibration().with_background(3.0).probability(np.array(0.0))), 6)  # odds of 1:1 become 1:3
+            0.25
+        """
+        return self._replace(shift=self.shift + float(np.log(weight)))
+
 
 def fit_calibration(logits: Sequence[Array], true: Sequence[Mask], valid: Sequence[Mask]) -> Calibration:
     """Fit scale and shift by maximum likelihood of the labels, on quantiles of the labeled voxels' logits.

@@ -77,15 +77,16 @@ def pool(counts: VoxelCounts, histogram: ScoreHistogram, distances: Sequence[Cre
 
 
 def pool_at_best_f1(
-    histogram: ScoreHistogram, distances_at: Callable[[float], Sequence[CremiScore]]
+    histogram: ScoreHistogram, distances_at: Callable[[float], Sequence[CremiScore]], background_weight: float = 1.0
 ) -> tuple[float, PooledScores]:
     """Return the threshold with the best voxel F1 over several regions (0.5 without cleft voxels), and the scores there.
 
     Args:
         histogram: Voxels of all regions, by probability.
         distances_at: Function from a threshold to the distances of each region.
+        background_weight: How often a background voxel counts when the threshold is chosen; the scores count it once.
     """
-    best = histogram.best_f1()
+    best = histogram.with_background(background_weight).best_f1()
     threshold = best[0] if best else DEFAULT_THRESHOLD
     return threshold, pool(histogram.counts(threshold), histogram, distances_at(threshold))
 

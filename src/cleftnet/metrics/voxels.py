@@ -173,6 +173,10 @@ class ScoreHistogram:
             negatives[place] += part.negatives
         return ScoreHistogram(values, positives, negatives)
 
+    def with_background(self, weight: float) -> ScoreHistogram:
+        """Return the histogram in which every background voxel counts `weight` times, rounded to whole voxels."""
+        return ScoreHistogram(self.values, self.positives, np.rint(self.negatives * weight).astype(np.int64))
+
     @property
     def positive(self) -> int:
         """Counted cleft voxels."""

@@ -20,6 +20,7 @@ from cleftnet.errors import InputError
 from cleftnet.files import holding, json_object, refuse_existing, replacing
 from cleftnet.models.checkpoint import BEST, Model, ModelCard, find_model, load_card, load_model, save_model
 from cleftnet.nets.ensemble import Ensemble
+from cleftnet.nets.skeleton import Network
 from cleftnet.patches.augment import AugmentSettings
 from cleftnet.patches.sampling import SamplingSettings
 from cleftnet.review import CORRECTED
@@ -29,12 +30,13 @@ from cleftnet.training.dry_run import TrainingEstimate, estimate_training
 from cleftnet.training.label_folds import FoldFiles, LabelFolds
 from cleftnet.training.loop import TrainingRun
 from cleftnet.training.losses import LossSettings
-from cleftnet.training.members import load_network, predict_out_of_fold
+from cleftnet.training.members import FoldPredictions, load_network, predict_out_of_fold
+from cleftnet.training.prevalence import background_weight, sampled_logits
 from cleftnet.training.provenance import checksum, provenance
 from cleftnet.training.recipe import DataSettings, Recipe, VolumeSettings
 from cleftnet.training.runs import LOCK, RECIPE, train
 from cleftnet.training.schedule import TrainingSettings
-from cleftnet.volumes import LABELS, Address, Volume, as_volume
+from cleftnet.volumes import LABELS, Address, Volume, as_volume, normalized
 
 log = logging.getLogger(__name__)
 
@@ -295,11 +297,12 @@ class _FineTuning:
         paths = [directory / MEMBERS / str(number) / BEST for number in range(len(recipes))]
         networks = [load_network(path) for path in paths]
         starts = [load_network(Path(str(recipe.init))) for recipe in recipes]
-        before = predict_out_of_fold(starts, recipes).chosen.scores
+        start = predict_out_of_fold(starts, recipes)
+        weight = self._background_weight(starts, start)
         found = predict_out_of_fold(networks, recipes)
-        chosen, point = found.chosen, self.base.card.synapses
+        before, chosen, point = start.assess(weight).scores, found.assess(weight), self.base.card.synapses
         if point is None or self.folds.clefts >= FEW_CLEFTS:
-            point = found.operating_point()
+            point = found.operating_point(chosen)
         else:
             log.info(f"the operating point of the base stays: {self.folds.clefts} synapses are too few to choose one")
         log.info(f"voxel F1 out of fold: {_text(before.f1)} before, {_text(chosen.scores.f1)} after fine-tuning")
@@ -321,6 +324,16 @@ class _FineTuning:
         if terms := card.provenance.get("terms"):
             log.info(f"terms of use, from the base model: {' '.join(str(terms).split())}")
         return TrainingRun(directory, directory / BEST, chosen.scores)
+
+    def _background_weight(self, starts: list[Network], predicted: FoldPredictions) -> float:
+        """Return how many background voxels of the volume one of the labels stands for, as the base sees them."""
+        seen = normalized(self.raw, self.base.card.normalize)
+        sample = sampled_logits(starts, seen, self.base.card.spec.patch, self.settings.seed)
+        weight = background_weight(predicted.logits, predicted.labelled, self.base.card.calibration, sample)
+        log.info(
+            f"labels are {weight:.2g} times as rich in cleft as the volume, by the base; calibration allows for it"
+        )
+        return weight
 
     def _provenance(self) -> dict[str, JsonValue]:
         """Return the origin of the weights: this fine-tuning, and the base with its terms of use."""

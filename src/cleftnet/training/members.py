@@ -1,4 +1,4 @@
-"""Predicts folds with networks that did not learn from them, and chooses calibration, threshold and operating point on them."""
+"""Predicts folds with networks that did not learn from them, and chooses calibration, threshold and operating point."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cleftnet.metrics.voxels import Mask
 from cleftnet.models.checkpoint import load_model
 from cleftnet.models.operating_point import OperatingPoint
 from cleftnet.nets.skeleton import Network
@@ -22,28 +23,38 @@ class FoldPredictions:
     """Predictions of all folds, each by the network that did not learn from it.
 
     Attributes:
-        chosen: Calibration, threshold and scores over all folds.
+        logits: Segmentation logits of each region.
         regions: Raw and labels of the regions of all folds.
-        probabilities: uint8 probability of each region, 0 where nothing is labeled.
     """
 
-    chosen: Validation
+    logits: Sequence[Array]
     regions: Sequence[Region]
-    probabilities: Sequence[Array]
 
-    def operating_point(self) -> OperatingPoint:
+    @property
+    def labelled(self) -> list[Mask]:
+        """Which voxels of each region are labeled."""
+        return [is_labelled(region.labels.read()) for region in self.regions]
+
+    def assess(self, background_weight: float = 1.0) -> Validation:
+        """Choose calibration and threshold over all folds, and score them (`validation.assess`)."""
+        return assess(self.logits, self.regions, background_weight)
+
+    def operating_point(self, chosen: Validation) -> OperatingPoint:
         """Choose how synapses are found, on the regions that hold some.
 
+        Args:
+            chosen: Calibration and threshold.
+
         Raises:
-            InputError: when none does.
+            InputError: when no region does.
         """
         pairs = [
-            (probability, region)
-            for probability, region in zip(self.probabilities, self.regions, strict=True)
+            (to_uint8(chosen.calibration.probability(part)) * known, region)
+            for part, known, region in zip(self.logits, self.labelled, self.regions, strict=True)
             if is_cleft(region.labels.read()).any()
         ]
         return tune(
-            [_beside(values, region.raw, self.chosen.scores.threshold) for values, region in pairs],
+            [_beside(values, region.raw, chosen.scores.threshold) for values, region in pairs],
             [region.labels for _, region in pairs],
             raw=[_beside(region.raw.read(), region.raw) for _, region in pairs],
         ).point
@@ -62,12 +73,7 @@ def predict_out_of_fold(networks: Sequence[Network], recipes: Sequence[Recipe]) 
             region = as_seen(open_region(volume), recipe)
             logits.append(whole_logits(net, region.raw, overlap=recipe.training.validation_overlap)[0])
             regions.append(region)
-    chosen = assess(logits, regions)
-    probabilities: list[Array] = [
-        to_uint8(chosen.calibration.probability(part)) * is_labelled(region.labels.read())
-        for part, region in zip(logits, regions, strict=True)
-    ]
-    return FoldPredictions(chosen, regions, probabilities)
+    return FoldPredictions(logits, regions)
 
 
 def load_network(path: Path) -> Network:

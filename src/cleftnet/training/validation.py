@@ -91,19 +91,21 @@ _UNDEFINED = dict.fromkeys(Scores.model_fields) | {"threshold": DEFAULT_THRESHOL
 NO_VALIDATION = Validation(Calibration(), Scores(**_UNDEFINED), None)
 
 
-def assess(logits: Sequence[Array], regions: Sequence[Region]) -> Validation:
+def assess(logits: Sequence[Array], regions: Sequence[Region], background_weight: float = 1.0) -> Validation:
     """Calibrate the logits of whole regions on their labels, and score them together.
 
     Args:
         logits: Segmentation logits `z y x` of each region.
         regions: Regions that the logits were predicted from.
+        background_weight: How many background voxels of the volume each one of the regions stands for, in relation to the
+            cleft voxels. Calibration and threshold are those for the volume; the scores are those of the regions.
 
     Returns:
         The calibration, the scores at the threshold with the best F1, and a picture.
     """
     labels = [region.labels.read() for region in regions]
     true, valid = [is_cleft(ids) for ids in labels], [is_labelled(ids) for ids in labels]
-    calibration = fit_calibration(logits, true, valid)
+    calibration = fit_calibration(logits, true, valid).with_background(background_weight)
     uncorrected = _histogram([to_uint8(Calibration().probability(part)) for part in logits], true, valid)
     predictions = [to_uint8(calibration.probability(part)) for part in logits]
     histogram = _histogram(predictions, true, valid)
@@ -113,7 +115,7 @@ def assess(logits: Sequence[Array], regions: Sequence[Region]) -> Validation:
         sizes = [region.raw.voxel_size_nm for region in regions]
         return [cremi_score(*given) for given in zip(masks, true, sizes, valid, strict=True)]
 
-    threshold, pooled = pool_at_best_f1(histogram, distances_at)
+    threshold, pooled = pool_at_best_f1(histogram, distances_at, background_weight)
     scores = Scores(
         **pooled.model_dump(),
         threshold=threshold,

@@ -22,9 +22,9 @@ from cleftnet.models.checkpoint import BEST, Model, load_card, save_model, store
 from cleftnet.nets.skeleton import Network
 from cleftnet.prediction import predict
 from cleftnet.synapses import SynapseSettings, find_synapses, tune
-from cleftnet.training.adapting import FineTuneSettings
-from cleftnet.training.adapting import finetune as finetune_model
 from cleftnet.training.data import open_region
+from cleftnet.training.fine_tuning import finetune as finetune_model
+from cleftnet.training.fine_tuning_job import FineTuneSettings
 from cleftnet.training.label_folds import LabelFolds
 from cleftnet.training.recipe import Recipe, VolumeSettings, load_recipe
 from cleftnet.training.runs import train

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from cleftnet.synapses import tune as tune
     from cleftnet.synthetic import SyntheticSettings as SyntheticSettings
     from cleftnet.synthetic import synthetic_volume as synthetic_volume
-    from cleftnet.training.adapting import FineTuneSettings as FineTuneSettings
-    from cleftnet.training.adapting import finetune as finetune
+    from cleftnet.training.fine_tuning import finetune as finetune
+    from cleftnet.training.fine_tuning_job import FineTuneSettings as FineTuneSettings
     from cleftnet.training.loop import TrainingRun as TrainingRun
     from cleftnet.training.recipe import Recipe as Recipe
     from cleftnet.training.recipe import load_recipe as load_recipe
@@ -63,7 +63,7 @@ _MODULES = {
     "Box": "geometry",
     "Comparison": "comparison",
     "ExecutionSettings": "blockwise",
-    "FineTuneSettings": "training.adapting",
+    "FineTuneSettings": "training.fine_tuning_job",
     "HaloSettings": "metrics.halo",
     "InputError": "errors",
     "Model": "models.checkpoint",
@@ -88,7 +88,7 @@ _MODULES = {
     "distance_map": "patches.targets",
     "evaluate": "metrics.evaluation",
     "export": "exporting",
-    "finetune": "training.adapting",
+    "finetune": "training.fine_tuning",
     "find_synapses": "synapses",
     "list_models": "models.released",
     "list_networks": "nets.zoo",

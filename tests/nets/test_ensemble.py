@@ -11,7 +11,7 @@ from cleftnet.nets.folding import fold
 from cleftnet.nets.resizing import resize_network
 from cleftnet.nets.zoo import build
 from cleftnet.prediction import whole_logits
-from cleftnet.training.fine_tuning import start_from
+from cleftnet.training.initial_weights import start_from
 from cleftnet.volumes import Volume
 
 TINY = {"widths": (2, 4), "patch": (4, 16, 16)}

@@ -1,104 +1,277 @@
+"""Fine-tuning without a recipe: a better model on other tissue, resumed exactly, with its origin and terms."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
-import yaml
 
 import cleftnet
+from cleftnet.cli import main
 from cleftnet.errors import InputError
-from cleftnet.models.checkpoint import Model, ModelCard, save_model
+from cleftnet.models.checkpoint import Model, ModelCard, load_card, load_model, save_model
+from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.zoo import build
-from cleftnet.training.fine_tuning import start_from
-from cleftnet.volumes import NormalizationSettings
+from cleftnet.synapses import find_synapses
+from cleftnet.synthetic import SyntheticSettings, synthetic_volume
+from cleftnet.training.fine_tuning import finetune
+from cleftnet.training.fine_tuning_job import FineTuneSettings
+from cleftnet.training.label_folds import LabelFolds
+from cleftnet.training.recipe import Recipe
+from cleftnet.training.runs import train
+from cleftnet.volumes import INVALID, LABELS, Volume, is_labelled, open_volume, write_cremi
 
-TINY = {"widths": (4, 8), "patch": (4, 16, 16)}
-
-
-@pytest.fixture
-def saved(tmp_path):
-    """Save an untrained network of the zoo; return it and its file."""
-
-    def _save(name="cleftnet", **changes):
-        torch.manual_seed(7)
-        net = build(name, **(TINY | changes))
-        save_model(tmp_path / f"{name}.safetensors", Model(net, ModelCard(spec=net.spec)))
-        return net, tmp_path / f"{name}.safetensors"
-
-    return _save
+TISSUE = SyntheticSettings(synapses_per_um3=40, cell_size_nm=200, cleft_darkness=2.0)
+SIZE_NM = (40.0, 4.0, 4.0)
+QUICK = FineTuneSettings(steps=12, batch=2, folds=2, learning_rate=2e-2, validate_every=4)
 
 
-def test_the_same_network_takes_on_every_weight(saved):
-    source, path = saved()
-    net = build("cleftnet", **TINY)
-    found = start_from(net, path)
-    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), source.state_dict().values(), strict=True))
-    assert (found.fresh, found.changed, found.unused, found.resized) == ([], [], [], [])
+@dataclass(frozen=True)
+class Lab:
+    """A base model of one tissue, and another tissue that looks inverted: to learn from, with ten labels, and to test on."""
+
+    base: Path
+    volume: Path
+    labels: Path
+    test: Path
 
 
-def test_another_patch_size_interpolates_the_queries_alone(saved):
-    _, path = saved()
-    net = build("cleftnet", **(TINY | {"patch": (4, 24, 24)}))
-    found = start_from(net, path)
-    assert len(found.loaded) == len(net.state_dict())
-    assert found.resized == [name for name in net.state_dict() if name.endswith("query")]
+def ten_labels(ids):
+    """Ten clefts with their surroundings, all else invalid, as a review leaves them."""
+    kept, labels = np.unique(ids)[1:11], np.full(ids.shape, INVALID, np.uint64)
+    assert len(kept) == 10
+    for one in kept:
+        where = np.nonzero(ids == one)
+        box = tuple(slice(max(0, a.min() - m), a.max() + 1 + m) for a, m in zip(where, (2, 16, 16), strict=True))
+        labels[box] = ids[box]
+    labels[(ids > 0) & ~np.isin(ids, kept)] = INVALID
+    return labels
 
 
-def test_a_coarse_grid_starts_from_the_means_of_a_full_query(saved):
-    source, path = saved()
-    net = build("cleftnet", query_grid=(1, 1, 1), **TINY)
-    found = start_from(net, path)
-    assert len(found.loaded) == len(net.state_dict())
-    assert found.resized == [name for name in net.state_dict() if name.endswith("query")]
-    torch.testing.assert_close(net.bottom.query.flatten(), source.bottom.query.mean((1, 2, 3)))
+def write(path, seed, inverted):
+    made = synthetic_volume((16, 192, 192), seed=seed, settings=TISSUE)
+    raw, ids = np.asarray(made.raw.read()), np.asarray(made.labels.read())
+    write_cremi(path, raw=Volume(255 - raw if inverted else raw, SIZE_NM), clefts=Volume(ids, SIZE_NM))
+    return ids
 
 
-def test_another_number_of_heads_leaves_the_head_alone_random(saved):
-    _, path = saved("resunet")
-    net = build("cleftnet-no-fa", **TINY)
-    head = net.head.weight.clone()
-    found = start_from(net, path)
-    assert found.changed == ["head.weight (2, 4, 1, 1, 1) from (1, 4, 1, 1, 1)", "head.bias (2,) from (1,)"]
-    assert torch.equal(net.head.weight, head)
+@pytest.fixture(scope="module")
+def tissue(tmp_path_factory):
+    """Synthetic tissue, and a model that was trained for seconds."""
+    folder = tmp_path_factory.mktemp("tissue")
+    write(folder / "home.hdf", 0, inverted=False)
+    ids = write(folder / "lab.hdf", 1, inverted=True)
+    write(folder / "test.hdf", 2, inverted=True)
+    write_cremi(folder / "labels.hdf", clefts=Volume(ten_labels(ids), SIZE_NM))
+    home = {"raw": str(folder / "home.hdf")}
+    recipe = Recipe(
+        net={"name": "cleftnet-no-fa", "patch": (4, 32, 32), "widths": (8, 16)},
+        data={"train": [home], "validate": [{**home, "roi": "0:16,0:64,0:192"}]},
+        training={
+            "steps": 120,
+            "batch": 4,
+            "learning_rate": 5e-3,
+            "ema": 0.9,
+            "validate_every": 60,
+            "validation_overlap": 0.0,
+        },
+    )
+    train(recipe, folder / "base")
+    return Lab(folder / "base", folder / "lab.hdf", folder / "labels.hdf", folder / "test.hdf")
 
 
-def test_what_only_one_of_both_has_is_told(saved):
-    """ResUnet comes up by transposed convolutions, CleftNet by feature augmentors."""
-    _, path = saved("resunet")
-    found = start_from(build("cleftnet", **TINY), path)
-    assert all(name.startswith(("downs.", "bottom.", "ups.")) for name in found.fresh)
-    assert all(name.startswith("ups.") for name in found.unused)
-    said = "\n".join(found.lines())
-    assert f"starting from {path}: {len(found.loaded)} of" in said
-    assert "not in the model, so random: downs.0" in said
-    assert "in the model but not in this network, so unused: ups.0" in said
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Ten dark boxes in noise, eight of them labeled, and an untrained model."""
+    folder, shape = tmp_path_factory.mktemp("lab"), (6, 96, 96)
+    rng = np.random.default_rng(0)
+    raw, ids = rng.integers(120, 200, shape).astype(np.uint8), np.zeros(shape, np.uint64)
+    for number in range(10):
+        y, x = 4 + 18 * (number % 5), 10 + 48 * (number // 5)
+        ids[2:4, y : y + 8, x : x + 24] = number + 1
+    raw[ids > 0] = 20
+    labels = ids.copy()
+    labels[(ids == 9) | (ids == 10)] = INVALID
+    labels[:, 58:, 50:] = INVALID
+    write_cremi(folder / "lab.hdf", raw=Volume(raw, SIZE_NM), clefts=Volume(ids, SIZE_NM))
+    write_cremi(folder / "labels.hdf", clefts=Volume(labels, SIZE_NM))
+    torch.manual_seed(0)
+    net = build("cleftnet-no-fa", widths=(2, 4), patch=(4, 32, 32)).eval()
+    recipe = {"recipe": {"net": {"widths": [2, 4]}, "loss": {"form": "as_printed"}}}
+    card = ModelCard(spec=net.spec, voxel_size_nm=SIZE_NM, provenance={**recipe, "terms": "for tests only"})
+    save_model(folder / "base.safetensors", Model(net, card))
+    return Lab(folder / "base.safetensors", folder / "lab.hdf", folder / "labels.hdf", folder / "lab.hdf")
 
 
-def test_a_model_of_other_widths_is_refused(saved):
-    _, path = saved(widths=(3, 5))
-    with pytest.raises(InputError, match=r"no kernel of .* fits this network"):
-        start_from(build("cleftnet", **TINY), path)
+@pytest.fixture(scope="module")
+def tuned(lab, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tuned") / "run"
+    finetune(lab.base, lab.volume, lab.labels, out, settings=QUICK)
+    return out
 
 
-def test_a_recipe_with_init_learns_from_there(cremi_file, tmp_path, messages):
-    """With a learning rate of next to nothing the trained weights are still those of the model."""
-    torch.manual_seed(7)
-    net = build("cleftnet", widths=(4, 8), patch=(8, 32, 32), max_keys=64)
-    card = ModelCard(spec=net.spec, normalize=NormalizationSettings(levels=(32, 204)))
-    save_model(tmp_path / "m.safetensors", Model(net, card))
-    content = {
-        "net": {"name": "cleftnet", "patch": [8, 32, 32], "widths": [4, 8], "max_keys": 64},
-        "init": str(tmp_path / "m.safetensors"),
-        "data": {name: [{"raw": str(cremi_file)}] for name in ("train", "validate")},
-        "training": {"steps": 1, "batch": 1, "learning_rate": 1e-9, "validation_overlap": 0},
-    }
-    (tmp_path / "r.yaml").write_text(yaml.safe_dump(content))
-    run = cleftnet.train(tmp_path / "r.yaml", tmp_path / "run")
-    assert torch.allclose(cleftnet.load_model(run.best).net.head.weight, net.head.weight, atol=1e-6)
-    assert "starting from" in messages.text
-    assert "knows gray values as data.normalize: {" in messages.text
-    assert "'levels': [32.0, 204.0]" in messages.text
+def weights(model):
+    return {name: tensor.numpy() for name, tensor in load_model(model).net.state_dict().items()}
 
-    messages.clear()
-    content["data"]["normalize"] = {"levels": [32, 204]}
-    (tmp_path / "same.yaml").write_text(yaml.safe_dump(content))
-    cleftnet.train(tmp_path / "same.yaml", tmp_path / "same")
-    assert "starting from" in messages.text
-    assert "knows gray values" not in messages.text
+
+@pytest.mark.slow
+def test_ten_labels_of_other_tissue_raise_the_f1(tissue, tmp_path):
+    settings = FineTuneSettings(steps=60, folds=2, learning_rate=5e-3, validate_every=30)
+    finetune(tissue.base, tissue.volume, tissue.labels, tmp_path / "run", settings=settings)
+    before, after = (
+        cleftnet.evaluate(cleftnet.predict(model, tissue.test), tissue.test).f1
+        for model in (tissue.base, tmp_path / "run")
+    )
+    assert after > before + 0.1
+
+
+def test_the_result_is_an_ensemble_with_an_operating_point_that_synapses_uses(lab, tuned, tmp_path):
+    card = load_card(tuned)
+    assert card.members == 2
+    assert isinstance(load_model(tuned).net, Ensemble)
+    assert card.synapses is not None
+    cleftnet.predict(tuned, lab.test, tmp_path / "out.hdf")
+    assert find_synapses(tmp_path / "out.hdf").used.origin == "stored with the prediction"
+
+
+def test_the_calibration_allows_for_labels_that_are_richer_in_cleft_than_the_volume(lab, tuned, tmp_path, monkeypatch):
+    shutil.copytree(tuned, tmp_path / "run")
+    shifts = []
+    for weight in (1.0, 5.0):
+        monkeypatch.setattr("cleftnet.training.fine_tuning_job.background_weight", lambda *_, weight=weight: weight)
+        finetune(lab.base, lab.volume, lab.labels, tmp_path / "run", settings=QUICK, resume=True)
+        shifts.append(load_card(tmp_path / "run").calibration.shift)
+    assert shifts[1] - shifts[0] == pytest.approx(np.log(5))
+
+
+def test_the_card_tells_the_origin_and_the_scores_of_the_base(lab, tuned):
+    card = load_card(tuned)
+    assert card.provenance["base"]["model"] == str(lab.base)
+    assert card.provenance["base"]["provenance"]["recipe"]["net"]["widths"] == [2, 4]
+    assert card.provenance["terms"] == "for tests only"
+    assert card.provenance["data"]["volume"].endswith("lab.hdf/volumes/raw")
+    assert card.scores["base_f1"] < card.scores["f1"]
+    recipe = load_card(tuned / "members/0").provenance["recipe"]
+    assert recipe["loss"]["form"] == "as_printed"  # as the base was trained
+
+
+def test_a_killed_fine_tuning_is_resumed_exactly(lab, tuned, tmp_path):
+    out = tmp_path / "run"
+    code = f"""
+        import torch
+        torch.set_num_threads({torch.get_num_threads()})
+        from cleftnet.training.fine_tuning import finetune
+        from cleftnet.training.fine_tuning_job import FineTuneSettings
+        settings = FineTuneSettings(**{QUICK.model_dump()})
+        finetune({str(lab.base)!r}, {str(lab.volume)!r}, {str(lab.labels)!r}, {str(out)!r}, settings=settings)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], env=os.environ)
+    states = out / "members/1/states"
+    while process.poll() is None and not (states.is_dir() and list(states.glob("step-*"))):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (out / "members/0/finished").exists()
+    assert not (out / "best.safetensors").exists()
+    finetune(lab.base, lab.volume, lab.labels, out, settings=QUICK, resume=True)
+    mine, theirs = weights(out), weights(tuned)
+    assert all((mine[name] == theirs[name]).all() for name in theirs)
+    assert load_card(out).synapses == load_card(tuned).synapses
+
+
+def test_resuming_with_other_labels_or_settings_is_refused(lab, tuned):
+    with pytest.raises(InputError, match="begun with other settings"):
+        finetune(lab.base, lab.volume, lab.labels, tuned, settings=QUICK.changed(seed=1), resume=True)
+    with pytest.raises(InputError, match="begun with other labels"):
+        finetune(lab.base, lab.volume, lab.volume, tuned, settings=QUICK, resume=True)
+
+
+def test_an_output_that_exists_is_refused(lab, tuned):
+    with pytest.raises(InputError, match="exists already"):
+        finetune(lab.base, lab.volume, lab.labels, tuned, settings=QUICK)
+
+
+def test_the_run_of_a_recipe_is_never_resumed_as_a_fine_tuning(lab, tmp_path):
+    (tmp_path / "recipe.yaml").touch()
+    with pytest.raises(InputError, match="training from a recipe"):
+        finetune(lab.base, lab.volume, lab.labels, tmp_path, settings=QUICK, resume=True)
+
+
+def test_the_command_line_tells_the_time_and_writes_nothing_on_a_dry_run(lab, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["finetune", str(lab.base), str(lab.volume), str(lab.labels), "--out", "run", "--dry-run"]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    out = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "minutes" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_terms_of_a_released_model_are_those_of_its_page():
+    from cleftnet.training.base_model import terms_of
+
+    assert "CC BY-NC-SA 3.0" in terms_of("vnc-l3", load_card("vnc-l3"))
+    kept = load_card("vnc-l3").model_copy(update={"provenance": {"terms": "as the base"}})
+    path = Path(cleftnet.__file__).parent / "models/weights/vnc-l3.safetensors"
+    assert terms_of(path, kept).startswith("Trained on")  # the page wins for the file itself
+
+
+def test_networks_lose_their_tissue_outputs_and_nothing_else():
+    from cleftnet.training.base_model import without_tissue
+
+    released = load_model("vnc-l3")
+    net = released.net.networks[0]
+    raw = torch.rand(1, 1, *net.spec.patch)
+    with torch.inference_mode():
+        assert torch.equal(without_tissue(net, released.card).net.eval()(raw), net(raw))
+
+
+def test_folds_hold_every_label_once_and_as_many_clefts(lab, tmp_path):
+    raw, labels = open_volume(lab.volume), open_volume(lab.labels, default=LABELS)
+    folds = LabelFolds.of(raw, labels, (4, 32, 32), 3)
+    assert (len(folds), folds.clefts) == (3, 8)
+    seen = np.zeros(labels.shape, int)
+    for files in folds.write(tmp_path):
+        for path in files.validate_on:
+            part = open_volume(path, default=LABELS)
+            box = part.box.shift([round(o / s) for o, s in zip(part.offset_nm, SIZE_NM, strict=True)])
+            seen[box.slices] += is_labelled(part.read())
+    assert (seen == is_labelled(labels.read())).all()
+
+
+def test_far_windows_become_regions_of_their_own(tmp_path):
+    ids = np.full((8, 320, 320), INVALID, np.uint64)
+    ids[2:6, 4:20, 4:20], ids[3, 8:12, 8:12] = 0, 1
+    ids[2:6, 300:316, 300:316], ids[3, 304:308, 304:308] = 0, 2
+    raw = Volume(np.zeros(ids.shape, np.uint8), SIZE_NM)
+    folds = LabelFolds.of(raw, Volume(ids, SIZE_NM), (8, 64, 64), 2)
+    assert [region.ids.shape for region in folds.regions] == [(8, 64, 64), (8, 64, 64)]
+    files = folds.write(tmp_path)
+    assert [(len(fold.train), len(fold.validate_on)) for fold in files] == [(1, 1), (1, 1)]
+
+
+def test_one_synapse_is_too_few(tmp_path):
+    ids = np.zeros((4, 40, 40), np.uint64)
+    ids[1, 4:9, 4:9] = 1
+    with pytest.raises(InputError, match="holds 1 synapse; fine-tuning learns from some"):
+        LabelFolds.of(Volume(np.zeros(ids.shape, np.uint8), SIZE_NM), Volume(ids, SIZE_NM), (4, 32, 32), 2)
+
+
+def test_a_review_is_what_finetune_learns_from(lab, tmp_path):
+    """The folder of an applied review stands for its labels."""
+    folder = tmp_path / "corrected"
+    folder.mkdir()
+    (folder / "corrected.hdf").symlink_to(lab.labels)
+    finetune(lab.base, lab.volume, folder, tmp_path / "run", settings=QUICK.changed(steps=1))
+    about = json.loads((tmp_path / "run/finetune.json").read_text())
+    assert about["settings"]["steps"] == 1

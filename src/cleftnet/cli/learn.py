@@ -76,8 +76,9 @@ def finetune(
     No recipe is needed. 5 to 50 labeled synapses are enough; unlabeled voxels must be invalid, as review makes them.
     The run directory is a MODEL with an operating point, which predict and synapses use.
     """
-    from cleftnet.training.adapting import FineTuneSettings, estimate_finetuning
-    from cleftnet.training.adapting import finetune as finetune_model
+    from cleftnet.training.fine_tuning import estimate_finetuning
+    from cleftnet.training.fine_tuning import finetune as finetune_model
+    from cleftnet.training.fine_tuning_job import FineTuneSettings
 
     size = voxel_size_nm(voxel_size)
     options = {"steps": steps, "learning_rate": learning_rate, "folds": folds, "seed": seed, "voxel_size_nm": size}

@@ -1,90 +1,115 @@
-"""Starts a network from the weights of a model: loads tensors that match by name and shape, reports the others."""
+"""Fine-tunes a model on a few labels, without a recipe: members by folds of the labels, joined to one model.
+
+Every network of the base learns from all folds of the labels but one, and is validated on that one. Out-of-fold predictions
+choose calibration, threshold and operating point of the ensemble, so that no label is both learned from and judged by.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 from cleftnet.errors import InputError
-from cleftnet.models.checkpoint import find_model, load_model
-from cleftnet.nets.ensemble import Ensemble
-from cleftnet.nets.resizing import fit_queries
-from cleftnet.nets.skeleton import Network
+from cleftnet.files import holding, refuse_existing
+from cleftnet.training.dry_run import TrainingEstimate
+from cleftnet.training.fine_tuning_job import DONE, FineTuneSettings, FineTuningJob, member
+from cleftnet.training.loop import TrainingRun
+from cleftnet.training.runs import LOCK, RECIPE, train
+from cleftnet.volumes import Address, Volume
 
 log = logging.getLogger(__name__)
 
-SHOWN = 6  # names listed before a list is cut
 
+def finetune(
+    model: str | Path,
+    volume: Volume | Address,
+    labels: Volume | Address,
+    out: str | Path,
+    *,
+    settings: FineTuneSettings = FineTuneSettings(),  # noqa: B008 - it is frozen
+    resume: bool = False,
+    overwrite: bool = False,
+) -> TrainingRun:
+    """Fine-tune a model on a few labels of other tissue; the result is a MODEL with an operating point for synapses.
 
-class Loaded(NamedTuple):
-    """Names of the tensors that a network took from a model, and of those that it did not.
-
-    Attributes:
-        model: The checkpoint.
-        loaded: Those that did.
-        resized: Those of them that were interpolated to another patch size or query grid: queries.
-        fresh: Those that the model has not; they stay random.
-        changed: Those whose shape differs, with both shapes; they stay random.
-        unused: Those of the model that the network has not.
-    """
-
-    model: Path
-    loaded: list[str]
-    resized: list[str]
-    fresh: list[str]
-    changed: list[str]
-    unused: list[str]
-
-    def lines(self) -> list[str]:
-        """Return a summary, one line for each list that is not empty."""
-        total = len(self.loaded) + len(self.fresh) + len(self.changed)
-        lines = [f"starting from {self.model}: {len(self.loaded)} of {total} tensors loaded"]
-        for names, what in (
-            (self.resized, "interpolated to the new patch size or query grid"),
-            (self.fresh, "not in the model, so random"),
-            (self.changed, "of another shape in the model, so random"),
-            (self.unused, "in the model but not in this network, so unused"),
-        ):
-            if names:
-                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-                lines.append(f"  {len(names)} {what}: {', '.join(names[:SHOWN])}{more}")
-        return lines
-
-
-def start_from(net: Network, address: str | Path) -> Loaded:
-    """Load into a network what fits of a model's weights; queries of another patch size or grid are interpolated.
+    Of an ensemble every network is fine-tuned, each without one fold of the labels: its mean stays better than one network,
+    and networks of this size take minutes. The expected time is logged before the first step.
 
     Args:
-        net: The network, changed in place.
-        address: A run directory or a checkpoint file; of an ensemble, its first network.
+        model: A run directory, a checkpoint file or the name of a released model.
+        volume: Gray values: a file, or a volume that was opened from one.
+        labels: Cleft ids, unlabeled voxels invalid, placed in the volume by their offset; or the folder that `apply_review`
+            wrote. What is labeled background must be free of synapses.
+        out: Run directory.
+        settings: Length, learning rate, folds.
+        resume: Continue an interrupted fine-tuning in `out` exactly; start where there is none.
+        overwrite: Replace what is in `out`.
+
+    Returns:
+        The run; `run.scores` are voxel scores out of fold.
 
     Raises:
-        InputError: when there is no such model, or nothing of it fits.
+        InputError: when there is no such model, the labels hold fewer than two synapses or do not fit the volume, or `out` is
+            in use or belongs to another fine-tuning.
+        TrainingInterrupted: when SIGTERM ended the training; its state is saved.
     """
-    source = load_model(address).net
-    if isinstance(source, Ensemble):
-        log.info(f"{find_model(address)} is an ensemble of {len(source.networks)}; starting from its first network")
-        source = source.networks[0]
-    before = {name: tensor.shape for name, tensor in source.state_dict().items()}
-    sizes = {"patch": net.spec.patch, "query_grid": net.spec.query_grid}
-    if source.spec.changed(**sizes) != source.spec:
-        with contextlib.suppress(InputError):  # other kernel sizes: listed below as changed shapes
-            source = fit_queries(source, source.spec.changed(**sizes))
-    theirs, mine = source.state_dict(), net.state_dict()
-    both = [name for name in mine if name in theirs]
-    fits = [name for name in both if mine[name].shape == theirs[name].shape]
-    if not any(name.endswith("weight") and mine[name].dim() == 5 for name in fits):
-        raise InputError(
-            f"no kernel of {find_model(address)} fits this network; expected a model of the same net.name and net.widths"
-        )
-    net.load_state_dict({name: theirs[name] for name in fits}, strict=False)
-    return Loaded(
-        model=find_model(address),
-        loaded=fits,
-        resized=[name for name in fits if before[name] != theirs[name].shape],
-        fresh=[name for name in mine if name not in theirs],
-        changed=[f"{n} {tuple(mine[n].shape)} from {tuple(theirs[n].shape)}" for n in both if n not in fits],
-        unused=[name for name in theirs if name not in mine],
-    )
+    directory = Path(out)
+    if resume and overwrite:
+        raise InputError("resume=True continues a fine-tuning and overwrite=True replaces it; choose one")
+    if resume and (directory / RECIPE).exists():
+        raise InputError(f"{directory} is the run directory of a training from a recipe; choose another directory")
+    if not resume:
+        refuse_existing(directory, overwrite)
+    job = FineTuningJob.of(model, volume, labels, settings)
+    with ExitStack() as stack:
+        if not stack.enter_context(holding(directory / LOCK)):
+            raise InputError(f"another process is training in {directory}; wait for it, or choose another directory")
+        recipes = job.prepare(directory, resume)
+        done = [(member(directory, number) / DONE).exists() for number in range(len(recipes))]
+        if not all(done):
+            _announce(job.estimate(recipes), done.count(False))
+        for number, recipe in enumerate(recipes):
+            if not done[number]:
+                log.info(f"network {number + 1} of {len(recipes)}")
+                train(recipe, member(directory, number), resume=resume, overwrite=not resume)
+                (member(directory, number) / DONE).touch()
+        return job.join(directory, recipes)
+
+
+def estimate_finetuning(
+    model: str | Path,
+    volume: Volume | Address,
+    labels: Volume | Address,
+    *,
+    settings: FineTuneSettings = FineTuneSettings(),  # noqa: B008 - it is frozen
+) -> list[tuple[str, str]]:
+    """Run one step of a fine-tuning, and return memory and time as names and values; nothing is kept.
+
+    Args:
+        model: As for `finetune`.
+        volume: As for `finetune`.
+        labels: As for `finetune`.
+        settings: As for `finetune`.
+
+    Raises:
+        InputError: as `finetune`.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        job = FineTuningJob.of(model, volume, labels, settings)
+        recipes = job.prepare(Path(scratch), resume=False)
+        estimate = job.estimate(recipes)
+        rows = [row for row in estimate.rows() if row[0] != "total"]
+        minutes = estimate.seconds * len(recipes) / 60
+        return [
+            ("networks", str(len(recipes))),
+            ("synapses", str(job.folds.clefts)),
+            *rows,
+            ("total", f"at most {settings.steps:,} steps of each network, about {minutes:.0f} minutes"),
+        ]
+
+
+def _announce(estimate: TrainingEstimate, networks: int) -> None:
+    minutes = estimate.seconds * networks / 60
+    log.info(f"fine-tuning {networks} networks takes about {minutes:.0f} minutes at most, less with an early stop")

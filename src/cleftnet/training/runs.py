@@ -20,7 +20,7 @@ from cleftnet.models.checkpoint import BEST, LAST, load_card
 from cleftnet.nets.skeleton import Network
 from cleftnet.training.data import open_data
 from cleftnet.training.distributed import by_the_first, keep_random_state, launch, make_fabric, synchronize_batch_norm
-from cleftnet.training.fine_tuning import start_from
+from cleftnet.training.initial_weights import start_from
 from cleftnet.training.log import LOSSES, METRICS, TENSORBOARD
 from cleftnet.training.loop import TrainingRun, fit
 from cleftnet.training.provenance import provenance

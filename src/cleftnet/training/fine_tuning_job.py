@@ -1,15 +1,10 @@
-"""Fine-tunes a model on a few labels, without a recipe: members by folds of the labels, joined to one model.
-
-Every network of the base learns from all folds of the labels but one, and is validated on that one. Out-of-fold predictions
-choose calibration, threshold and operating point of the ensemble, so that no label is both learned from and judged by.
-"""
+"""What a fine-tuning consists of: settings, folds of the labels, a recipe for each network, and the model that they make."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +12,7 @@ from typing import Any
 from pydantic import Field, JsonValue
 
 from cleftnet.errors import InputError
-from cleftnet.files import holding, json_object, refuse_existing, replacing
+from cleftnet.files import json_object, replacing
 from cleftnet.models.checkpoint import BEST, Model, ModelCard, find_model, load_card, load_model, save_model
 from cleftnet.nets.ensemble import Ensemble
 from cleftnet.nets.skeleton import Network
@@ -34,15 +29,20 @@ from cleftnet.training.members import FoldPredictions, load_network, predict_out
 from cleftnet.training.prevalence import background_weight, sampled_logits
 from cleftnet.training.provenance import checksum, provenance
 from cleftnet.training.recipe import DataSettings, Recipe, VolumeSettings
-from cleftnet.training.runs import LOCK, RECIPE, train
 from cleftnet.training.schedule import TrainingSettings
 from cleftnet.volumes import LABELS, Address, Volume, as_volume, normalized
 
 log = logging.getLogger(__name__)
 
 ABOUT, FOLDS, MEMBERS = "finetune.json", "labels", "members"  # in the run directory
+DONE = "finished"  # in the run directory of a member
 SINGLE_FOLDS = 3  # of a base that is a single network
 FEW_CLEFTS = 5  # below which the operating point of the base stays
+
+
+def member(directory: Path, number: int) -> Path:
+    """Return the run directory of one of the networks."""
+    return directory / MEMBERS / str(number)
 
 
 class FineTuneSettings(Settings):
@@ -73,110 +73,8 @@ class FineTuneSettings(Settings):
     voxel_size_nm: VoxelSize | None = None
 
 
-def finetune(
-    model: str | Path,
-    volume: Volume | Address,
-    labels: Volume | Address,
-    out: str | Path,
-    *,
-    settings: FineTuneSettings = FineTuneSettings(),  # noqa: B008 - it is frozen
-    resume: bool = False,
-    overwrite: bool = False,
-) -> TrainingRun:
-    """Fine-tune a model on a few labels of other tissue; the result is a MODEL with an operating point for synapses.
-
-    Of an ensemble every network is fine-tuned, each without one fold of the labels: its mean stays better than one network,
-    and networks of this size take minutes. The expected time is logged before the first step.
-
-    Args:
-        model: A run directory, a checkpoint file or the name of a released model.
-        volume: Gray values: a file, or a volume that was opened from one.
-        labels: Cleft ids, unlabeled voxels invalid, placed in the volume by their offset; or the folder that `apply_review`
-            wrote. What is labeled background must be free of synapses.
-        out: Run directory.
-        settings: Length, learning rate, folds.
-        resume: Continue an interrupted fine-tuning in `out` exactly; start where there is none.
-        overwrite: Replace what is in `out`.
-
-    Returns:
-        The run; `run.scores` are voxel scores out of fold.
-
-    Raises:
-        InputError: when there is no such model, the labels hold fewer than two synapses or do not fit the volume, or `out` is
-            in use or belongs to another fine-tuning.
-        TrainingInterrupted: when SIGTERM ended the training; its state is saved.
-    """
-    directory = Path(out)
-    if resume and overwrite:
-        raise InputError("resume=True continues a fine-tuning and overwrite=True replaces it; choose one")
-    if resume and (directory / RECIPE).exists():
-        raise InputError(f"{directory} is the run directory of a training from a recipe; choose another directory")
-    if not resume:
-        refuse_existing(directory, overwrite)
-    job = _FineTuning.of(model, volume, labels, settings)
-    with ExitStack() as stack:
-        if not stack.enter_context(holding(directory / LOCK)):
-            raise InputError(f"another process is training in {directory}; wait for it, or choose another directory")
-        recipes = job.prepare(directory, resume)
-        done = [_finished(directory, number) for number in range(len(recipes))]
-        if not all(done):
-            _announce(job.estimate(recipes), done.count(False))
-        for number, recipe in enumerate(recipes):
-            if not done[number]:
-                log.info(f"network {number + 1} of {len(recipes)}")
-                train(recipe, directory / MEMBERS / str(number), resume=resume, overwrite=not resume)
-                (directory / MEMBERS / str(number) / _DONE).touch()
-        return job.join(directory, recipes)
-
-
-def estimate_finetuning(
-    model: str | Path,
-    volume: Volume | Address,
-    labels: Volume | Address,
-    *,
-    settings: FineTuneSettings = FineTuneSettings(),  # noqa: B008 - it is frozen
-) -> list[tuple[str, str]]:
-    """Run one step of a fine-tuning, and return memory and time as names and values; nothing is kept.
-
-    Args:
-        model: As for `finetune`.
-        volume: As for `finetune`.
-        labels: As for `finetune`.
-        settings: As for `finetune`.
-
-    Raises:
-        InputError: as `finetune`.
-    """
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as scratch:
-        job = _FineTuning.of(model, volume, labels, settings)
-        recipes = job.prepare(Path(scratch), resume=False)
-        estimate = job.estimate(recipes)
-        rows = [row for row in estimate.rows() if row[0] != "total"]
-        minutes = estimate.seconds * len(recipes) / 60
-        return [
-            ("networks", str(len(recipes))),
-            ("synapses", str(job.folds.clefts)),
-            *rows,
-            ("total", f"at most {settings.steps:,} steps of each network, about {minutes:.0f} minutes"),
-        ]
-
-
-_DONE = "finished"
-
-
-def _finished(directory: Path, number: int) -> bool:
-    return (directory / MEMBERS / str(number) / _DONE).exists()
-
-
-def _announce(estimate: TrainingEstimate, networks: int) -> None:
-    minutes = estimate.seconds * networks / 60
-    log.info(f"fine-tuning {networks} networks takes about {minutes:.0f} minutes at most, less with an early stop")
-
-
 @dataclass(frozen=True)
-class _FineTuning:
+class FineTuningJob:
     """A base model and labels, ready to be learned from.
 
     Attributes:
@@ -198,7 +96,12 @@ class _FineTuning:
     @classmethod
     def of(
         cls, model: str | Path, volume: Volume | Address, labels: Volume | Address, settings: FineTuneSettings
-    ) -> _FineTuning:
+    ) -> FineTuningJob:
+        """Open everything that `finetune` is given, and cut the labels into folds.
+
+        Raises:
+            InputError: as `finetune`.
+        """
         base = load_model(model)
         raw = as_volume(volume, voxel_size_nm=settings.voxel_size_nm)
         if not isinstance(labels, Volume) and Path(labels, CORRECTED).is_file():
@@ -237,7 +140,7 @@ class _FineTuning:
                     f"settings, or choose another directory"
                 )
         else:
-            for old in directory.glob(f"{MEMBERS}/*/{_DONE}"):
+            for old in directory.glob(f"{MEMBERS}/*/{DONE}"):
                 old.unlink()
             with replacing(about, overwrite=True) as temporary:
                 temporary.write_text(json.dumps(mine, indent=1) + "\n")
@@ -294,7 +197,7 @@ class _FineTuning:
 
     def join(self, directory: Path, recipes: list[Recipe]) -> TrainingRun:
         """Join the networks to one model, chosen and scored out of fold, and write it."""
-        paths = [directory / MEMBERS / str(number) / BEST for number in range(len(recipes))]
+        paths = [member(directory, number) / BEST for number in range(len(recipes))]
         networks = [load_network(path) for path in paths]
         starts = [load_network(Path(str(recipe.init))) for recipe in recipes]
         start = predict_out_of_fold(starts, recipes)

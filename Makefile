@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-avx2 test-slow test-oldest test-wheel mutate audit check docs notebooks package fix fuzz bench clean
-.PHONY: results-cells results-gpu results-tables results-released results-quick results-synapses results-overlap results-rescaling results-shift \
+.PHONY: results-cells results-gpu results-tables results-released results-quick results-synapses results-overlap results-rescaling results-shift results-finetune \
 	results-workers results-monai results-synapses-large results-stack results-export results-demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -132,6 +132,10 @@ results-shift: $(VENV)/ready  ## Gray values of another volume: half an hour, an
 	$(CLEFTNET) compare tables-vnc-l3-folds --out $(RESULTS)/folds --rows coarse --seeds 0
 	$(BIN)/python -m benchmarks shift $(RESULTS)/folds --json $(RESULTS)/shift.json
 	$(CHECK) $(RESULTS)/shift.json "Gray values of another volume" --tolerance 0.1
+
+results-finetune: $(VENV)/ready  ## Corrections: two hours
+	$(BIN)/python -m benchmarks finetune --out $(RESULTS)/finetuning --counts 3 8 --draws 1 --json $(RESULTS)/finetune.json
+	$(CHECK) $(RESULTS)/finetune.json "Corrections of a lab" --tolerance 0.1
 
 results-workers: $(VENV)/ready  ## A large volume: processes; a quarter of an hour
 	$(BIN)/python -m benchmarks prediction workers --shape 512,1024,1024 --volume "$(VNC)/vnc-l3.hdf" \

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.measure import write_rows
 from cleftnet.comparison.forest import ForestSettings, train_forest
 from cleftnet.files import replacing
 from cleftnet.geometry import Box
@@ -173,7 +174,7 @@ class Experiment(NamedTuple):
             "method": method,
             "synapses": count,
             "draw": draw,
-            "voxel_f1": voxels.f1,
+            "f1": voxels.f1,
             "object_f1": objects.f1,
             "auc": voxels.histogram.auc,
             "best_f1": None if best is None else best[1],
@@ -245,22 +246,18 @@ def _unlearned(model: str, path: Path, seed: int) -> Path:
     return path
 
 
-def report(experiment: Experiment, counts: Sequence[int], draws: int) -> list[str]:
-    """Compute every result that is missing, and return the lines of a table: means, and sums of the synapses."""
+def curve(experiment: Experiment, counts: Sequence[int], draws: int) -> list[dict[str, Any]]:
+    """Compute every result that is missing; return the means over draws of each method and number, and sums of the synapses."""
     results = [experiment.result(*cell) for cell in cells(counts, draws)]
-    columns = ("auc", "voxel_f1", "best_f1", "object_f1")
-    lines = ["method      synapses     AUC  voxel F1  best F1  object F1   true  found  right  draws"]
-    for method in METHODS:
-        for count in (0, *counts):
-            own = [one for one in results if (one["method"], one["synapses"]) == (method, count)]
-            if own:
-                auc, voxel, best, whole = (np.mean([one[name] or 0.0 for one in own]) for name in columns)
-                true, found, right = (sum(one[name] for one in own) for name in ("true", "found", "matched"))
-                lines.append(
-                    f"{method:10s}  {count:8d}  {auc:6.4f}  {voxel:8.3f}  {best:7.3f}  {whole:9.3f}"
-                    f"  {true:5d}  {found:5d}  {right:5d}  {len(own):5d}"
-                )
-    return lines
+    rows = []
+    for method, count in [("base", 0), *((method, count) for count in counts for method in METHODS[1:])]:
+        own = [one for one in results if (one["method"], one["synapses"]) == (method, count)]
+        means = {
+            name: float(np.mean([one[name] or 0.0 for one in own])) for name in ("auc", "f1", "best_f1", "object_f1")
+        }
+        sums = {name: sum(one[name] for one in own) for name in ("true", "found", "matched")}
+        rows.append({"name": f"{method}, {count}" if count else method, **means, **sums})
+    return rows
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -272,8 +269,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--base", help="a model to start from, instead of one trained here")
     parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS), help="numbers of corrected synapses")
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws of each number")
+    parser.add_argument("--json", type=Path, help="file for the scores")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of fine-tuning and of training from scratch")
     given = parser.parse_args(arguments)
     recipe = released_recipe() if given.recipe is None else load_recipe(given.recipe)
     experiment = Experiment(given.out, VNC_L3, recipe, given.steps, given.base)
-    print("\n".join(report(experiment, given.counts, given.draws)))
+    rows = curve(experiment, given.counts, given.draws)
+    for row in rows:
+        scores = "  ".join(f"{name} {row[name]:.3f}" for name in ("auc", "f1", "best_f1", "object_f1"))
+        print(f"{row['name']:15s} {scores}  {row['true']} true, {row['found']} listed, {row['matched']} right")
+    write_rows(given.json, rows)

@@ -25,6 +25,7 @@ KEYS = {  # words of a column of a page: key of an evaluation, or of a benchmark
     "f1": "f1",
     "voxel f1": "f1",
     "best f1": "best_f1",
+    "object f1": "object_f1",
     "precision": "precision",
     "recall": "recall",
     "f1 of synapses' voxels": "synapse_voxel_f1",

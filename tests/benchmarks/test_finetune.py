@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import finetune
-from benchmarks.finetune import Experiment, Tissue, corrected, report
+from benchmarks.finetune import Experiment, Tissue, corrected, curve
 from cleftnet.geometry import Box
 from cleftnet.synthetic import SyntheticSettings, synthetic_volume
 from cleftnet.training.recipe import Recipe
@@ -37,8 +37,9 @@ def experiment(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_method_is_scored_once_and_a_second_call_computes_nothing(experiment, monkeypatch):
-    lines = report(experiment, [2], 1)
-    assert [line.split()[0] for line in lines] == ["method", "base", "fine-tuned", "scratch", "forest"]
+    rows = curve(experiment, [2], 1)
+    assert [row["name"] for row in rows] == ["base", "fine-tuned, 2", "scratch, 2", "forest, 2"]
+    assert all(row["true"] > 0 and 0 <= row["f1"] <= row["best_f1"] + 1e-9 for row in rows)
     files = sorted(path.name for path in experiment.out.glob("*.json"))
     assert files == sorted(
         [f"{m}-2-{draw}.json" for m in ("fine-tuned", "scratch", "forest") for draw in (0, 1)]
@@ -46,11 +47,11 @@ def test_every_method_is_scored_once_and_a_second_call_computes_nothing(experime
     )
     one = json.loads((experiment.out / "forest-2-0.json").read_text())
     assert set(one) == {
-        *("method", "synapses", "draw", "auc", "voxel_f1", "best_f1", "object_f1", "true", "found", "matched", "steps"),
+        *("method", "synapses", "draw", "auc", "f1", "best_f1", "object_f1", "true", "found", "matched", "steps"),
         "test",
     }
     monkeypatch.setattr(Experiment, "_predict", lambda *_: 1 / 0)
-    assert report(experiment, [2], 1) == lines
+    assert curve(experiment, [2], 1) == rows
 
 
 def test_the_base_is_trained_as_the_released_networks_were_without_other_tissue():

@@ -31,7 +31,7 @@ from cleftnet.training.recipe import Recipe, VolumeSettings, load_recipe
 from cleftnet.training.runs import train
 from cleftnet.volumes import INVALID, LABELS, Volume, is_cleft, open_volume, write_volume
 
-METHODS = ("base", "fine-tuned", "scratch", "forest")
+METHODS = ("fine-tuned", "scratch", "forest")  # beside the base alone
 COUNTS, DRAWS, STEPS = (3, 5, 8), 3, 200  # vnc-l3 has 16 synapses at y < 512, x < 768: no half holds 10
 FOREST_CELL_VOX = (8, 128, 128)
 SURROUNDINGS_NM = 200.0  # labeled around what was looked at, as by `cleftnet review`
@@ -102,12 +102,12 @@ def _around(mask: npt.NDArray[np.bool_]) -> Box:
     return Box((z0, y0, x0), (z1, y1, x1))
 
 
-def cells(counts: Sequence[int], draws: int) -> Iterator[tuple[str, int, int]]:
+def cells(methods: Sequence[str], counts: Sequence[int], draws: int) -> Iterator[tuple[str, int, int]]:
     """Yield method, number of synapses and draw of every result; even draws correct the first half, odd ones the second."""
     yield from (("base", 0, half) for half in range(2))
     for count in counts:
         for draw in range(2 * draws):
-            for method in METHODS[1:]:
+            for method in methods:
                 yield method, count, draw
 
 
@@ -246,11 +246,11 @@ def _unlearned(model: str, path: Path, seed: int) -> Path:
     return path
 
 
-def curve(experiment: Experiment, counts: Sequence[int], draws: int) -> list[dict[str, Any]]:
+def curve(experiment: Experiment, methods: Sequence[str], counts: Sequence[int], draws: int) -> list[dict[str, Any]]:
     """Compute every result that is missing; return the means over draws of each method and number, and sums of the synapses."""
-    results = [experiment.result(*cell) for cell in cells(counts, draws)]
+    results = [experiment.result(*cell) for cell in cells(methods, counts, draws)]
     rows = []
-    for method, count in [("base", 0), *((method, count) for count in counts for method in METHODS[1:])]:
+    for method, count in [("base", 0), *((method, count) for count in counts for method in methods)]:
         own = [one for one in results if (one["method"], one["synapses"]) == (method, count)]
         means = {
             name: float(np.mean([one[name] or 0.0 for one in own])) for name in ("auc", "f1", "best_f1", "object_f1")
@@ -267,6 +267,7 @@ def main(arguments: Sequence[str]) -> None:
         "--recipe", help="recipe of the base, its data replaced; default: that of the released networks"
     )
     parser.add_argument("--base", help="a model to start from, instead of one trained here")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS, help="beside the base; default: all")
     parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS), help="numbers of corrected synapses")
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws of each number")
     parser.add_argument("--json", type=Path, help="file for the scores")
@@ -274,7 +275,7 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     recipe = released_recipe() if given.recipe is None else load_recipe(given.recipe)
     experiment = Experiment(given.out, VNC_L3, recipe, given.steps, given.base)
-    rows = curve(experiment, given.counts, given.draws)
+    rows = curve(experiment, given.methods, given.counts, given.draws)
     for row in rows:
         scores = "  ".join(f"{name} {row[name]:.3f}" for name in ("auc", "f1", "best_f1", "object_f1"))
         print(f"{row['name']:15s} {scores}  {row['true']} true, {row['found']} listed, {row['matched']} right")

@@ -37,7 +37,7 @@ def experiment(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_method_is_scored_once_and_a_second_call_computes_nothing(experiment, monkeypatch):
-    rows = curve(experiment, [2], 1)
+    rows = curve(experiment, finetune.METHODS, [2], 1)
     assert [row["name"] for row in rows] == ["base", "fine-tuned, 2", "scratch, 2", "forest, 2"]
     assert all(row["true"] > 0 and 0 <= row["f1"] <= row["best_f1"] + 1e-9 for row in rows)
     files = sorted(path.name for path in experiment.out.glob("*.json"))
@@ -51,7 +51,7 @@ def test_every_method_is_scored_once_and_a_second_call_computes_nothing(experime
         "test",
     }
     monkeypatch.setattr(Experiment, "_predict", lambda *_: 1 / 0)
-    assert curve(experiment, [2], 1) == rows
+    assert curve(experiment, finetune.METHODS, [2], 1) == rows
 
 
 def test_the_base_is_trained_as_the_released_networks_were_without_other_tissue():

@@ -28,6 +28,7 @@ OUT_OF_FOLD = [  # row and seed of a cell, and how its line in docs/results.md b
     ("resunet", 2, "ResUnet, seed 2"),
     ("symmetric", 0, "recipe of PyTorch Connectomics"),
     ("coarse-fa", 0, "CleftNet w/o LA, coarse queries"),
+    ("coarse-balanced", 0, "CleftNet, coarse queries, balanced"),
     ("forest", 0, "random forest"),
     ("forest", 1, "random forest, seed 1"),
     ("forest", 2, "random forest, seed 2"),

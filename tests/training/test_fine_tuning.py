@@ -143,6 +143,14 @@ def test_the_result_is_an_ensemble_with_an_operating_point_that_synapses_uses(la
     assert find_synapses(tmp_path / "out.hdf").used.origin == "stored with the prediction"
 
 
+def test_networks_that_a_training_ruined_stay_as_they_were(lab, tuned, tmp_path, caplog):
+    ruinous = QUICK.model_copy(update={"steps": 4, "learning_rate": 0.3})
+    finetune(tuned, lab.volume, lab.labels, tmp_path / "run", settings=ruinous)
+    before, after = weights(tuned), weights(tmp_path / "run")
+    assert all((after[name] == before[name]).all() for name in before)
+    assert "2 of 2 networks became no better" in caplog.text
+
+
 def test_the_calibration_allows_for_labels_that_are_richer_in_cleft_than_the_volume(lab, tuned, tmp_path, monkeypatch):
     shutil.copytree(tuned, tmp_path / "run")
     shifts = []

@@ -25,7 +25,7 @@ from cleftnet.training.dry_run import TrainingEstimate, estimate_training
 from cleftnet.training.label_folds import FoldFiles, LabelFolds
 from cleftnet.training.loop import TrainingRun
 from cleftnet.training.losses import LossSettings
-from cleftnet.training.members import FoldPredictions, load_network, predict_out_of_fold
+from cleftnet.training.members import FoldPredictions, load_network, predict_fold
 from cleftnet.training.prevalence import background_weight, sampled_logits
 from cleftnet.training.provenance import checksum, provenance
 from cleftnet.training.recipe import DataSettings, Recipe, VolumeSettings
@@ -48,7 +48,8 @@ def member(directory: Path, number: int) -> Path:
 class FineTuneSettings(Settings):
     """How a model learns from a few labels; the defaults are for 5 to 50 labeled synapses and two cores.
 
-    No layer is frozen: the networks are small, and a low rate with early stopping keeps what they know. Weights are averaged
+    No layer is frozen: the networks are small, and a low rate with early stopping keeps what they know. A network that did not
+    become better on its fold stays as it was. Weights are averaged
     over the steps, and the averages get batch-norm statistics that are measured on the new tissue.
 
     Attributes:
@@ -64,7 +65,7 @@ class FineTuneSettings(Settings):
     """
 
     steps: int = Field(200, ge=1)
-    learning_rate: float = Field(5e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0)
     batch: int = Field(4, ge=1)
     folds: int | None = Field(None, ge=2)
     validate_every: int = Field(25, ge=1)
@@ -168,7 +169,9 @@ class FineTuningJob:
                 distance_scale_nm=scale,
                 normalize=self.base.card.normalize,
             ),
-            sampling=SamplingSettings(min_cleft_voxels=50),
+            sampling=SamplingSettings(
+                min_cleft_voxels=50, reject_probability=0.5
+            ),  # what was rejected by hand is learned
             augment=settings_of(AugmentSettings, before.get("augment")),
             loss=loss,
             training=TrainingSettings(
@@ -200,17 +203,23 @@ class FineTuningJob:
         paths = [member(directory, number) / BEST for number in range(len(recipes))]
         networks = [load_network(path) for path in paths]
         starts = [load_network(Path(str(recipe.init))) for recipe in recipes]
-        start = predict_out_of_fold(starts, recipes)
+        parts = [predict_fold(net, recipe) for net, recipe in zip(networks, recipes, strict=True)]
+        start_parts = [predict_fold(net, recipe) for net, recipe in zip(starts, recipes, strict=True)]
+        worse = [number for number in range(len(parts)) if _f1(parts[number]) <= _f1(start_parts[number])]
+        for number in worse:
+            networks[number], parts[number] = starts[number], start_parts[number]
+        if worse:
+            log.warning(
+                f"{len(worse)} of {len(networks)} networks became no better by the labels, and stay as they were"
+            )
+        start, found = FoldPredictions.joined(start_parts), FoldPredictions.joined(parts)
         weight = self._background_weight(starts, start)
-        found = predict_out_of_fold(networks, recipes)
         before, chosen, point = start.assess(weight).scores, found.assess(weight), self.base.card.synapses
         if point is None or self.folds.clefts >= FEW_CLEFTS:
             point = found.operating_point(chosen)
         else:
             log.info(f"the operating point of the base stays: {self.folds.clefts} synapses are too few to choose one")
         log.info(f"voxel F1 out of fold: {_text(before.f1)} before, {_text(chosen.scores.f1)} after fine-tuning")
-        if (chosen.scores.f1 or 0.0) < (before.f1 or 0.0):
-            log.warning("the labels made the model no better; check them, or give more of them")
         card = ModelCard(
             spec=networks[0].spec,
             members=len(networks),
@@ -247,6 +256,10 @@ class FineTuningJob:
         if (terms := terms_of(self.address, self.base.card)) is not None:
             found["terms"] = terms
         return found
+
+
+def _f1(predictions: FoldPredictions) -> float:
+    return predictions.assess().scores.f1 or 0.0
 
 
 def _text(value: float | None) -> str:

@@ -20,15 +20,20 @@ from cleftnet.volumes import Array, Volume, is_cleft, is_labelled
 
 @dataclass(frozen=True)
 class FoldPredictions:
-    """Predictions of all folds, each by the network that did not learn from it.
+    """Predictions of one or all folds, each by the network that did not learn from it.
 
     Attributes:
         logits: Segmentation logits of each region.
-        regions: Raw and labels of the regions of all folds.
+        regions: Raw and labels of the regions.
     """
 
     logits: Sequence[Array]
     regions: Sequence[Region]
+
+    @classmethod
+    def joined(cls, parts: Sequence[FoldPredictions]) -> FoldPredictions:
+        """Return the predictions of several folds as one."""
+        return cls([part for one in parts for part in one.logits], [region for one in parts for region in one.regions])
 
     @property
     def labelled(self) -> list[Mask]:
@@ -36,7 +41,7 @@ class FoldPredictions:
         return [is_labelled(region.labels.read()) for region in self.regions]
 
     def assess(self, background_weight: float = 1.0) -> Validation:
-        """Choose calibration and threshold over all folds, and score them (`validation.assess`)."""
+        """Choose calibration and threshold over all regions, and score them (`validation.assess`)."""
         return assess(self.logits, self.regions, background_weight)
 
     def operating_point(self, chosen: Validation) -> OperatingPoint:
@@ -60,20 +65,11 @@ class FoldPredictions:
         ).point
 
 
-def predict_out_of_fold(networks: Sequence[Network], recipes: Sequence[Recipe]) -> FoldPredictions:
-    """Predict the validation regions of every recipe with its network.
-
-    Args:
-        networks: One network for each recipe.
-        recipes: Recipes whose validation regions together are all labels.
-    """
-    logits, regions = [], []
-    for net, recipe in zip(networks, recipes, strict=True):
-        for volume in recipe.data.validate_on:
-            region = as_seen(open_region(volume), recipe)
-            logits.append(whole_logits(net, region.raw, overlap=recipe.training.validation_overlap)[0])
-            regions.append(region)
-    return FoldPredictions(logits, regions)
+def predict_fold(net: Network, recipe: Recipe) -> FoldPredictions:
+    """Predict the validation regions of a recipe with a network that did not learn from them."""
+    regions = [as_seen(open_region(volume), recipe) for volume in recipe.data.validate_on]
+    overlap = recipe.training.validation_overlap
+    return FoldPredictions([whole_logits(net, region.raw, overlap=overlap)[0] for region in regions], regions)
 
 
 def load_network(path: Path) -> Network:

@@ -59,7 +59,7 @@ def finetune(
     ],
     out: Annotated[Path, typer.Option(help="Run directory, usable as MODEL.")],
     steps: Annotated[int | None, typer.Option(help="Most steps of each network; default 200.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate; default 0.0005.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate; default 0.0002.")] = None,
     folds: Annotated[
         int | None, typer.Option(help="Folds of the labels; default: the networks of the model, 3 for a single one.")
     ] = None,

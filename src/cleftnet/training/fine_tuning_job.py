@@ -171,7 +171,7 @@ class FineTuningJob:
             ),
             sampling=SamplingSettings(
                 min_cleft_voxels=50, reject_probability=0.5
-            ),  # what was rejected by hand is learned
+            ),  # candidates that people rejected count
             augment=settings_of(AugmentSettings, before.get("augment")),
             loss=loss,
             training=TrainingSettings(

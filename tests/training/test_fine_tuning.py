@@ -151,6 +151,17 @@ def test_networks_that_a_training_ruined_stay_as_they_were(lab, tuned, tmp_path,
     assert "2 of 2 networks became no better" in caplog.text
 
 
+def test_a_single_network_that_stays_as_it_was_is_not_repeated(lab, tuned, tmp_path):
+    model = load_model(tuned)
+    one = Model(model.net.networks[0], model.card.model_copy(update={"members": 1}))
+    save_model(tmp_path / "one.safetensors", one)
+    ruinous = QUICK.model_copy(update={"steps": 4, "learning_rate": 0.3})
+    finetune(tmp_path / "one.safetensors", lab.volume, lab.labels, tmp_path / "run", settings=ruinous)
+    assert load_card(tmp_path / "run").members == 1
+    before, after = weights(tmp_path / "one.safetensors"), weights(tmp_path / "run")
+    assert all((after[name] == before[name]).all() for name in before)
+
+
 def test_the_calibration_allows_for_labels_that_are_richer_in_cleft_than_the_volume(lab, tuned, tmp_path, monkeypatch):
     shutil.copytree(tuned, tmp_path / "run")
     shifts = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,11 @@ class FineTuningJob:
         folds = settings.folds or (networks if networks > 1 else SINGLE_FOLDS)
         return cls(str(model), base, raw, truth, LabelFolds.of(raw, truth, base.card.spec.patch, folds), settings)
 
+    @property
+    def bases(self) -> Sequence[Network]:
+        """The networks of the base."""
+        return self.base.net.networks if isinstance(self.base.net, Ensemble) else [self.base.net]
+
     def identity(self) -> dict[str, JsonValue]:
         """Return what a resumed fine-tuning must have in common with this one."""
         return {
@@ -146,8 +152,7 @@ class FineTuningJob:
             with replacing(about, overwrite=True) as temporary:
                 temporary.write_text(json.dumps(mine, indent=1) + "\n")
         files = self.folds.write(directory / FOLDS)
-        bases = self.base.net.networks if isinstance(self.base.net, Ensemble) else [self.base.net]
-        recipes = []
+        bases, recipes = self.bases, []
         for number, fold in enumerate(files):
             start = directory / MEMBERS / f"base-{number}.safetensors"
             save_model(start, without_tissue(bases[number % len(bases)], self.base.card))
@@ -210,8 +215,11 @@ class FineTuningJob:
             networks[number], parts[number] = starts[number], start_parts[number]
         if worse:
             log.warning(
-                f"{len(worse)} of {len(networks)} networks became no better by the labels, and stay as they were"
+                f"{len(worse)} of {len(networks)} networks became no better by the labels, and stay as they were; the labels "
+                f"choose calibration and operating point all the same"
             )
+        if len(worse) == len(networks):
+            networks = networks[: len(self.bases)]  # a single network was tried several times
         start, found = FoldPredictions.joined(start_parts), FoldPredictions.joined(parts)
         weight = self._background_weight(starts, start)
         before, chosen, point = start.assess(weight).scores, found.assess(weight), self.base.card.synapses
@@ -232,7 +240,8 @@ class FineTuningJob:
             scores={**chosen.scores.model_dump(), "base_f1": before.f1},
             provenance=self._provenance(),
         )
-        save_model(directory / BEST, Model(Ensemble(networks), card))
+        net = networks[0] if len(networks) == 1 else Ensemble(networks)
+        save_model(directory / BEST, Model(net, card))
         if terms := card.provenance.get("terms"):
             log.info(f"terms of use, from the base model: {' '.join(str(terms).split())}")
         return TrainingRun(directory, directory / BEST, chosen.scores)

@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-avx2 test-slow test-oldest test-wheel mutate audit check docs notebooks package fix fuzz bench clean
-.PHONY: results-cells results-gpu results-tables results-released results-quick results-synapses results-overlap results-rescaling results-shift results-finetune \
-	results-workers results-monai results-synapses-large results-stack results-export results-demo
+.PHONY: results-cells results-gpu results-tables results-released results-quick results-synapses results-overlap results-rescaling \
+	results-shift results-finetune results-workers results-monai results-synapses-large results-stack results-export results-demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

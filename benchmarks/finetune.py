@@ -32,7 +32,7 @@ from cleftnet.training.runs import train
 from cleftnet.volumes import INVALID, LABELS, Volume, is_cleft, open_volume, write_volume
 
 METHODS = ("fine-tuned", "scratch", "forest")  # beside the base alone
-COUNTS, DRAWS, STEPS = (3, 5, 8), 3, 200  # vnc-l3 has 16 synapses at y < 512, x < 768: no half holds 10
+COUNTS, DRAWS, STEPS = (3, 5, 8), 3, 200  # the halves of vnc-l3 below hold 6 and 12 synapses
 FOREST_CELL_VOX = (8, 128, 128)
 SURROUNDINGS_NM = 200.0  # labeled around what was looked at, as by `cleftnet review`
 PREDICTED = "prediction.hdf"
@@ -161,7 +161,7 @@ class Experiment(NamedTuple):
         if not prediction.exists():
             self._predict(method, count, draw, work, raw)
         rule = SynapseSettings()  # the operating point stored with the prediction
-        if method == "forest":  # which chooses none: that of the base, as of the others below five synapses
+        if method == "forest":  # it chooses no operating point, so it gets that of the base
             rule = SynapseSettings(point=load_card(self.base()).synapses, raw=raw)
         found = find_synapses(prediction, settings=rule).labels
         test = self.tissue.halves[1 - draw % 2]

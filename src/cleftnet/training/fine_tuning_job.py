@@ -50,8 +50,8 @@ class FineTuneSettings(Settings):
     """How a model learns from a few labels; the defaults are for 5 to 50 labeled synapses and two cores.
 
     No layer is frozen: the networks are small, and a low rate with early stopping keeps what they know. A network that did not
-    become better on its fold stays as it was. Weights are averaged
-    over the steps, and the averages get batch-norm statistics that are measured on the new tissue.
+    become better on its fold stays as it was. Weights are averaged over the steps, and the averages get batch-norm statistics
+    that are measured on the new tissue.
 
     Attributes:
         steps: Most optimizer steps of each network.
@@ -174,9 +174,8 @@ class FineTuningJob:
                 distance_scale_nm=scale,
                 normalize=self.base.card.normalize,
             ),
-            sampling=SamplingSettings(
-                min_cleft_voxels=50, reject_probability=0.5
-            ),  # candidates that people rejected count
+            # patches without cleft show what people rejected, so half of them are kept
+            sampling=SamplingSettings(min_cleft_voxels=50, reject_probability=0.5),
             augment=settings_of(AugmentSettings, before.get("augment")),
             loss=loss,
             training=TrainingSettings(

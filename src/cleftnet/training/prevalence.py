@@ -1,4 +1,4 @@
-"""How much background a volume holds for each background voxel of its labels.
+"""Estimates how much richer in cleft labels are than the volume that they lie in.
 
 Somebody who labels synapses labels what is around them, so that labels hold a larger share of cleft than the volume. A
 calibration and a threshold that fit the labels would then find too much in the volume. What the labels do not tell, the base
